@@ -1,0 +1,177 @@
+"""What a run is asked to do. Bounds are checked here; defaults are the paper's where it has one.
+
+The descriptions are shown by the forms and by the OpenAPI page. Log-probabilities are sums over
+the response in nats unless `length_normalize` divides them by the number of response tokens.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Objective = Literal["dpo", "ipo", "slic", "simpo", "dpop", "cross_entropy"]
+Optimizer = Literal["adamw", "rmsprop", "sgd"]
+Scheduler = Literal["constant", "linear", "cosine"]
+
+DEFAULT_LEARNING_RATES: dict[str, float] = {
+    "adamw": 1e-6,  # TRL's default for DPO
+    "rmsprop": 1e-7,  # the paper's single-prompt runs (Section 3)
+    "sgd": 1e-4,
+}
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ModelConfig(_Config):
+    """Which model to load and how to cut its input."""
+
+    model: str = Field(
+        "smollm2-135m-instruct",
+        min_length=1,
+        description="A name from GET /models: a folder or GGUF file in the models folder, "
+        "'run:ID' for the result of a finished training run, or a hub name.",
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Precision of the forward pass. auto: float32 on a CPU, bfloat16 on a GPU. "
+        "Training keeps float32 weights either way and computes in this precision.",
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="auto takes the GPU where there is one.",
+    )
+    max_prompt_tokens: int = Field(
+        1024, ge=1, le=131_072, description="Longer prompts are cut at the left."
+    )
+    max_response_tokens: int = Field(
+        1024, ge=1, le=131_072, description="Longer responses are cut at the right."
+    )
+    batch_tokens: int = Field(
+        4096,
+        ge=16,
+        le=4_194_304,
+        description="Token budget of one forward pass: pairs of like length share a pass until "
+        "it is full. Changes the speed and the memory used, never the result.",
+    )
+
+
+class ScoreConfig(ModelConfig):
+    """CHES and the other measures of every pair of a dataset (arXiv 2410.08847, Section 5)."""
+
+
+class ProbesConfig(_Config):
+    """Which pairs a training run watches: named ones, or some chosen by a strategy."""
+
+    pairs: list[Annotated[int, Field(ge=0)]] | None = Field(
+        None, max_length=64, description="Ordinals of the pairs to watch."
+    )
+    strategy: Literal["first", "random", "highest_ches"] = Field(
+        "first", description="How to choose when no pairs are named."
+    )
+    count: int = Field(4, ge=0, le=64, description="How many to choose.")
+
+
+class Selection(_Config):
+    """Which pairs of the dataset take part. Empty: all of them."""
+
+    pairs: list[Annotated[int, Field(ge=0)]] | None = Field(
+        None, description="Only these pairs (ordinals)."
+    )
+    exclude_flagged: bool = Field(False, description="Leave out pairs that are flagged.")
+    limit: int | None = Field(None, ge=1, description="At most this many, in order.")
+
+
+class LoraConfig(_Config):
+    """Low-rank adapters; the reference is the model with adapters off."""
+
+    rank: int = Field(16, ge=1, le=512, description="Rank of the adapters.")
+    alpha: float = Field(32.0, gt=0, description="Scale: adapters are multiplied by alpha/rank.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the adapters.")
+    target_modules: list[str] | Literal["all-linear"] = Field(
+        "all-linear", description="Which layers get adapters."
+    )
+
+
+class TrainConfig(ModelConfig):
+    """Preference training with measurement."""
+
+    objective: Objective = Field(
+        "dpo",
+        description="dpo: -log sigmoid(beta m), m = change of log p(y+) minus change of log p(y-) "
+        "against the reference; ipo: (m - 1/(2 beta))^2; slic: max(0, delta - beta m); "
+        "simpo: -log sigmoid(beta (log p(y+)/n+ - log p(y-)/n-) - gamma); dpop: -log sigmoid("
+        "beta (m - lambda max(0, -change of log p(y+)))); cross_entropy: -log p(y+).",
+    )
+    beta: float = Field(0.1, gt=0, le=100, description="KL coefficient.")
+    slic_delta: float = Field(1.0, ge=0, description="SLiC's delta: the margin asked for.")
+    simpo_gamma: float = Field(0.5, ge=0, description="SimPO's gamma: the target reward margin.")
+    dpop_lambda: float = Field(
+        5.0, ge=0, description="DPOP's lambda: weight of the penalty on a falling log p(y+), nats."
+    )
+    sft_coef: float = Field(0.0, ge=0, description="Adds sft_coef * (-log p(y+)) to the loss.")
+    length_normalize: bool = Field(
+        False,
+        description="Divide log-probabilities by the response's tokens in ipo, in cross_entropy "
+        "and in the sft term (as TRL does); off: sums over the response, as in the paper.",
+    )
+    optimizer: Optimizer = Field("adamw", description="rmsprop is the paper's.")
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=10,
+        description="Left out: 1e-6 for adamw, 1e-7 for rmsprop, 1e-4 for sgd.",
+        validate_default=True,
+    )
+    weight_decay: float = Field(0.0, ge=0, le=1, description="Decoupled for adamw.")
+    scheduler: Scheduler = Field("constant", description="How the learning rate goes on.")
+    warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
+    max_grad_norm: float | None = Field(
+        None, gt=0, description="Clip the gradient's norm to this; left out: no clipping."
+    )
+    batch_size: int = Field(8, ge=1, le=4096, description="Pairs in one forward and backward.")
+    gradient_accumulation: int = Field(
+        1, ge=1, le=4096, description="Batches added up before an optimiser step."
+    )
+    epochs: int = Field(1, ge=1, le=10_000, description="Passes over the pairs.")
+    max_steps: int | None = Field(
+        None, ge=1, le=10_000_000, description="Stop after this many optimiser steps."
+    )
+    shuffle: bool = Field(True, description="A new order of the pairs each epoch.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Order of the pairs and adapters' start.")
+    lora: LoraConfig | None = Field(None, description="Train adapters only; empty: all weights.")
+    probes: ProbesConfig = Field(default_factory=ProbesConfig, description="Pairs to watch.")
+    probe_every: int = Field(
+        10, ge=1, description="Look at the probes every this many steps (and first and last)."
+    )
+    ledger_top: int = Field(
+        10, ge=1, le=100, description="How many gainers and losers a ledger lists."
+    )
+    token_groups: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="Named sets of tokens whose mass is summed, e.g. affirmative: Yes, Sure.",
+    )
+    selection: Selection = Field(
+        default_factory=Selection, description="Which pairs of the dataset to train on."
+    )
+    checkpoint_every: int | None = Field(
+        None, ge=1, description="Steps between checkpoints; left out: none but the result."
+    )
+
+    @model_validator(mode="after")
+    def _fill_learning_rate(self) -> Self:
+        if self.learning_rate is None:
+            self.learning_rate = DEFAULT_LEARNING_RATES[self.optimizer]
+        return self
+
+
+class EvaluateConfig(ModelConfig):
+    """Log-probabilities of every pair under one model, without CHES."""
+
+
+CONFIGS: dict[str, type[ModelConfig]] = {
+    "score": ScoreConfig,
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+}

@@ -1,0 +1,50 @@
+"""How the computing code reports and how it is told to stop, with no word of queues or SQL."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from app.runs.records import MetricRecord, ProbeRecord, ProbeStepRecord, ScoreRecord
+
+
+class RunCancelledError(Exception):
+    """Someone asked for the run to be cancelled."""
+
+
+class RunInterruptedError(Exception):
+    """The worker is shutting down; the run goes back to the queue."""
+
+
+class LeaseLostError(Exception):
+    """The run now belongs to another worker; nothing more may be written."""
+
+
+class Control(Protocol):
+    def check(self) -> None:
+        """Called at least once a forward pass.
+
+        Raises:
+            RunCancelledError, RunInterruptedError, LeaseLostError: stop now.
+        """
+
+
+class Sink(Protocol):
+    """Takes records in any thread-free order; returns at once (writing happens elsewhere)."""
+
+    def progress(self, done: int, total: int, unit: str) -> None: ...
+
+    def message(self, text: str) -> None:
+        """Something the user should know, shown on the run's page."""
+
+    def metric(self, record: MetricRecord) -> None: ...
+
+    def probe(self, record: ProbeRecord) -> None: ...
+
+    def probe_step(self, record: ProbeStepRecord) -> None: ...
+
+    def scores(self, records: Sequence[ScoreRecord]) -> None: ...
+
+    def reference(self, records: Sequence[tuple[int, float, float]]) -> None:
+        """(pair, log p(y+), log p(y-)) under the reference model."""
+
+    def flush(self) -> None:
+        """Return once everything handed over so far is in the store."""
