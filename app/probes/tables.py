@@ -3,8 +3,16 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import REAL, BigInteger, DateTime, ForeignKey, ForeignKeyConstraint, Index, Text
-from sqlalchemy import func
+from sqlalchemy import (
+    REAL,
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Text,
+    func,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -14,9 +22,7 @@ from app.database import Base
 class Probe(Base):
     __tablename__ = "probes"
 
-    run_id: Mapped[int] = mapped_column(
-        ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True
-    )
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
     pair: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     prompt: Mapped[str] = mapped_column(Text, doc="The prompt as the model reads it.")
     preferred_tokens: Mapped[list[str]] = mapped_column(JSONB, doc="Texts, end token included.")

@@ -1,0 +1,145 @@
+"""Writing what a run measured, one transaction a batch, each number once.
+
+Rows are keyed by (run, step) and (run, probe, step): a resumed run overwrites what it repeats.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sqlalchemy import func, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.database import Base
+from app.probes.tables import Probe, ProbeStep
+from app.runs.records import MetricRecord, ProbeRecord, ProbeStepRecord, ScoreRecord
+from app.runs.tables import Metric, ReferenceLogprob, Run
+from app.scores.tables import Score
+
+
+class StaleLeaseError(Exception):
+    """The run is not (or no longer) this worker's to write to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    done: int
+    total: int
+    unit: str
+    eta_seconds: float | None
+
+
+@dataclass(slots=True)
+class Batch:
+    """Records of one run that are written together."""
+
+    metrics: list[MetricRecord] = field(default_factory=list)
+    probes: list[ProbeRecord] = field(default_factory=list)
+    probe_steps: list[ProbeStepRecord] = field(default_factory=list)
+    scores: list[ScoreRecord] = field(default_factory=list)
+    reference: list[tuple[int, float, float]] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+    progress: Progress | None = None
+    device: str | None = None
+
+    def __len__(self) -> int:
+        lists = (self.metrics, self.probes, self.probe_steps, self.scores, self.reference)
+        return (
+            sum(len(records) for records in lists)
+            + len(self.messages)
+            + (self.progress is not None)
+            + (self.device is not None)
+        )
+
+
+def write(session: Session, run_id: int, token: str, batch: Batch) -> int:
+    """Store a batch and return the run's new revision.
+
+    Raises:
+        StaleLeaseError: the lease is no longer this worker's; nothing is written.
+    """
+    revision = _open(session, run_id, token, batch)
+    stamp = {"run_id": run_id, "revision": revision}
+    _upsert(
+        session,
+        Metric,
+        [{**stamp, **asdict(record)} for record in batch.metrics],
+        ["run_id", "step"],
+    )
+    _upsert(
+        session,
+        Probe,
+        [{"run_id": run_id, **asdict(record)} for record in batch.probes],
+        ["run_id", "pair"],
+    )
+    _upsert(
+        session,
+        ProbeStep,
+        [{**stamp, **_probe_step_row(record)} for record in batch.probe_steps],
+        ["run_id", "pair", "step"],
+    )
+    _upsert(
+        session,
+        Score,
+        [{"run_id": run_id, **asdict(record)} for record in batch.scores],
+        ["run_id", "pair"],
+    )
+    _upsert(
+        session,
+        ReferenceLogprob,
+        [
+            {"run_id": run_id, "pair": pair, "preferred": preferred, "dispreferred": dispreferred}
+            for pair, preferred, dispreferred in batch.reference
+        ],
+        ["run_id", "pair"],
+    )
+    return revision
+
+
+def _open(session: Session, run_id: int, token: str, batch: Batch) -> int:
+    """Lock the run's row, check the lease, and write what stands in the row itself."""
+    values: dict[str, Any] = {"revision": Run.revision + 1}
+    if batch.progress is not None:
+        values |= {
+            "progress_done": batch.progress.done,
+            "progress_total": batch.progress.total,
+            "progress_unit": batch.progress.unit,
+            "eta_seconds": batch.progress.eta_seconds,
+        }
+    if batch.device is not None:
+        values["device"] = batch.device
+    row = session.execute(
+        update(Run)
+        .where(Run.id == run_id, Run.lease_token == token, Run.status == "running")
+        .values(**values)
+        .returning(Run.revision, Run.messages)
+    ).one_or_none()
+    if row is None:
+        raise StaleLeaseError(f"run {run_id} is no longer this worker's")
+    fresh = [text for text in batch.messages if text not in row.messages]
+    if fresh:
+        session.execute(
+            update(Run).where(Run.id == run_id).values(messages=[*row.messages, *fresh])
+        )
+    return int(row.revision)
+
+
+def _probe_step_row(record: ProbeStepRecord) -> dict[str, Any]:
+    row = asdict(record)
+    row["gainers"] = [entry.as_dict() for entry in record.gainers]
+    row["losers"] = [entry.as_dict() for entry in record.losers]
+    return row
+
+
+def _upsert(
+    session: Session, table: type[Base], rows: list[dict[str, Any]], key: list[str]
+) -> None:
+    if not rows:
+        return
+    statement = insert(table)
+    changed: dict[str, Any] = {
+        name: statement.excluded[name] for name in rows[0] if name not in key
+    }
+    if "recorded_at" in table.__table__.c:
+        changed["recorded_at"] = func.clock_timestamp()
+    session.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), rows)

@@ -1,0 +1,58 @@
+"""Looks every few seconds for runs that nobody works on although somebody could.
+
+A broker that was wiped, a worker that was killed, a web process that died between its commit
+and its message: in each case the run stands in PostgreSQL, and this sends it again. A message
+too many does no harm, since only one worker can claim the run.
+"""
+
+import logging
+import threading
+from datetime import timedelta
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.broker import enqueue, wake
+from app.database import transaction
+from app.runs import leases
+from app.settings import get_settings
+
+INTERVAL = timedelta(seconds=5)
+
+log = logging.getLogger(__name__)
+
+
+def sweep() -> None:
+    """One round: expired leases go back to the queue, and an idle worker hears of the oldest."""
+    with transaction() as session:
+        changed = leases.expire(session)
+        waiting = leases.next_claimable(session)
+        idle = leases.idle_workers(session, get_settings().lease)
+    for run_id, revision in changed:
+        log.warning("run %s: its worker went silent, so it was taken back", run_id)
+        wake(run_id, revision)
+    if waiting is not None and idle:
+        enqueue(waiting)
+
+
+class Sweeper:
+    """Sweeps in a thread of its own until stopped."""
+
+    def __init__(self, interval: timedelta = INTERVAL) -> None:
+        self._interval = interval.total_seconds()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._interval):
+            try:
+                sweep()
+            except SQLAlchemyError as error:
+                # The database is away: pages say so, and the next round tries again.
+                log.warning("sweep put off: %s", str(error).splitlines()[0])

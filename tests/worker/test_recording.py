@@ -1,0 +1,163 @@
+"""The recorder against a real PostgreSQL: nothing lost, nothing doubled, nothing after the lease."""
+
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import select, text
+
+from app.database import get_engine, transaction
+from app.runs import leases
+from app.runs.records import MetricRecord, ProbeRecord, ProbeStepRecord
+from app.runs.tables import Metric, Run
+from app.probes.tables import ProbeStep
+from app.settings import get_settings
+from tests.app import factories
+from worker import recording
+from worker.recording import Recorder
+from worker.sink import LeaseLostError
+
+METRIC = MetricRecord(
+    step=1,
+    loss=0.69,
+    margin=0.0,
+    preferred_logprob=-3.0,
+    dispreferred_logprob=-2.0,
+    preferred_change=0.0,
+    dispreferred_change=0.0,
+    displaced_fraction=0.0,
+    accuracy=0.0,
+    grad_norm=1.5,
+    learning_rate=1e-7,
+    tokens_per_second=100.0,
+    tokens_seen=20,
+)
+PROBE = ProbeRecord(0, "Is it?", ["No"], ["Never"], 0, {}, [])
+PROBE_STEP = ProbeStepRecord(
+    pair=0,
+    step=1,
+    preferred_logprobs=[-1.0],
+    dispreferred_logprobs=[-2.0],
+    preferred_prob=0.4,
+    dispreferred_prob=0.1,
+    other_prob=0.5,
+    group_probs=[],
+    watched_probs=[],
+    gainers=[],
+    losers=[],
+    rest_change=0.0,
+    moved_mass=0.0,
+)
+
+
+@pytest.fixture
+def claim(database) -> leases.Claim:
+    with transaction() as session:
+        run = factories.run(session, factories.dataset(session).id, kind="train", status="queued")
+    with transaction() as session:
+        taken = leases.claim(session, run.id, "ada", get_settings().lease)
+    assert taken is not None
+    return taken
+
+
+def steps_of(run_id: int) -> list[int]:
+    with transaction() as session:
+        return list(
+            session.scalars(
+                select(Metric.step).where(Metric.run_id == run_id).order_by(Metric.step)
+            )
+        )
+
+
+def test_every_record_is_stored_once_and_in_order(claim: leases.Claim) -> None:
+    with Recorder(claim.run_id, claim.token) as recorder:
+        recorder.probe(PROBE)
+        for step in range(1, 501):
+            recorder.metric(replace(METRIC, step=step))
+            recorder.probe_step(replace(PROBE_STEP, step=step))
+            recorder.progress(step, 500, "steps")
+        recorder.flush()
+    assert steps_of(claim.run_id) == list(range(1, 501))
+    with transaction() as session:
+        rows = session.execute(select(ProbeStep.step, ProbeStep.revision)).all()
+        run = session.get_one(Run, claim.run_id)
+    assert len(rows) == 500
+    assert [row.step for row in sorted(rows, key=lambda row: (row.revision, row.step))] == list(
+        range(1, 501)
+    )
+    assert (run.progress_done, run.progress_total, run.progress_unit) == (500, 500, "steps")
+    assert run.revision >= max(row.revision for row in rows)
+
+
+def test_a_repeated_step_overwrites_itself_under_a_newer_revision(claim: leases.Claim) -> None:
+    with Recorder(claim.run_id, claim.token) as recorder:
+        recorder.metric(METRIC)
+        recorder.flush()
+        with transaction() as session:
+            before = session.scalars(select(Metric)).one()
+        recorder.metric(replace(METRIC, loss=0.5))
+        recorder.flush()
+    with transaction() as session:
+        after = session.scalars(select(Metric)).one()
+    assert (before.loss, after.loss) == (0.69, 0.5)
+    assert after.revision > before.revision
+
+
+def test_not_a_number_is_kept_as_it_is(claim: leases.Claim) -> None:
+    with Recorder(claim.run_id, claim.token) as recorder:
+        recorder.metric(replace(METRIC, loss=float("nan"), grad_norm=float("inf")))
+    with transaction() as session:
+        stored = session.scalars(select(Metric)).one()
+    assert stored.loss != stored.loss
+    assert stored.grad_norm == float("inf")
+
+
+def test_after_the_lease_is_lost_nothing_is_written_and_the_caller_is_told(
+    claim: leases.Claim,
+) -> None:
+    with transaction() as session:
+        session.get_one(Run, claim.run_id).lease_token = "someone else's"
+    recorder = Recorder(claim.run_id, claim.token)
+    recorder.metric(METRIC)
+    with pytest.raises(LeaseLostError):
+        recorder.flush()
+    with pytest.raises(LeaseLostError):
+        recorder.metric(METRIC)
+    assert steps_of(claim.run_id) == []
+
+
+def test_a_message_is_kept_once(claim: leases.Claim) -> None:
+    with Recorder(claim.run_id, claim.token) as recorder:
+        recorder.message("3 prompts were cut")
+        recorder.flush()
+        recorder.message("3 prompts were cut")
+        recorder.message("two forwards a pair")
+    with transaction() as session:
+        run = session.get_one(Run, claim.run_id)
+    assert run.messages == ["3 prompts were cut", "two forwards a pair"]
+
+
+def test_connections_that_break_lose_nothing(claim: leases.Claim) -> None:
+    killer = get_engine().connect()
+    with Recorder(claim.run_id, claim.token) as recorder:
+        for step in range(1, 101):
+            recorder.metric(replace(METRIC, step=step))
+            if step % 20 == 0:
+                killer.execute(
+                    text(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                    )
+                )
+                killer.commit()
+    killer.close()
+    assert steps_of(claim.run_id) == list(range(1, 101))
+
+
+def test_a_full_buffer_makes_the_caller_wait_and_drops_nothing(
+    claim: leases.Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "MAX_WAITING", 3)
+    with Recorder(claim.run_id, claim.token) as recorder:
+        for step in range(1, 51):
+            recorder.metric(replace(METRIC, step=step))
+    assert steps_of(claim.run_id) == list(range(1, 51))
