@@ -1,0 +1,40 @@
+"""Waiting for a database that is away."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+log = logging.getLogger(__name__)
+
+FIRST_BACKOFF_SECONDS = 0.1
+LONGEST_BACKOFF_SECONDS = 5.0
+
+T = TypeVar("T")
+
+
+def until_the_database_answers(
+    what: str, action: Callable[[], T], give_up: Callable[[], bool] = lambda: False
+) -> T:
+    """Call `action`, which is one whole transaction, again and again until the database is there.
+
+    Raises:
+        OperationalError, InterfaceError: still away when `give_up()` became true.
+    """
+    backoff = FIRST_BACKOFF_SECONDS
+    while True:
+        try:
+            return action()
+        except (OperationalError, InterfaceError) as error:
+            if give_up():
+                raise
+            log.warning(
+                "%s: the database is away, next try in %.1f s: %s",
+                what,
+                backoff,
+                str(error).splitlines()[0],
+            )
+            time.sleep(backoff)
+            backoff = min(2 * backoff, LONGEST_BACKOFF_SECONDS)

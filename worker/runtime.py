@@ -1,0 +1,259 @@
+"""One run from claim to end: claim it, build its parts from its configuration, call the core.
+
+The functions called here (scoring, training) know nothing of queues, leases or SQL.
+"""
+
+import logging
+import random
+import traceback
+from typing import Any
+
+import torch
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.broker import wake
+from app.database import transaction
+from app.datasets.tables import Pair
+from app.runs import leases
+from app.runs.configs import CONFIGS, ModelConfig, ProbesConfig, Selection, TrainConfig
+from app.runs.tables import ReferenceLogprob, Run
+from app.scores.tables import Flag, Score
+from app.settings import get_settings
+from worker.control import LeaseKeeper
+from worker.loaded import LoadedModel
+from worker.loading import ModelCache, ModelError, describe_device, save_folder
+from worker.patience import until_the_database_answers
+from worker.recording import Recorder
+from worker.scoring import score_pairs
+from worker.sink import LeaseLostError, RunCancelledError, RunInterruptedError
+from worker.tokenising import RawPair, TokenisedPair, tokenise_pairs
+from worker.training import train
+
+log = logging.getLogger(__name__)
+
+
+class EmptySelectionError(ValueError):
+    """Nothing is left to work on."""
+
+
+def execute(run_id: int, worker: str, models: ModelCache) -> bool:
+    """Do a run if it is to be had. False where it is not: done, cancelled, or another's."""
+    with transaction() as session:
+        claim = leases.claim(session, run_id, worker, get_settings().lease)
+    if claim is None:
+        return False
+    log.info("run %s: %s, try %s", run_id, claim.kind, claim.attempt)
+    outcome = _Outcome(claim)
+    try:
+        with (
+            LeaseKeeper(run_id, claim.token) as control,
+            Recorder(run_id, claim.token) as recorder,
+        ):
+            control.check()
+            summary = _work(claim, recorder, control, models)
+        outcome.finish("succeeded", summary=summary)
+    except LeaseLostError as error:
+        log.warning("run %s: %s", run_id, error)
+    except RunCancelledError:
+        outcome.finish("cancelled")
+    except RunInterruptedError:
+        outcome.hand_back()
+    except Exception as error:
+        log.exception("run %s failed", run_id)
+        models.forget()
+        outcome.finish("failed", error=_describe(error))
+    return True
+
+
+class _Outcome:
+    """How a claimed run ends; each way is one UPDATE that holds only for its lease."""
+
+    def __init__(self, claim: leases.Claim) -> None:
+        self._claim = claim
+
+    def finish(self, status: str, **details: Any) -> None:
+        claim = self._claim
+
+        def finish() -> int | None:
+            with transaction() as session:
+                return leases.finish(session, claim.run_id, claim.token, status, **details)
+
+        self._told(status, until_the_database_answers(f"run {claim.run_id}", finish))
+
+    def hand_back(self) -> None:
+        claim = self._claim
+
+        def hand_back() -> int | None:
+            with transaction() as session:
+                return leases.hand_back(session, claim.run_id, claim.token)
+
+        self._told("queued again", until_the_database_answers(f"run {claim.run_id}", hand_back))
+
+    def _told(self, what: str, revision: int | None) -> None:
+        if revision is None:
+            log.warning("run %s: not %s, the lease was lost", self._claim.run_id, what)
+            return
+        log.info("run %s: %s", self._claim.run_id, what)
+        wake(self._claim.run_id, revision)
+
+
+def _work(
+    claim: leases.Claim, recorder: Recorder, control: LeaseKeeper, models: ModelCache
+) -> dict[str, Any]:
+    config = CONFIGS[claim.kind].model_validate(claim.config)
+    selection = config.selection if isinstance(config, TrainConfig) else Selection()
+    with transaction() as session:
+        raw_pairs = select_pairs(session, claim.dataset_id, selection)
+    recorder.progress(0, len(raw_pairs), "pairs")
+    loaded = models.load(config)
+    recorder.device(f"{describe_device(loaded.device)}, {_dtype_name(loaded.compute_dtype)}")
+    control.check()
+    pairs = tokenise_pairs(
+        loaded.tokenizer, raw_pairs, config.max_prompt_tokens, config.max_response_tokens
+    )
+    if isinstance(config, TrainConfig):
+        return _train(claim, config, loaded, pairs, recorder, control)
+    return _score(claim, config, loaded, pairs, recorder, control)
+
+
+def _score(
+    claim: leases.Claim,
+    config: ModelConfig,
+    loaded: LoadedModel,
+    pairs: list[TokenisedPair],
+    recorder: Recorder,
+    control: LeaseKeeper,
+) -> dict[str, Any]:
+    with transaction() as session:
+        already = set(session.scalars(select(Score.pair).where(Score.run_id == claim.run_id)).all())
+    return score_pairs(
+        loaded, pairs, config, recorder, control, already, measures=claim.kind == "score"
+    )
+
+
+def _train(
+    claim: leases.Claim,
+    config: TrainConfig,
+    loaded: LoadedModel,
+    pairs: list[TokenisedPair],
+    recorder: Recorder,
+    control: LeaseKeeper,
+) -> dict[str, Any]:
+    with transaction() as session:
+        probe_raw = choose_probes(
+            session, claim.dataset_id, config.probes, [pair.pair for pair in pairs], recorder
+        )
+        reference = {
+            row.pair: (row.preferred, row.dispreferred)
+            for row in session.scalars(
+                select(ReferenceLogprob).where(ReferenceLogprob.run_id == claim.run_id)
+            )
+        }
+    probe_pairs = tokenise_pairs(
+        loaded.tokenizer, probe_raw, config.max_prompt_tokens, config.max_response_tokens
+    )
+    folder = get_settings().run_path(claim.run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    summary = train(
+        loaded, pairs, config, recorder, control, folder, probe_pairs, reference or None
+    )
+    save_folder(loaded.model, loaded.tokenizer, folder / "model")
+    return {**summary, "pairs": len(pairs)}
+
+
+def select_pairs(session: Session, dataset_id: int, selection: Selection) -> list[RawPair]:
+    """The pairs of a dataset that take part in a run, in their order.
+
+    Raises:
+        EmptySelectionError: the selection leaves none.
+    """
+    query = select(Pair).where(Pair.dataset_id == dataset_id).order_by(Pair.pair)
+    if selection.pairs is not None:
+        query = query.where(Pair.pair.in_(selection.pairs))
+    if selection.exclude_flagged:
+        query = query.where(
+            Pair.pair.not_in(select(Flag.pair).where(Flag.dataset_id == dataset_id))
+        )
+    if selection.limit is not None:
+        query = query.limit(selection.limit)
+    pairs = [_raw(row) for row in session.scalars(query)]
+    if not pairs:
+        raise EmptySelectionError(
+            "The run's selection leaves no pair of the dataset to work on. "
+            "Loosen the selection (pairs, exclude_flagged) and queue the run again."
+        )
+    return pairs
+
+
+def choose_probes(
+    session: Session,
+    dataset_id: int,
+    wanted: ProbesConfig,
+    trained: list[int],
+    recorder: Recorder,
+) -> list[RawPair]:
+    """The pairs that a training run watches; chosen among those that it trains on, or named."""
+    chosen = wanted.pairs
+    if chosen is None and wanted.strategy == "highest_ches":
+        chosen = _highest_ches(session, dataset_id, trained, wanted.count)
+        if not chosen:
+            recorder.message(
+                "No pair of this dataset has been scored, so the first pairs are watched in place "
+                "of those with the highest CHES."
+            )
+    if chosen is None and wanted.strategy == "random":
+        # The same probes for every run over the same pairs, so that runs can be compared.
+        chosen = random.Random(0).sample(trained, min(wanted.count, len(trained)))  # noqa: S311
+    if not chosen:
+        chosen = trained[: wanted.count] if wanted.pairs is None else []
+    rows = session.scalars(
+        select(Pair).where(Pair.dataset_id == dataset_id, Pair.pair.in_(chosen))
+    ).all()
+    return sorted((_raw(row) for row in rows), key=lambda raw: chosen.index(raw.pair))
+
+
+def _highest_ches(
+    session: Session, dataset_id: int, trained: list[int], count: int
+) -> list[int] | None:
+    scored = session.scalar(
+        select(Run.id)
+        .where(Run.dataset_id == dataset_id, Run.kind == "score", Run.status == "succeeded")
+        .order_by(Run.id.desc())
+        .limit(1)
+    )
+    if scored is None:
+        return None
+    return list(
+        session.scalars(
+            select(Score.pair)
+            .where(Score.run_id == scored, Score.pair.in_(trained))
+            .order_by(Score.ches.desc().nulls_last())
+            .limit(count)
+        )
+    )
+
+
+def _raw(row: Pair) -> RawPair:
+    return RawPair(row.pair, row.prompt, row.preferred, row.dispreferred)
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _describe(error: Exception) -> dict[str, Any]:
+    """What a page shows of a failure: what happened, what to do, and the cause in full."""
+    if isinstance(error, torch.OutOfMemoryError):
+        message, hint = (
+            "The device ran out of memory.",
+            "Choose a smaller batch_size or batch_tokens, LoRA, or a smaller model.",
+        )
+    elif isinstance(error, ModelError | ValueError):
+        message, hint = str(error), None
+    else:
+        message, hint = (
+            f"{type(error).__name__}: {error}",
+            "This looks like a fault in Chesboard; the traceback says where.",
+        )
+    return {"message": message, "hint": hint, "traceback": traceback.format_exc()}

@@ -1,0 +1,116 @@
+"""The tasks, and the life of a worker process.
+
+There is one task. Its message is only a hint that a run waits: the worker claims the run in
+PostgreSQL and, when it is done, takes whatever else waits there. The pool is `solo`: one process
+owns one device, and a signal that asks it to stop is seen by the run within a step.
+"""
+
+import logging
+import os
+import socket
+import threading
+from functools import lru_cache
+from typing import Any
+
+from celery import signals
+from sqlalchemy import delete, func
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.broker import EXECUTE_RUN, get_celery
+from app.database import transaction
+from app.runs import leases
+from app.runs.tables import Worker
+from app.settings import get_settings
+from worker.control import shutting_down
+from worker.loading import ModelCache, choose_device, describe_device
+from worker.runtime import execute
+
+log = logging.getLogger(__name__)
+
+celery = get_celery()
+
+WORKER_NAME = f"{socket.gethostname()}-{os.getpid()}"
+
+
+@lru_cache
+def _models() -> ModelCache:
+    return ModelCache(get_settings())
+
+
+@celery.task(name=EXECUTE_RUN)  # type: ignore[untyped-decorator]
+def execute_run(run_id: int) -> None:
+    """Do this run, then every other one that waits."""
+    waiting: int | None = run_id
+    while waiting is not None and not shutting_down.is_set():
+        _presence.works_on(waiting)
+        try:
+            execute(waiting, WORKER_NAME, _models())
+        finally:
+            _presence.works_on(None)
+        with transaction() as session:
+            waiting = leases.next_claimable(session)
+
+
+class _Presence:
+    """This worker's row in the table of workers, kept fresh by a thread."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._run_id: int | None = None
+        self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
+
+    def start(self) -> None:
+        self._announce()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        try:
+            with transaction() as session:
+                session.execute(delete(Worker).where(Worker.name == WORKER_NAME))
+        except SQLAlchemyError as error:
+            # The row grows stale by itself.
+            log.debug("the worker could not sign off: %s", error)
+
+    def works_on(self, run_id: int | None) -> None:
+        self._run_id = run_id
+        self._announce()
+
+    def _run(self) -> None:
+        while not self._stop.wait(get_settings().heartbeat.total_seconds()):
+            self._announce()
+
+    def _announce(self) -> None:
+        row: dict[str, Any] = {
+            "name": WORKER_NAME,
+            "device": describe_device(choose_device("auto")),
+            "run_id": self._run_id,
+        }
+        statement = insert(Worker).values(**row)
+        update = {**row, "seen_at": func.clock_timestamp()}
+        try:
+            with transaction() as session:
+                session.execute(
+                    statement.on_conflict_do_update(index_elements=["name"], set_=update)
+                )
+        except SQLAlchemyError as error:
+            log.warning("the worker could not sign in: %s", str(error).splitlines()[0])
+
+
+_presence = _Presence()
+
+
+@signals.worker_ready.connect  # type: ignore[untyped-decorator]
+def _signed_in(**_: object) -> None:
+    _presence.start()
+
+
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _asked_to_stop(**_: object) -> None:
+    shutting_down.set()
+
+
+@signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
+def _signed_off(**_: object) -> None:
+    _presence.stop()
