@@ -77,8 +77,10 @@ class Settings(BaseSettings):
                 "the other commands need DATABASE_URL to point at one."
             )
         scheme, rest = self.database_url.split("://", 1)
-        return f"postgresql+psycopg://{rest}" if scheme in ("postgres", "postgresql") else (
-            self.database_url
+        return (
+            f"postgresql+psycopg://{rest}"
+            if scheme in ("postgres", "postgresql")
+            else (self.database_url)
         )
 
     def required_redis_url(self) -> str:

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import DateTime, ForeignKey, Index, Integer, Text, desc, func, text
+from sqlalchemy import DateTime, ForeignKey, Index, Integer, Text, func
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -11,11 +11,9 @@ from app.database import Base
 
 class Score(Base):
     __tablename__ = "scores"
-    __table_args__ = (Index("ix_scores_run_id_ches", "run_id", desc(text("ches"))),)
+    __table_args__ = (Index("ix_scores_run_id_ches", "run_id", "ches"),)
 
-    run_id: Mapped[int] = mapped_column(
-        ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True
-    )
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
     pair: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     ches: Mapped[float | None]
     ln_ches: Mapped[float | None]
@@ -46,6 +44,4 @@ class Flag(Base):
     score_run: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
     measure: Mapped[str] = mapped_column(Text)
     value: Mapped[float]
-    created_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), server_default=func.now()
-    )
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

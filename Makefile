@@ -1,0 +1,64 @@
+# Everything runs in .venv, made on first use from python3 (3.11 or later).
+#
+# On Linux the default wheel of PyTorch may bring CUDA with it. For another build, have pip look
+# where that build is published, for example: make demo PIP_FLAGS="--extra-index-url <its index>".
+
+PYTHON ?= python3
+PIP_FLAGS ?=
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test lint format bench migration clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/installed ## Set up, bring the starter model, and watch probability move from "No" to "Yes"
+	$(BIN)/chesboard demo
+
+up: .venv/installed ## Set up and start everything, without the demo
+	$(BIN)/chesboard up
+
+test: .venv/installed-test lint ## Check style and types, and run the tests (ARGS="-k word" for some)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/installed-test ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/installed-test ## Put the code into its style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/installed-bench ## Measure speed against the paper's script and TRL
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+migration: .venv/installed-test ## Write the migration for changed tables (MESSAGE="add reviews")
+	$(BIN)/python -m app.migrations $(MESSAGE)
+	$(BIN)/ruff check --quiet --fix migrations
+	$(BIN)/ruff format --quiet migrations
+
+clean: ## Remove the virtual environment and caches; data and models stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Chesboard needs Python 3.11 or later; say where: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# A stamp for each set of packages, renewed when what is asked for changes.
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing into .venv (PyTorch is large: this takes a few minutes the first time)"
+	$(INSTALL) -c constraints.txt -e .
+	@touch $@
+
+.venv/installed-test: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing into .venv (PyTorch is large: this takes a few minutes the first time)"
+	$(INSTALL) -c constraints.txt -e '.[test]'
+	@touch $@ .venv/installed
+
+.venv/installed-bench: .venv/installed
+	$(INSTALL) -c constraints.txt -e '.[bench]'
+	@touch $@

@@ -1,0 +1,168 @@
+"""The command line. What is heavy to import is imported by the command that needs it."""
+
+import logging
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from pydantic import AliasChoices, ValidationError
+
+from app.services import SetupError
+from app.settings import PROJECT_ROOT, Settings
+
+USAGE_ERROR = 2
+
+
+def _environment_help() -> str:
+    """The settings, by the names of their environment variables."""
+    lines = ["\b", "Settings are read from the environment:"]
+    for name, field in Settings.model_fields.items():
+        alias = field.validation_alias
+        variable = f"CHESBOARD_{name.upper()}"
+        if isinstance(alias, AliasChoices):
+            variable = str(alias.choices[0])
+        lines.append(f"  {variable:<26} {field.description}")
+    return "\n".join(lines)
+
+
+cli = typer.Typer(
+    help="A live dashboard for likelihood displacement in preference training.",
+    epilog=_environment_help(),
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+models = typer.Typer(help="The models that runs can name.", no_args_is_help=True)
+cli.add_typer(models, name="models")
+
+HostOption = Annotated[str | None, typer.Option(help="Address to listen on.")]
+PortOption = Annotated[int | None, typer.Option(help="Port to listen on.")]
+
+
+@cli.command()
+def up(host: HostOption = None, port: PortOption = None) -> None:
+    """Start everything: PostgreSQL, Valkey, a worker and the web server, until Ctrl-C."""
+    from app.supervisor import Stack
+
+    settings = _settings(host=host, port=port)
+    with Stack(settings) as stack:
+        stack.wait_ready()
+        typer.echo(f"Chesboard is at {stack.url} - Ctrl-C stops it.")
+        _say_how_to_get_a_model(settings)
+        stack.run_forever()
+        typer.echo("Stopping: a run that is under way goes back to the queue.")
+
+
+@cli.command()
+def web(host: HostOption = None, port: PortOption = None) -> None:
+    """Start the web server alone; DATABASE_URL and REDIS_URL say where the rest is."""
+    from app.supervisor import check_exposure, check_port, web_command
+
+    settings = _settings(host=host, port=port)
+    _require_services(settings)
+    check_exposure(settings)
+    check_port(settings)
+    # The application reads its settings by itself.
+    os.environ.update(CHESBOARD_HOST=settings.host, CHESBOARD_PORT=str(settings.port))
+    _become(web_command(settings))
+
+
+@cli.command()
+def worker() -> None:
+    """Start one worker; DATABASE_URL and REDIS_URL say where the rest is."""
+    from app.supervisor import worker_command
+
+    settings = _settings()
+    _require_services(settings)
+    _become(worker_command(settings))
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database at DATABASE_URL up to date. (`up` does so by itself.)"""
+    from app.migrations import upgrade
+
+    upgrade(_required(_settings().required_database_url))
+    typer.echo("The database is up to date.")
+
+
+@cli.command()
+def demo(
+    stay: Annotated[bool, typer.Option(help="Go on serving when the demo is done.")] = True,
+    browser: Annotated[bool, typer.Option(help="Open the live page in a browser.")] = True,
+) -> None:
+    """Watch a small model that is trained to prefer "No" over "Never" move towards "Yes"."""
+    from app.demo import DemoError, run_demo
+
+    try:
+        run_demo(_settings(), stay=stay, open_browser=browser)
+    except DemoError as error:
+        raise SetupError(str(error)) from error
+
+
+@models.command("pull")
+def pull_model(
+    name: Annotated[str | None, typer.Argument(help="Which; default: the starter model.")] = None,
+) -> None:
+    """Bring a model into the models folder."""
+    from app.models.pull import STARTER_MODEL, pull
+
+    name, folder = name or STARTER_MODEL, _settings().models_path
+    typer.echo(f"Looking for {name} in {folder}; it is downloaded if it is not there.")
+    typer.echo(f"{pull(name, folder)} is complete.")
+
+
+def _settings(**options: Any) -> Settings:
+    """The settings, with what was given on the command line in place of the environment's."""
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise SetupError(f"The setting {name} is not usable: {first['msg']}.") from None
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(name)s: %(message)s", stream=sys.stderr
+    )
+    # Alembic tells each step of a migration; a line that something went wrong is enough.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    return settings
+
+
+def _require_services(settings: Settings) -> None:
+    _required(settings.required_database_url)
+    _required(settings.required_redis_url)
+
+
+def _required(get: Any) -> str:
+    try:
+        return str(get())
+    except RuntimeError as error:
+        raise SetupError(str(error)) from None
+
+
+def _say_how_to_get_a_model(settings: Settings) -> None:
+    folder = settings.models_path
+    if not folder.is_dir() or not any(folder.iterdir()):
+        typer.echo(f"There is no model in {folder} yet: `chesboard models pull` brings one.")
+
+
+def _become(command: list[str]) -> None:
+    """Go on as another program, which gets our process and so our signals."""
+    os.chdir(PROJECT_ROOT)
+    os.execv(command[0], command)  # noqa: S606 - no shell; the command is ours
+
+
+def main() -> None:
+    """Run a command. What a user can put right is told in one line, with exit status 2."""
+    try:
+        cli()
+    except SetupError as error:
+        typer.echo(f"chesboard: {error}", err=True)
+        raise SystemExit(USAGE_ERROR) from None
+
+
+if __name__ == "__main__":
+    main()

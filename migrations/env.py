@@ -1,0 +1,31 @@
+"""Runs the migrations on a connection that app/migrations.py opened and locked."""
+
+from alembic import context
+from alembic.operations.ops import MigrationScript
+from alembic.runtime.migration import MigrationContext
+
+from app.migrations import METADATA
+
+
+def drop_empty(
+    _context: MigrationContext, _revision: object, directives: list[MigrationScript]
+) -> None:
+    """Make no file where tables and database already agree."""
+    if (
+        directives
+        and directives[0].upgrade_ops is not None
+        and directives[0].upgrade_ops.is_empty()
+    ):
+        directives.clear()
+
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=METADATA,
+    compare_type=True,
+    compare_server_default=True,
+    transaction_per_migration=True,
+    process_revision_directives=drop_empty,
+)
+with context.begin_transaction():
+    context.run_migrations()

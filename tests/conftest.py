@@ -1,0 +1,177 @@
+"""Fixtures that every part shares. Servers and processes are real ones.
+
+A PostgreSQL and a Valkey are started once for a test run, in a folder that is thrown away. With
+CHESBOARD_TEST_DATABASE_URL and CHESBOARD_TEST_REDIS_URL set, those servers are used instead: a
+database is made on the first and dropped in the end; the second's database is emptied.
+
+CHESBOARD_REQUIRE_ALL=1 turns a missing browser or model from a skip into a failure.
+"""
+
+import os
+
+# Before anything imports transformers: tests never reach for the hub, and never fork with
+# tokenizer threads running.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["TQDM_DISABLE"] = "1"
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy.orm import Session
+
+from app import broker, migrations
+from app import database as db
+from app.models.pull import STARTER_MODEL, PullError, pull
+from app.services import Services
+from app.settings import get_settings
+from tests import support
+
+if TYPE_CHECKING:
+    from fastapi.testclient import TestClient
+    from playwright.sync_api import Browser, Page
+
+
+def _missing(reason: str) -> None:
+    """Skip, loudly; or fail where everything is required."""
+    if os.environ.get("CHESBOARD_REQUIRE_ALL") == "1":
+        pytest.fail(f"CHESBOARD_REQUIRE_ALL=1, but {reason}")
+    pytest.skip(f"NOT TESTED: {reason}")
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[Services]:
+    """A PostgreSQL and a Valkey for this test run."""
+    with support.disposable_services() as services:
+        yield services
+
+
+@pytest.fixture(scope="session")
+def migrated(services: Services) -> Services:
+    """The services, their database brought up by the real migrations."""
+    migrations.upgrade(services.database_url)
+    return services
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty data folder, which the settings name."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setenv("CHESBOARD_DATA_DIR", str(folder))
+    get_settings.cache_clear()
+    return folder
+
+
+@pytest.fixture
+def models_dir(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty models folder, which the settings name."""
+    folder = data_dir / "models"
+    folder.mkdir()
+    monkeypatch.setenv("CHESBOARD_MODELS_DIR", str(folder))
+    get_settings.cache_clear()
+    return folder
+
+
+@pytest.fixture
+def database(
+    migrated: Services, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Services]:
+    """Empty tables and an empty broker, which the settings name; emptied again afterwards."""
+    monkeypatch.setenv("DATABASE_URL", migrated.database_url)
+    monkeypatch.setenv("REDIS_URL", migrated.redis_url)
+    _forget_connections()
+    yield migrated
+    with db.get_engine().begin() as connection:
+        support.empty_tables(connection)
+    broker.get_redis().flushdb()
+    _forget_connections()
+
+
+def _forget_connections() -> None:
+    get_settings.cache_clear()
+    db.reset_engine()
+    broker.reset_broker()
+
+
+@pytest.fixture
+def session(database: Services) -> Iterator[Session]:
+    """A transaction. Others see what the test wrote once it has called session.commit()."""
+    with db._session_factory()() as session:
+        yield session
+
+
+@pytest.fixture
+def client(database: Services) -> "Iterator[TestClient]":
+    """HTTP to the application, in this process, as a browser on this machine would send it."""
+    from fastapi.testclient import TestClient
+
+    from app.main import create_app
+
+    with TestClient(create_app(), base_url="http://127.0.0.1:8000") as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def starter_model() -> Path:
+    """The starter model's folder, brought once and kept between test runs."""
+    folder = support.kept_models_folder()
+    try:
+        return pull(STARTER_MODEL, folder).parent
+    except PullError as error:
+        _missing(f"the starter model is not there: {error}")
+        raise
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random model, named 'tiny' inside a models folder that holds it only."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    support.save_tiny_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def live_stack(tiny_model_dir: Path) -> Iterator[str]:
+    """The address of a whole `chesboard up`, with a worker and the model 'tiny'."""
+    with support.running_stack(tiny_model_dir.parent) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """Headless Chromium. Not for the whole session: its event loop would be in others' way."""
+    executable = support.find_chromium()
+    if executable is None:
+        _missing("no Chromium is installed (apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=support.CHROMIUM_ARGUMENTS
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def browser_errors() -> list[str]:
+    """What the browser complained of. A test that provokes a complaint takes it out of here."""
+    return []
+
+
+@pytest.fixture
+def browser_page(browser: "Browser", browser_errors: list[str]) -> "Iterator[Page]":
+    """A page in a fresh context; any error that the browser reports fails the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.on("pageerror", lambda error: browser_errors.append(f"uncaught: {error}"))
+    page.on(
+        "console",
+        lambda message: message.type == "error" and browser_errors.append(message.text),
+    )
+    yield page
+    context.close()
+    assert browser_errors == []

@@ -1,0 +1,239 @@
+"""What the fixtures are made of: servers, a tiny model, a whole running stack, a browser."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+import redis
+from sqlalchemy import Connection, make_url, text
+
+from app.migrations import METADATA
+from app.models.pull import STARTER_MODEL, is_pulled
+from app.services import Services, free_port, start_services
+from app.settings import PROJECT_ROOT, Settings
+
+# --- servers ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def disposable_services() -> Iterator[Services]:
+    """The servers named by the environment, or embedded ones in a folder that is thrown away."""
+    database_url = os.environ.get("CHESBOARD_TEST_DATABASE_URL")
+    redis_url = os.environ.get("CHESBOARD_TEST_REDIS_URL")
+    if database_url and redis_url:
+        with _scratch_database(database_url) as url:
+            _flush(redis_url)
+            yield Services(url, redis_url, stop=lambda: None)
+            _flush(redis_url)
+        return
+    with short_folder() as folder:
+        services = start_services(embedded_settings(folder), durable=False)
+        try:
+            yield services
+        finally:
+            services.stop()
+
+
+def embedded_settings(data_dir: Path) -> Settings:
+    """Settings for embedded servers in a folder, whatever the environment says."""
+    settings = Settings(data_dir=data_dir)
+    return settings.model_copy(update={"database_url": None, "redis_url": None})
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """A folder with a path short enough for Unix sockets, which pytest's own are not always."""
+    folder = Path(tempfile.mkdtemp(prefix="chesboard-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _scratch_database(server_url: str) -> Iterator[str]:
+    name = f"chesboard_test_{os.getpid()}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        connection.execute(f'CREATE DATABASE "{name}"')
+        try:
+            yield make_url(server_url).set(database=name).render_as_string(hide_password=False)
+        finally:
+            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def _flush(redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushdb()
+
+
+def empty_tables(connection: Connection) -> None:
+    """Empty every table and restart its ids. A transaction left open elsewhere is an error."""
+    names = ", ".join(f'"{table.name}"' for table in METADATA.sorted_tables)
+    connection.execute(text("SET LOCAL lock_timeout = '10s'"))
+    connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+
+
+def eventually(condition: Callable[[], object], seconds: float = 15) -> None:
+    """Wait until something is so, for what happens in another process."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.02)
+
+
+# --- a whole stack ----------------------------------------------------------------------------
+
+STACK_SECONDS = 90
+
+
+@contextmanager
+def running_stack(models_dir: Path) -> Iterator[str]:
+    """`chesboard up` as a user starts it; yields its address once everything answers."""
+    with short_folder() as folder:
+        port = free_port()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app.cli", "up", "--port", str(port)],
+            env=stack_environment(folder, models_dir),
+            cwd=PROJECT_ROOT,
+            stdout=(output := (folder / "up.log").open("wb")),
+            stderr=subprocess.STDOUT,
+        )
+        address = f"http://127.0.0.1:{port}"
+        try:
+            _wait_until_healthy(process, address, folder / "up.log")
+            yield address
+        finally:
+            process.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(60)
+            process.kill()
+            process.wait()
+            output.close()
+
+
+def stack_environment(data_dir: Path, models_dir: Path) -> dict[str, str]:
+    """This process's environment, without what would name other servers or folders."""
+    ours = ("CHESBOARD_", "DATABASE_URL", "REDIS_URL")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return environment | {
+        "CHESBOARD_DATA_DIR": str(data_dir),
+        "CHESBOARD_MODELS_DIR": str(models_dir),
+    }
+
+
+def _wait_until_healthy(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
+    deadline = time.monotonic() + STACK_SECONDS
+    while not healthy(address):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise AssertionError(f"chesboard up did not become healthy:\n{log.read_text()}")
+        time.sleep(0.1)
+
+
+def healthy(address: str) -> bool:
+    """Whether web, database, broker and at least one worker answer."""
+    try:
+        with urllib.request.urlopen(f"{address}/healthz", timeout=2) as response:
+            return bool(json.load(response)["workers"])
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+# --- models -----------------------------------------------------------------------------------
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}"
+    "<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+# Each of these becomes one token of the tiny model.
+TINY_WORDS = ["Yes", "No", "Never", "Sure", "Certainly", "Maybe", "Perhaps"]
+
+
+def kept_models_folder() -> Path:
+    """Where tests keep the starter model: the one that was pulled for use, or a cache."""
+    if folder := os.environ.get("CHESBOARD_TEST_MODELS"):
+        return Path(folder)
+    pulled = PROJECT_ROOT / "chesboard-data" / "models"
+    if is_pulled(STARTER_MODEL, pulled):
+        return pulled
+    return Path.home() / ".cache" / "chesboard-tests"
+
+
+def save_tiny_model(folder: Path) -> None:
+    """A two-layer random Llama with a byte-level tokenizer and a chat template, as safetensors."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = _tiny_tokenizer()
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=None,
+            pad_token_id=tokenizer.pad_token_id,
+            tie_word_embeddings=True,
+        )
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _tiny_tokenizer():
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TINY_WORDS * 10, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+# --- browser ----------------------------------------------------------------------------------
+
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def find_chromium() -> str | None:
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    return None
