@@ -9,6 +9,7 @@ import traceback
 from typing import Any
 
 import torch
+from peft import PeftModel
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -20,6 +21,7 @@ from app.runs.configs import CONFIGS, ModelConfig, ProbesConfig, Selection, Trai
 from app.runs.tables import ReferenceLogprob, Run
 from app.scores.tables import Flag, Score
 from app.settings import get_settings
+from worker import checkpoints
 from worker.control import LeaseKeeper
 from worker.loaded import LoadedModel
 from worker.loading import ModelCache, ModelError, describe_device, save_folder
@@ -158,8 +160,17 @@ def _train(
     summary = train(
         loaded, pairs, config, recorder, control, folder, probe_pairs, reference or None
     )
-    save_folder(loaded.model, loaded.tokenizer, folder / "model")
+    save_folder(_plain(loaded.model), loaded.tokenizer, folder / "model")
+    checkpoints.remove(folder)
     return {**summary, "pairs": len(pairs)}
+
+
+def _plain(model: torch.nn.Module) -> torch.nn.Module:
+    """The trained model as an ordinary one: adapters are added into the weights."""
+    if isinstance(model, PeftModel):
+        merged: torch.nn.Module = model.merge_and_unload()
+        return merged
+    return model
 
 
 def select_pairs(session: Session, dataset_id: int, selection: Selection) -> list[RawPair]:

@@ -6,10 +6,10 @@ import pytest
 from sqlalchemy import select, text
 
 from app.database import get_engine, transaction
+from app.probes.tables import ProbeStep
 from app.runs import leases
 from app.runs.records import MetricRecord, ProbeRecord, ProbeStepRecord
 from app.runs.tables import Metric, Run
-from app.probes.tables import ProbeStep
 from app.settings import get_settings
 from tests.app import factories
 from worker import recording

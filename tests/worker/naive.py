@@ -1,0 +1,87 @@
+"""Slow twins of the fast paths: float64, one response at a time, formulas as in the design."""
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worker.loaded import LoadedModel
+from worker.tokenising import TokenisedPair
+
+
+@dataclass
+class NaiveResponse:
+    hidden: list[Tensor]
+    """h(x, y_<k) for k = 1..n."""
+    logprobs: list[float]
+    distributions: list[Tensor]
+
+
+@torch.no_grad()
+def read(loaded: LoadedModel, prompt: Sequence[int], response: Sequence[int]) -> NaiveResponse:
+    model = copy.deepcopy(loaded.model).double()
+    output = model(torch.tensor([[*prompt, *response]]), output_hidden_states=True, use_cache=False)
+    seen = NaiveResponse([], [], [])
+    for k, token_id in enumerate(response):
+        position = len(prompt) + k - 1
+        seen.hidden.append(output.hidden_states[-1][0, position])
+        distribution = torch.log_softmax(output.logits[0, position].double(), -1)
+        seen.logprobs.append(distribution[token_id].item())
+        seen.distributions.append(distribution.exp())
+    return seen
+
+
+@dataclass
+class NaiveScores:
+    ches: float
+    ln_ches: float
+    last_hidden_inner_product: float
+    normalized_edit_distance: float
+    preferred_logprob: float
+    dispreferred_logprob: float
+    scales: dict[str, float]
+    """The size of the terms that each measure is a sum or difference of. Rounding is relative
+    to these: a difference may cancel and an inner product may be of vectors at right angles."""
+
+
+def score(loaded: LoadedModel, pair: TokenisedPair) -> NaiveScores:
+    preferred = read(loaded, pair.prompt_ids, pair.preferred_ids)
+    dispreferred = read(loaded, pair.prompt_ids, pair.dispreferred_ids)
+    s_plus = torch.stack(preferred.hidden).sum(0)
+    s_minus = torch.stack(dispreferred.hidden).sum(0)
+    n_plus, n_minus = len(pair.preferred_ids), len(pair.dispreferred_ids)
+    y_plus, y_minus = pair.preferred_ids[:-1], pair.dispreferred_ids[:-1]
+    longer = max(len(y_plus), len(y_minus))
+    last_plus, last_minus = preferred.hidden[-1], dispreferred.hidden[-1]
+    mean_plus, mean_minus = s_plus / n_plus, s_minus / n_minus
+    scores = NaiveScores(
+        ches=(s_plus @ s_minus - s_plus @ s_plus).item(),
+        ln_ches=(s_plus @ s_minus / (n_plus * n_minus) - s_plus @ s_plus / n_plus**2).item(),
+        last_hidden_inner_product=(last_plus @ last_minus).item(),
+        normalized_edit_distance=edit_distance(y_plus, y_minus) / longer if longer else 0.0,
+        preferred_logprob=math.fsum(preferred.logprobs),
+        dispreferred_logprob=math.fsum(dispreferred.logprobs),
+        scales={
+            "ches": (s_plus.norm() * s_minus.norm() + s_plus @ s_plus).item(),
+            "ln_ches": (mean_plus.norm() * mean_minus.norm() + mean_plus @ mean_plus).item(),
+            "last_hidden_inner_product": (last_plus.norm() * last_minus.norm()).item(),
+            "normalized_edit_distance": 1.0,
+        },
+    )
+    scores.scales["preferred_logprob"] = abs(scores.preferred_logprob)
+    scores.scales["dispreferred_logprob"] = abs(scores.dispreferred_logprob)
+    return scores
+
+
+def edit_distance(a: Sequence[int], b: Sequence[int]) -> int:
+    """Levenshtein by its table."""
+    row = list(range(len(b) + 1))
+    for i, token_a in enumerate(a, start=1):
+        diagonal, row[0] = row[0], i
+        for j, token_b in enumerate(b, start=1):
+            best = min(diagonal + (token_a != token_b), row[j] + 1, row[j - 1] + 1)
+            diagonal, row[j] = row[j], best
+    return row[-1]

@@ -1,0 +1,104 @@
+import pytest
+import torch
+from torch.nn import Parameter
+
+from app.runs.configs import TrainConfig
+from worker import checkpoints
+from worker.checkpoints import CheckpointMismatchError, Progress, RandomState
+from worker.optimisers import make_optimiser
+from worker.probes import Start
+
+CPU = torch.device("cpu")
+PROGRESS = Progress(step=5, tokens_seen=100, seconds=2.5, loss=float("nan"), margin=0.1)
+
+
+def make_state(optimizer="adamw", seed=0, shape=(3, 2)):
+    torch.manual_seed(seed)
+    parameters = {"a.weight": Parameter(torch.randn(shape)), "a.bias": Parameter(torch.randn(2))}
+    optimiser = make_optimiser(
+        parameters.values(), TrainConfig(optimizer=optimizer, learning_rate=0.1)
+    )
+    return parameters, optimiser
+
+
+def step(parameters, optimiser):
+    for parameter in parameters.values():
+        parameter.grad = parameter.detach().sin()
+    optimiser.step()
+
+
+def write(folder, parameters, optimiser, config=None):
+    start = Start(torch.tensor([0.25, 0.75]), torch.tensor([0.5, -0.5]), -1.5, -2.0)
+    checkpoints.write(
+        folder, parameters, optimiser, RandomState.capture(CPU), PROGRESS, {3: start}, config or {}
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "rmsprop", "sgd"])
+def test_optimiser_goes_on_as_if_undisturbed(tmp_path, optimizer):
+    parameters, optimiser = make_state(optimizer)
+    step(parameters, optimiser)
+    write(tmp_path, parameters, optimiser)
+    step(parameters, optimiser)
+    others, other_optimiser = make_state(optimizer, seed=1)
+    checkpoints.read(tmp_path, others, other_optimiser, CPU, {})
+    step(others, other_optimiser)
+    for name, parameter in parameters.items():
+        assert torch.equal(parameter, others[name])
+
+
+def test_progress_probes_and_random_numbers_come_back(tmp_path):
+    parameters, optimiser = make_state()
+    write(tmp_path, parameters, optimiser)
+    expected = torch.rand(3)
+    progress, random_state, starts = checkpoints.read(tmp_path, parameters, optimiser, CPU, {})
+    random_state.restore(CPU)
+    assert torch.equal(torch.rand(3), expected)
+    assert (progress.step, progress.tokens_seen, progress.seconds) == (5, 100, 2.5)
+    assert progress.loss != progress.loss
+    assert starts[3].initial_V.tolist() == [0.25, 0.75]
+    assert starts[3].predicted_V.tolist() == [0.5, -0.5]
+    assert (starts[3].preferred_logprob, starts[3].dispreferred_logprob) == (-1.5, -2.0)
+
+
+def test_failed_write_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
+    parameters, optimiser = make_state()
+    write(tmp_path, parameters, optimiser)
+    kept = parameters["a.bias"].detach().clone()
+    step(parameters, optimiser)
+
+    def fail(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(checkpoints, "save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write(tmp_path, parameters, optimiser)
+    others, other_optimiser = make_state(seed=1)
+    checkpoints.read(tmp_path, others, other_optimiser, CPU, {})
+    assert torch.equal(others["a.bias"], kept)
+    assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == ["state.safetensors"]
+
+
+def test_checkpoint_of_another_configuration_is_refused(tmp_path):
+    parameters, optimiser = make_state()
+    write(tmp_path, parameters, optimiser, {"beta": 0.1})
+    with pytest.raises(CheckpointMismatchError, match="another configuration"):
+        checkpoints.read(tmp_path, parameters, optimiser, CPU, {"beta": 0.2})
+
+
+def test_checkpoint_of_another_model_is_refused(tmp_path):
+    parameters, optimiser = make_state()
+    write(tmp_path, parameters, optimiser)
+    parameters["b"] = parameters.pop("a.bias")
+    with pytest.raises(CheckpointMismatchError, match="another model"):
+        checkpoints.read(tmp_path, parameters, optimiser, CPU, {})
+
+
+def test_removed_checkpoint_is_gone(tmp_path):
+    assert not checkpoints.exists(tmp_path)
+    write(tmp_path, *make_state())
+    assert checkpoints.exists(tmp_path)
+    checkpoints.remove(tmp_path)
+    checkpoints.remove(tmp_path)
+    assert not checkpoints.exists(tmp_path)

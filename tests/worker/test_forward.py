@@ -1,0 +1,188 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.worker import naive
+from tests.worker.conftest import BUILDERS, END, GoOn, load, make_pair, random_pairs
+from worker.forward import (
+    SharedPrefixForward,
+    TokenBudget,
+    TwoForwards,
+    choose_forward,
+    in_batches,
+    refuse_too_long,
+    token_batches,
+)
+
+PAIRS = random_pairs(9)
+
+
+@pytest.mark.parametrize("path", [SharedPrefixForward, TwoForwards])
+@pytest.mark.parametrize("kind", ["llama", "untied llama", "gpt2"])
+def test_states_equal_a_forward_pass_of_each_response_alone(kind, path):
+    loaded = load(kind)
+    with torch.no_grad():
+        states = path(loaded)(PAIRS, forks=True)
+    sides = (
+        (states.index.preferred_rows_N, states.index.preferred_pair_N, "preferred_ids",
+         states.preferred_token_logprobs_N()),
+        (states.index.dispreferred_rows_N, states.index.dispreferred_pair_N, "dispreferred_ids",
+         states.dispreferred_token_logprobs_N()),
+    )  # fmt: skip
+    for b, pair in enumerate(PAIRS):
+        for rows_N, pair_N, side, logprobs_N in sides:
+            seen = naive.read(loaded, pair.prompt_ids, getattr(pair, side))
+            mine = pair_N == b
+            torch.testing.assert_close(
+                states.hidden_UD[rows_N[mine]].double(),
+                torch.stack(seen.hidden),
+                rtol=1e-4,
+                atol=1e-4,
+            )
+            assert logprobs_N[mine].tolist() == pytest.approx(seen.logprobs, rel=1e-4, abs=1e-4)
+            torch.testing.assert_close(
+                torch.softmax(states.fork_logits_BV[b].double(), -1),
+                seen.distributions[pair.fork_position],
+                rtol=1e-3,
+                atol=1e-6,
+            )
+
+
+def test_eager_attention_takes_the_mask_too():
+    loaded = load("llama")
+    with torch.no_grad():
+        expected = SharedPrefixForward(loaded)(PAIRS).logprobs_U2
+        loaded.model.set_attn_implementation("eager")
+        actual = SharedPrefixForward(loaded)(PAIRS).logprobs_U2
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_of_both_paths_are_the_same(llama):
+    gradients = []
+    for path in (SharedPrefixForward, TwoForwards):
+        llama.model.zero_grad()
+        states = path(llama)(PAIRS)
+        (states.preferred_logprobs_B() - 2 * states.dispreferred_logprobs_B()).sum().backward()
+        gradients.append([p.grad.clone() for p in llama.model.parameters()])
+    for shared, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(shared, plain, rtol=1e-3, atol=1e-3)
+
+
+def test_shared_row_holds_the_prompt_and_the_common_beginning_once(llama):
+    pair = make_pair(0, [1] * 10, [2, 3, 4, END], [2, 3, 5, 6, END])
+    # 10 of the prompt, 2 shared, y+ from the fork without its end: 1, y- likewise: 2
+    assert SharedPrefixForward(llama).row_tokens(pair) == 15
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_fast_path_is_chosen_where_it_gives_the_same(kind):
+    forward, reason = choose_forward(load(kind), PAIRS)
+    if kind == "gemma2":
+        assert isinstance(forward, TwoForwards)
+        assert "caps its logits" in reason
+    else:
+        assert isinstance(forward, SharedPrefixForward)
+        assert reason is None
+
+
+def test_capped_logits_are_scored_right_by_the_plain_path():
+    loaded = load("gemma2")
+    with torch.no_grad():
+        states = TwoForwards(loaded)(PAIRS)
+    expected = [sum(naive.read(loaded, p.prompt_ids, p.preferred_ids).logprobs) for p in PAIRS]
+    assert states.preferred_logprobs_B().tolist() == pytest.approx(expected, rel=1e-4)
+
+
+def test_model_that_ignores_the_mask_gets_the_plain_path(llama):
+    decoder = llama.model.base_model
+    plain = decoder.forward
+
+    def ignore_mask(attention_mask=None, **arguments):
+        if attention_mask is not None and attention_mask.ndim == 4:
+            attention_mask = None
+        return plain(attention_mask=attention_mask, **arguments)
+
+    decoder.forward = ignore_mask
+    forward, reason = choose_forward(llama, PAIRS)
+    assert isinstance(forward, TwoForwards)
+    assert "hidden states would differ" in reason
+
+
+def test_model_that_refuses_the_mask_gets_the_plain_path(llama):
+    decoder = llama.model.base_model
+    plain = decoder.forward
+
+    def refuse(attention_mask=None, **arguments):
+        if attention_mask is not None and attention_mask.ndim == 4:
+            raise ValueError("two dimensions, please")
+        return plain(attention_mask=attention_mask, **arguments)
+
+    decoder.forward = refuse
+    forward, reason = choose_forward(llama, PAIRS)
+    assert isinstance(forward, TwoForwards)
+    assert "two dimensions, please" in reason
+
+
+def test_scaled_logits_get_the_plain_path(llama):
+    plain = llama.model.forward
+
+    def scale(*arguments, **named):
+        output = plain(*arguments, **named)
+        output.logits = output.logits / 2
+        return output
+
+    llama.model.forward = scale
+    forward, reason = choose_forward(llama, PAIRS)
+    assert isinstance(forward, TwoForwards)
+    assert "logits would differ" in reason
+
+
+def test_pairs_beyond_a_sliding_window_get_the_plain_path(llama):
+    llama.model.config.sliding_window = 16
+    assert choose_forward(llama, [make_pair(0, [1] * 8, [2, END], [3, END])])[1] is None
+    forward, reason = choose_forward(llama, [make_pair(0, [1] * 20, [2, END], [3, END])])
+    assert isinstance(forward, TwoForwards)
+    assert "16 tokens only" in reason
+
+
+@given(st.integers(1, 60), st.integers(1, 400), st.one_of(st.none(), st.integers(1, 9)))
+def test_batches_hold_every_pair_once_within_the_budget(count, budget, most_pairs):
+    pairs = random_pairs(count)
+    batches = token_batches(pairs, lambda pair: pair.tokens, budget, most_pairs)
+    assert sorted(p.pair for batch in batches for p in batch) == list(range(count))
+    for batch in batches:
+        padded = len(batch) * max(pair.tokens for pair in batch)
+        assert padded <= budget or len(batch) == 1
+        assert most_pairs is None or len(batch) <= most_pairs
+
+
+def test_out_of_memory_halves_the_budget_and_loses_no_pair():
+    pairs, messages, done = random_pairs(20), [], []
+    budget = TokenBudget(512, messages.append)
+
+    def work(batch):
+        if sum(pair.tokens for pair in batch) > 150:
+            raise torch.OutOfMemoryError("no memory")
+        done.extend(pair.pair for pair in batch)
+
+    in_batches(pairs, lambda pair: pair.tokens, budget, GoOn(), work)
+    assert sorted(done) == list(range(20))
+    assert budget.tokens < 512
+    assert "going on with 256 tokens" in messages[0]
+
+
+def test_single_pair_that_does_not_fit_is_named():
+    def work(batch):
+        raise torch.OutOfMemoryError("no memory")
+
+    budget = TokenBudget(512, lambda _: None)
+    with pytest.raises(MemoryError, match="Pair 0 alone"):
+        in_batches(random_pairs(1), lambda pair: pair.tokens, budget, GoOn(), work)
+
+
+def test_pair_beyond_learned_positions_is_named():
+    pairs = [make_pair(0, [1], [2, END], [3, END]), make_pair(8, [1] * 600, [2, END], [3, END])]
+    with pytest.raises(ValueError, match="Pair 8 has 601 tokens"):
+        refuse_too_long(load("gpt2"), pairs)
+    refuse_too_long(load("llama"), pairs)

@@ -1,0 +1,158 @@
+"""Which names load, with which weights, and what is refused before anything is read."""
+
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from app.runs.configs import ScoreConfig, TrainConfig
+from app.settings import Settings
+from worker import loading
+from worker.loading import ModelCache, ModelError, count_parameters, save_folder
+
+
+@pytest.fixture
+def settings(tiny_model_dir: Path, tmp_path: Path) -> Settings:
+    return Settings(models_dir=tiny_model_dir.parent, data_dir=tmp_path)
+
+
+def test_a_folder_in_the_models_folder_is_loaded_in_eval_mode(settings: Settings) -> None:
+    loaded = ModelCache(settings).load(ScoreConfig(model="tiny", device="cpu"))
+    assert not loaded.model.training
+    assert loaded.tokenizer.chat_template
+    assert loaded.compute_dtype == torch.float32
+    assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.float32}
+
+
+def test_scoring_in_bfloat16_holds_bfloat16_weights(settings: Settings) -> None:
+    config = ScoreConfig(model="tiny", device="cpu", dtype="bfloat16")
+    loaded = ModelCache(settings).load(config)
+    assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.bfloat16}
+
+
+def test_training_in_bfloat16_keeps_float32_weights(settings: Settings) -> None:
+    config = TrainConfig(model="tiny", device="cpu", dtype="bfloat16")
+    loaded = ModelCache(settings).load(config)
+    assert loaded.compute_dtype == torch.bfloat16
+    assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.float32}
+
+
+def test_the_last_model_is_kept_until_someone_trains_it(settings: Settings) -> None:
+    models = ModelCache(settings)
+    score = ScoreConfig(model="tiny", device="cpu")
+    first = models.load(score)
+    assert models.load(score) is first
+    assert models.load(TrainConfig(model="tiny", device="cpu")) is first
+    assert models.load(score) is not first
+
+
+def test_weights_that_changed_on_disk_are_read_again(settings: Settings) -> None:
+    models = ModelCache(settings)
+    config = ScoreConfig(model="run:7", device="cpu")
+    tiny = models.load(ScoreConfig(model="tiny", device="cpu"))
+    folder = settings.run_path(7) / "model"
+    save_folder(tiny.model, tiny.tokenizer, folder)
+    first = models.load(config)
+    with torch.no_grad():
+        tiny.model.get_input_embeddings().weight.add_(1.0)
+    save_folder(tiny.model, tiny.tokenizer, folder)
+    second = models.load(config)
+    assert second is not first
+    assert not torch.equal(
+        first.model.get_input_embeddings().weight, second.model.get_input_embeddings().weight
+    )
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc", "tiny/../../outside"])
+def test_nothing_outside_the_models_folder_is_opened(settings: Settings, name: str) -> None:
+    with pytest.raises(ModelError, match="lies outside the models folder"):
+        ModelCache(settings).load(ScoreConfig(model=name, device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("nothing-here", "There is no model “nothing-here”"),
+        ("run:12", "run:12 has left no model"),
+        ("run:../..", "has left no model"),
+    ],
+)
+def test_an_unknown_model_is_refused_by_name(
+    settings: Settings, name: str, complaint: str
+) -> None:
+    with pytest.raises(ModelError, match=complaint):
+        ModelCache(settings).load(ScoreConfig(model=name, device="cpu"))
+
+
+def test_a_folder_with_pickled_weights_is_refused(settings: Settings, tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "pickled"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
+    models = ModelCache(settings.model_copy(update={"models_dir": tmp_path / "models"}))
+    with pytest.raises(ModelError, match="neither safetensors nor GGUF"):
+        models.load(ScoreConfig(model="pickled", device="cpu"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that is not there")
+def test_a_gpu_that_is_not_there_is_refused(settings: Settings) -> None:
+    with pytest.raises(ModelError, match="this worker sees 0 GPUs"):
+        ModelCache(settings).load(ScoreConfig(model="tiny", device="cuda"))
+
+
+def test_a_model_too_large_for_the_memory_is_refused_with_the_numbers(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        available = 1000
+
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Full)
+    with pytest.raises(ModelError, match=r"0 million parameters and needs at least .* GiB"):
+        ModelCache(settings).load(TrainConfig(model="tiny", device="cpu"))
+
+
+def test_parameters_are_counted_without_reading_weights(tiny_model_dir: Path) -> None:
+    model = loading.AutoModelForCausalLM.from_pretrained(tiny_model_dir)
+    assert count_parameters(tiny_model_dir) == sum(p.numel() for p in model.parameters())
+
+
+def test_an_interrupted_save_leaves_the_earlier_folder_whole(
+    settings: Settings, tmp_path: Path
+) -> None:
+    loaded = ModelCache(settings).load(ScoreConfig(model="tiny", device="cpu"))
+    folder = tmp_path / "result"
+    save_folder(loaded.model, loaded.tokenizer, folder)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+
+    class Broken:
+        def save_pretrained(self, _: Path) -> None:
+            raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        save_folder(loaded.model, Broken(), folder)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    assert [entry.name for entry in tmp_path.iterdir() if "result" in entry.name] == ["result"]
+
+
+@pytest.mark.starter
+def test_the_starter_model_is_dequantised_once_and_answers(
+    starter_model: Path, tmp_path: Path
+) -> None:
+    settings = Settings(models_dir=starter_model.parent, data_dir=tmp_path)
+    loaded = ModelCache(settings).load(
+        ScoreConfig(model="smollm2-135m-instruct", device="cpu")
+    )
+    [kept] = (tmp_path / "cache" / "gguf").iterdir()
+    written = (kept / "model.safetensors").stat().st_mtime_ns
+    ModelCache(settings).load(ScoreConfig(model="smollm2-135m-instruct", device="cpu"))
+    assert (kept / "model.safetensors").stat().st_mtime_ns == written
+    text = loaded.tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What is the capital of France?"}],
+        add_generation_prompt=True,
+        tokenize=False,
+    )
+    ids = loaded.tokenizer(text, return_tensors="pt", add_special_tokens=False)
+    with torch.inference_mode():
+        answer = loaded.model.generate(**ids, max_new_tokens=12, do_sample=False)
+    assert "Paris" in loaded.tokenizer.decode(answer[0])

@@ -1,0 +1,117 @@
+import dataclasses
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.runs.configs import ScoreConfig
+from tests.worker import naive
+from tests.worker.conftest import BUILDERS, GoOn, KeepingSink, StopAfter, load, random_pairs
+from worker.scoring import MEASURES, score_pairs
+from worker.sink import RunInterruptedError
+
+PAIRS = random_pairs(12)
+
+
+def score(loaded, pairs, batch_tokens=4096, **arguments):
+    sink = KeepingSink()
+    summary = score_pairs(
+        loaded, pairs, ScoreConfig(batch_tokens=batch_tokens), sink, GoOn(), **arguments
+    )
+    return {record.pair: record for record in sink.score_records}, summary, sink
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_scores_equal_the_naive_ones(kind):
+    loaded = load(kind)
+    records, _, _ = score(loaded, PAIRS, batch_tokens=64)
+    for pair in PAIRS:
+        expected, record = naive.score(loaded, pair), records[pair.pair]
+        for name in MEASURES:
+            # float32 forward passes against float64 ones
+            assert getattr(record, name) == pytest.approx(
+                getattr(expected, name), rel=0, abs=1e-5 * expected.scales[name]
+            )
+        assert record.preferred_tokens == len(pair.preferred_ids)
+        assert record.prompt_tokens == len(pair.prompt_ids)
+
+
+ONE_BY_ONE, _, _ = score(load(), PAIRS, batch_tokens=16)
+SCALES = {pair.pair: naive.score(load(), pair).scales for pair in PAIRS}
+LOADED = load()
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.permutations(PAIRS), st.integers(16, 600), st.integers(1, len(PAIRS)))
+def test_order_padding_and_budget_never_change_a_score(pairs, batch_tokens, count):
+    records, _, _ = score(LOADED, pairs[:count], batch_tokens=batch_tokens)
+    assert len(records) == count
+    for number, record in records.items():
+        for name in MEASURES:
+            assert getattr(record, name) == pytest.approx(
+                getattr(ONE_BY_ONE[number], name), rel=0, abs=1e-5 * SCALES[number][name]
+            )
+
+
+def test_bfloat16_model_keeps_the_scores_of_its_own_states():
+    """Rounded states are summed in float32: close to the float32 model's scores."""
+    exact, _, _ = score(load(), PAIRS)
+    rough, _, _ = score(load(dtype=torch.bfloat16), PAIRS)
+    for pair in PAIRS:
+        assert rough[pair.pair].ches == pytest.approx(
+            exact[pair.pair].ches, rel=0, abs=0.05 * SCALES[pair.pair]["ches"]
+        )
+
+
+def test_pairs_that_are_scored_already_are_left_out():
+    records, summary, sink = score(load(), PAIRS, already={0, 5})
+    assert set(records) == set(range(12)) - {0, 5}
+    assert summary["pairs"] == 10
+    assert sink.progresses[0] == (2, 12, "pairs")
+    assert sink.progresses[-1] == (12, 12, "pairs")
+
+
+def test_evaluation_gives_log_probabilities_without_measures():
+    full, _, _ = score(load(), PAIRS)
+    records, summary, _ = score(load(), PAIRS, measures=False)
+    for pair, record in records.items():
+        assert record.ches is record.ln_ches is record.last_hidden_inner_product is None
+        assert record.normalized_edit_distance is None
+        assert record.preferred_logprob == full[pair].preferred_logprob
+    assert summary["measures"]["ches"] is None
+    assert math.isfinite(summary["measures"]["preferred_logprob"]["mean"])
+
+
+def test_summary_counts_and_describes():
+    cut = dataclasses.replace(PAIRS[0], prompt_cut=3, preferred_cut=1, retokenised=True)
+    records, summary, sink = score(load(), [cut, *PAIRS[1:]])
+    values = sorted(record.ches for record in records.values())
+    assert summary["pairs"] == 12
+    assert summary["forward"] == "shared prefix"
+    assert (summary["cut_tokens"], summary["cut_pairs"], summary["retokenised_pairs"]) == (4, 1, 1)
+    assert summary["measures"]["ches"]["minimum"] == values[0]
+    assert summary["measures"]["ches"]["mean"] == pytest.approx(sum(values) / 12)
+    assert summary["tokens_per_second"] > 0
+    assert any("4 tokens were cut" in message for message in sink.messages)
+    assert any("tokenised apart" in message for message in sink.messages)
+
+
+def test_reason_of_the_slow_path_is_told():
+    _, summary, sink = score(load("gemma2"), PAIRS)
+    assert summary["forward"] == "two forwards"
+    assert "slower: the model caps its logits" in sink.messages[0]
+
+
+def test_stops_between_forward_passes_and_keeps_what_is_done():
+    sink = KeepingSink()
+    with pytest.raises(RunInterruptedError):
+        score_pairs(load(), PAIRS, ScoreConfig(batch_tokens=16), sink, StopAfter(3))
+    assert len(sink.score_records) == 3
+
+
+def test_no_pairs_give_an_empty_summary():
+    records, summary, _ = score(load(), [])
+    assert records == {}
+    assert summary["measures"]["ches"] is None

@@ -1,0 +1,190 @@
+"""A training run's state in one file: safetensors, no pickle, written whole or not at all."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import Parameter
+
+from worker.probes import Start
+
+FOLDER = "checkpoint"
+FILE = "state.safetensors"
+VERSION = 1
+
+
+class CheckpointMismatchError(ValueError):
+    """The checkpoint belongs to another configuration or model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where the run stands. The place in the data follows from the step and the seed."""
+
+    step: int
+    tokens_seen: int
+    seconds: float
+    loss: float
+    """Of the last step; may be NaN."""
+    margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class RandomState:
+    """The generators that a training step may draw from (adapters' dropout)."""
+
+    cpu: Tensor
+    cuda: Tensor | None
+
+    @classmethod
+    def capture(cls, device: torch.device) -> "RandomState":
+        cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        return cls(torch.get_rng_state(), cuda)
+
+    def restore(self, device: torch.device) -> None:
+        torch.set_rng_state(self.cpu)
+        if self.cuda is not None and device.type == "cuda":
+            torch.cuda.set_rng_state(self.cuda, device)
+
+
+def exists(folder: Path) -> bool:
+    return (folder / FOLDER / FILE).is_file()
+
+
+def remove(folder: Path) -> None:
+    """Forget the checkpoint of a run that is over."""
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+
+
+def write(
+    folder: Path,
+    parameters: Mapping[str, Parameter],
+    optimiser: torch.optim.Optimizer,
+    random_state: RandomState,
+    progress: Progress,
+    starts: Mapping[int, Start],
+    config: Mapping[str, Any],
+) -> None:
+    """Write the state to `folder`/checkpoint in place of an earlier one.
+
+    Keeps the trained parameters, the optimiser's state of each, random generators, progress,
+    and what the probes looked like at step 0. The learning rate follows from the step.
+    """
+    tensors = _optimiser_tensors(parameters, optimiser)
+    tensors.update({f"parameter.{name}": p.detach() for name, p in parameters.items()})
+    tensors["random.cpu"] = random_state.cpu
+    if random_state.cuda is not None:
+        tensors["random.cuda"] = random_state.cuda
+    for pair, start in starts.items():
+        tensors[f"probe.{pair}.initial"] = start.initial_V
+        tensors[f"probe.{pair}.predicted"] = start.predicted_V
+    described = {
+        "version": VERSION,
+        "progress": asdict(progress),
+        "config": config,
+        "probes": {
+            str(pair): [start.preferred_logprob, start.dispreferred_logprob]
+            for pair, start in starts.items()
+        },
+    }
+    _replace(
+        folder / FOLDER / FILE,
+        {name: tensor.contiguous() for name, tensor in tensors.items()},
+        {"chesboard": json.dumps(described)},
+    )
+
+
+def _optimiser_tensors(
+    parameters: Mapping[str, Parameter], optimiser: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    tensors = {}
+    for name, parameter in parameters.items():
+        for key, value in optimiser.state.get(parameter, {}).items():
+            if isinstance(value, Tensor):
+                tensors[f"optimiser.{key}.{name}"] = value
+    return tensors
+
+
+def _replace(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{random.getrandbits(32):08x}")
+    try:
+        save_file(tensors, unfinished, metadata=metadata)
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise
+
+
+def read(
+    folder: Path,
+    parameters: Mapping[str, Parameter],
+    optimiser: torch.optim.Optimizer,
+    device: torch.device,
+    config: Mapping[str, Any],
+) -> tuple[Progress, RandomState, dict[int, Start]]:
+    """Load parameters and optimiser in place from `folder`/checkpoint; return the rest.
+
+    Raises:
+        CheckpointMismatchError: it was written by another configuration or for another model.
+    """
+    with safe_open(folder / FOLDER / FILE, framework="pt", device=str(device)) as file:
+        described = json.loads(file.metadata()["chesboard"])
+        names = set(file.keys())
+        saved = {name.removeprefix("parameter.") for name in names if name.startswith("parameter.")}
+        if described["version"] != VERSION or described["config"] != config:
+            raise CheckpointMismatchError(
+                f"The checkpoint in {folder.name} belongs to another configuration. "
+                "Start a new run."
+            )
+        if saved != set(parameters):
+            raise CheckpointMismatchError(
+                f"The checkpoint in {folder.name} belongs to another model. Start a new run."
+            )
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(file.get_tensor(f"parameter.{name}"))
+        _restore_optimiser(file, names, parameters, optimiser)
+        random_state = RandomState(
+            file.get_tensor("random.cpu").cpu(),
+            file.get_tensor("random.cuda").cpu() if "random.cuda" in names else None,
+        )
+        starts = {
+            int(pair): Start(
+                file.get_tensor(f"probe.{pair}.initial").cpu(),
+                file.get_tensor(f"probe.{pair}.predicted").cpu(),
+                *logprobs,
+            )
+            for pair, logprobs in described["probes"].items()
+        }
+    return Progress(**described["progress"]), random_state, starts
+
+
+def _restore_optimiser(
+    file: Any,
+    names: set[str],
+    parameters: Mapping[str, Parameter],
+    optimiser: torch.optim.Optimizer,
+) -> None:
+    fused = any(group.get("fused") for group in optimiser.param_groups)
+    for full_name in sorted(names):
+        if not full_name.startswith("optimiser."):
+            continue
+        _, key, name = full_name.split(".", 2)
+        value = file.get_tensor(full_name)
+        if key == "step" and not fused:
+            value = value.cpu()  # torch counts steps on the CPU unless the optimiser is fused
+        optimiser.state[parameters[name]][key] = value

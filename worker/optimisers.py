@@ -1,0 +1,64 @@
+"""Optimisers, learning rates and clipping."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from app.runs.configs import TrainConfig
+
+
+def make_optimiser(parameters: Iterable[Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+    """Torch's AdamW, RMSprop or SGD. Weight decay leaves out vectors (norms and biases).
+
+    RMSprop's running mean of squares starts at zero and is not corrected for it, so its first
+    step is about 10 learning rates times the gradient's sign (alpha is 0.99). That is the
+    paper's optimiser, kept as it is.
+    """
+    assert config.learning_rate is not None, "the configuration fills it in"
+    every = list(parameters)
+    groups = [
+        {"params": [p for p in every if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in every if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    if config.optimizer == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=config.learning_rate)
+    return torch.optim.SGD(groups, lr=config.learning_rate, fused=True)
+
+
+def learning_rate(config: TrainConfig, step: int, total_steps: int) -> float:
+    """The rate of optimiser step `step`, which counts from 1.
+
+    Warm-up rises by equal amounts and reaches the full rate in the step after it. linear and
+    cosine then fall towards zero, which they would reach one step after the last.
+    """
+    assert config.learning_rate is not None
+    warmup = min(config.warmup_steps, total_steps)
+    if step <= warmup:
+        return config.learning_rate * step / (warmup + 1)
+    progress = (step - 1 - warmup) / max(1, total_steps - warmup)
+    if config.scheduler == "linear":
+        return config.learning_rate * (1 - progress)
+    if config.scheduler == "cosine":
+        return config.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+    return config.learning_rate
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def clip_gradients(parameters: Iterable[Parameter], max_norm: float | None) -> Tensor:
+    """The norm of all gradients before clipping; they are scaled down where it exceeds max_norm."""
+    parameters = [p for p in parameters if p.grad is not None]
+    norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if max_norm is not None:
+        clip_grads_with_norm_(parameters, max_norm, norm)
+    return norm

@@ -1,0 +1,162 @@
+"""Scores of all pairs of a dataset: CHES and its relatives, and log-probabilities."""
+
+import time
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from app.runs.configs import ModelConfig
+from app.runs.records import ScoreRecord
+from worker.ches import hidden_measures, normalized_edit_distance
+from worker.forward import (
+    PairForward,
+    TokenBudget,
+    choose_forward,
+    in_batches,
+    refuse_too_long,
+)
+from worker.loaded import LoadedModel
+from worker.sink import Control, Sink
+from worker.tokenising import TokenisedPair
+
+MEASURES = (
+    "ches",
+    "ln_ches",
+    "last_hidden_inner_product",
+    "normalized_edit_distance",
+    "preferred_logprob",
+    "dispreferred_logprob",
+)
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def score_pairs(
+    loaded: LoadedModel,
+    pairs: Sequence[TokenisedPair],
+    config: ModelConfig,
+    sink: Sink,
+    control: Control,
+    already: Collection[int] = (),
+    measures: bool = True,
+) -> dict[str, Any]:
+    """Score the pairs that are not among `already`, hand them to the sink, return a summary.
+
+    Without `measures`: log-probabilities only (an `evaluate` run). The summary's statistics are
+    of the pairs that this call scored.
+
+    Raises:
+        MemoryError: one pair alone does not fit into the GPU's memory.
+        ValueError: a pair is longer than the model can read.
+    """
+    skipped = set(already)
+    todo = [pair for pair in pairs if pair.pair not in skipped]
+    refuse_too_long(loaded, todo)
+    forward, reason = choose_forward(loaded, todo)
+    if reason:
+        sink.message(reason)
+    tell_cuts(todo, sink)
+    started = time.perf_counter()
+    records: list[ScoreRecord] = []
+    before = len(pairs) - len(todo)
+    sink.progress(before, len(pairs), "pairs")
+
+    def score(batch: list[TokenisedPair]) -> None:
+        scored = _score_batch(forward, batch, measures)
+        sink.scores(scored)
+        records.extend(scored)
+        sink.progress(before + len(records), len(pairs), "pairs")
+
+    budget = TokenBudget(config.batch_tokens, sink.message)
+    in_batches(todo, forward.row_tokens, budget, control, score)
+    return _summarise(records, todo, forward.kind, time.perf_counter() - started)
+
+
+def tell_cuts(pairs: Sequence[TokenisedPair], sink: Sink) -> None:
+    """Say on the run how much was cut and how many pairs were tokenised apart."""
+    cut = [pair for pair in pairs if pair.cut_tokens]
+    if cut:
+        tokens = sum(pair.cut_tokens for pair in cut)
+        sink.message(
+            f"{len(cut)} of {len(pairs)} pairs were too long: {tokens} tokens were cut. "
+            "Raise max_prompt_tokens or max_response_tokens to keep them."
+        )
+    apart = sum(pair.retokenised for pair in pairs)
+    if apart:
+        sink.message(
+            f"In {apart} of {len(pairs)} pairs, prompt and response were tokenised apart, "
+            "because joining them changes the prompt's last token."
+        )
+
+
+@torch.no_grad()
+def _score_batch(
+    forward: PairForward, batch: Sequence[TokenisedPair], measures: bool
+) -> list[ScoreRecord]:
+    states = forward(batch)
+    preferred = states.preferred_logprobs_B().tolist()
+    dispreferred = states.dispreferred_logprobs_B().tolist()
+    hidden = hidden_measures(states) if measures else None
+    columns: list[list[float]] = []
+    if hidden is not None:
+        columns = [
+            hidden.ches_B.tolist(),
+            hidden.ln_ches_B.tolist(),
+            hidden.last_hidden_inner_product_B.tolist(),
+        ]
+    return [
+        ScoreRecord(
+            pair=pair.pair,
+            ches=columns[0][b] if measures else None,
+            ln_ches=columns[1][b] if measures else None,
+            last_hidden_inner_product=columns[2][b] if measures else None,
+            normalized_edit_distance=normalized_edit_distance(pair) if measures else None,
+            preferred_logprob=preferred[b],
+            dispreferred_logprob=dispreferred[b],
+            preferred_tokens=len(pair.preferred_ids),
+            dispreferred_tokens=len(pair.dispreferred_ids),
+            prompt_tokens=len(pair.prompt_ids),
+            cut_tokens=pair.cut_tokens,
+            preferred_ends=pair.preferred_ends,
+            dispreferred_ends=pair.dispreferred_ends,
+        )
+        for b, pair in enumerate(batch)
+    ]
+
+
+def _summarise(
+    records: Sequence[ScoreRecord],
+    pairs: Sequence[TokenisedPair],
+    forward_kind: str,
+    seconds: float,
+) -> dict[str, Any]:
+    tokens = sum(pair.tokens for pair in pairs)
+    return {
+        "pairs": len(records),
+        "forward": forward_kind,
+        "seconds": seconds,
+        "tokens": tokens,
+        "tokens_per_second": tokens / seconds,
+        "cut_tokens": sum(pair.cut_tokens for pair in pairs),
+        "cut_pairs": sum(pair.cut_tokens > 0 for pair in pairs),
+        "retokenised_pairs": sum(pair.retokenised for pair in pairs),
+        "measures": {name: _statistics(records, name) for name in MEASURES},
+    }
+
+
+def _statistics(records: Sequence[ScoreRecord], name: str) -> dict[str, float] | None:
+    """Mean and quantiles of the finite values; None where there are none."""
+    values = np.array([v for r in records if (v := getattr(r, name)) is not None], dtype=float)
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return None
+    quantiles = np.quantile(finite, QUANTILES)
+    return {
+        "mean": float(finite.mean()),
+        "median": float(np.median(finite)),
+        "minimum": float(finite.min()),
+        "maximum": float(finite.max()),
+        "not_finite": float(values.size - finite.size),
+        **{f"q{q * 100:02.0f}": float(v) for q, v in zip(QUANTILES, quantiles, strict=True)},
+    }

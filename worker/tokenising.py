@@ -1,0 +1,328 @@
+"""From pairs of text to pairs of token ids. Text ends here: all else works on ids.
+
+Prompt and response are tokenised together and split at the prompt's length, because that is
+what the model reads when it generates. Where joining changes the prompt's own tokens, the
+response is tokenised apart and the pair is marked `retokenised`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+Prompt = str | list[dict[str, str]]
+
+TEXTS_PER_CALL = 1024
+"""Texts handed to the tokenizer at once: enough for its threads, little memory."""
+
+
+class EmptyTextError(ValueError):
+    """A prompt or a response has no tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawPair:
+    """One row of a preference dataset; `pair` is its ordinal."""
+
+    pair: int
+    prompt: Prompt
+    preferred: str
+    dispreferred: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenisedPair:
+    """Token ids of a pair, as the model reads them.
+
+    Responses end with the end-of-turn token unless they were cut. `*_ends[k]` is the number of
+    characters (code points) of the response up to the end of its token k.
+    """
+
+    pair: int
+    prompt_ids: list[int]
+    preferred_ids: list[int]
+    dispreferred_ids: list[int]
+    fork_position: int
+    prompt_cut: int
+    preferred_cut: int
+    dispreferred_cut: int
+    retokenised: bool
+    preferred_ends: list[int]
+    dispreferred_ends: list[int]
+
+    @property
+    def cut_tokens(self) -> int:
+        return self.prompt_cut + self.preferred_cut + self.dispreferred_cut
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and both responses, each counted once."""
+        return len(self.prompt_ids) + len(self.preferred_ids) + len(self.dispreferred_ids)
+
+    @property
+    def preferred_words(self) -> list[int]:
+        """The preferred response without its end token."""
+        return self.preferred_ids if self.preferred_cut else self.preferred_ids[:-1]
+
+    @property
+    def dispreferred_words(self) -> list[int]:
+        return self.dispreferred_ids if self.dispreferred_cut else self.dispreferred_ids[:-1]
+
+
+def find_fork(preferred_ids: Sequence[int], dispreferred_ids: Sequence[int]) -> int:
+    """First position at which the responses differ; the shorter one's last where none does."""
+    for k, (a, b) in enumerate(zip(preferred_ids, dispreferred_ids, strict=False)):
+        if a != b:
+            return k
+    return min(len(preferred_ids), len(dispreferred_ids)) - 1
+
+
+def tokenise_pairs(
+    tokenizer: Any,
+    raw_pairs: Sequence[RawPair],
+    max_prompt_tokens: int,
+    max_response_tokens: int,
+) -> list[TokenisedPair]:
+    """Tokenise pairs, in their order.
+
+    Prompts are cut at the left (a leading BOS stays), responses at the right (which takes the
+    end token first).
+
+    Raises:
+        EmptyTextError: a prompt or response is empty; the message names the pair.
+    """
+    end_id = find_end_of_turn(tokenizer)
+    prefix_ids = [] if tokenizer.chat_template else find_prefix(tokenizer)
+    tokenised = []
+    for start in range(0, len(raw_pairs), TEXTS_PER_CALL):
+        chunk = raw_pairs[start : start + TEXTS_PER_CALL]
+        for raw, prompt_ids, responses, retokenised in _tokenise_chunk(tokenizer, chunk):
+            if prompt_ids[: len(prefix_ids)] != prefix_ids:
+                prompt_ids = prefix_ids + prompt_ids
+            tokenised.append(
+                _assemble(
+                    raw,
+                    _cut_prompt(prompt_ids, max_prompt_tokens, tokenizer.bos_token_id),
+                    len(prompt_ids),
+                    [
+                        _finish_response(response, end_id, max_response_tokens)
+                        for response in responses
+                    ],
+                    retokenised,
+                )
+            )
+    return tokenised
+
+
+def render_prompt(tokenizer: Any, prompt: Prompt) -> str:
+    """The prompt as text: by the chat template and its generation prompt, or as it is."""
+    if tokenizer.chat_template:
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        rendered: str = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=False
+        )
+        return rendered
+    if isinstance(prompt, str):
+        return prompt
+    if len(prompt) == 1:
+        return prompt[0]["content"]
+    turns = [f"{turn['role'].capitalize()}: {turn['content']}" for turn in prompt]
+    return "\n\n".join([*turns, "Assistant:"])
+
+
+def find_end_of_turn(tokenizer: Any) -> int:
+    """The token that ends a response.
+
+    With a chat template: the first special token that it writes after an assistant's message.
+    Otherwise, and where it writes none: EOS.
+
+    Raises:
+        ValueError: there is neither.
+    """
+    if tokenizer.chat_template:
+        special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+        for token_id in _encode(tokenizer, [_text_after_answer(tokenizer)])[0][0]:
+            if token_id in special:
+                return token_id
+    if tokenizer.eos_token_id is None:
+        raise ValueError(
+            "The tokenizer has neither an end-of-turn token in its chat template nor an EOS token."
+        )
+    return int(tokenizer.eos_token_id)
+
+
+def _text_after_answer(tokenizer: Any) -> str:
+    answer = "chesboard"
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
+    rendered: str = tokenizer.apply_chat_template(messages, tokenize=False)
+    return rendered.rpartition(answer)[2]
+
+
+def find_prefix(tokenizer: Any) -> list[int]:
+    """What the tokenizer puts before a plain text, for example BOS."""
+    bare: list[int] = tokenizer("a", add_special_tokens=False)["input_ids"]
+    full: list[int] = tokenizer("a", add_special_tokens=True)["input_ids"]
+    for start in range(len(full) - len(bare) + 1):
+        if full[start : start + len(bare)] == bare:
+            return full[:start]
+    return []
+
+
+_Encoded = tuple[list[int], list[int]]
+"""Token ids, and for each the number of characters up to its end."""
+
+
+def _encode(tokenizer: Any, texts: Sequence[str]) -> list[_Encoded]:
+    """Ids without special tokens around them, and where each token ends."""
+    if not texts:
+        return []
+    encoded = tokenizer(
+        list(texts), add_special_tokens=False, return_offsets_mapping=bool(tokenizer.is_fast)
+    )
+    ids = encoded["input_ids"]
+    if tokenizer.is_fast:
+        ends = [[end for _, end in offsets] for offsets in encoded["offset_mapping"]]
+    else:
+        ends = [_guess_ends(tokenizer, row, len(t)) for row, t in zip(ids, texts, strict=True)]
+    return list(zip(ids, ends, strict=True))
+
+
+def _guess_ends(tokenizer: Any, ids: Sequence[int], characters: int) -> list[int]:
+    ends, end = [], 0
+    for token_id in ids:
+        end = min(characters, end + len(token_text(tokenizer, token_id)))
+        ends.append(end)
+    return ends
+
+
+def _tokenise_chunk(
+    tokenizer: Any, chunk: Sequence[RawPair]
+) -> list[tuple[RawPair, list[int], list[_Encoded], bool]]:
+    """For each pair: prompt ids, both responses, and whether these were tokenised apart."""
+    for raw in chunk:
+        _refuse_empty(raw)
+    prompts = [render_prompt(tokenizer, raw.prompt) for raw in chunk]
+    prompt_ids = [ids for ids, _ in _encode(tokenizer, prompts)]
+    texts = [(raw.preferred, raw.dispreferred) for raw in chunk]
+    joined = _encode(
+        tokenizer,
+        [prompt + text for prompt, both in zip(prompts, texts, strict=True) for text in both],
+    )
+    results = []
+    for i, raw in enumerate(chunk):
+        p, characters = len(prompt_ids[i]), len(prompts[i])
+        both = joined[2 * i : 2 * i + 2]
+        kept = all(ids[:p] == prompt_ids[i] for ids, _ in both)
+        if kept:
+            responses = [(ids[p:], [end - characters for end in ends[p:]]) for ids, ends in both]
+        else:
+            responses = _encode(tokenizer, texts[i])
+        _refuse_no_tokens(raw, prompt_ids[i], responses)
+        results.append((raw, prompt_ids[i], responses, not kept))
+    return results
+
+
+def _refuse_empty(raw: RawPair) -> None:
+    empty_chat = isinstance(raw.prompt, list) and not any(t.get("content") for t in raw.prompt)
+    for name, empty in (
+        ("prompt", not raw.prompt or empty_chat),
+        ("preferred response", not raw.preferred),
+        ("dispreferred response", not raw.dispreferred),
+    ):
+        if empty:
+            raise EmptyTextError(f"The {name} of pair {raw.pair} is empty.")
+
+
+def _refuse_no_tokens(raw: RawPair, prompt_ids: list[int], responses: list[_Encoded]) -> None:
+    preferred, dispreferred = responses
+    for name, ids in (
+        ("prompt", prompt_ids),
+        ("preferred response", preferred[0]),
+        ("dispreferred response", dispreferred[0]),
+    ):
+        if not ids:
+            raise EmptyTextError(f"The {name} of pair {raw.pair} has no tokens.")
+
+
+def _cut_prompt(ids: list[int], most: int, bos_id: int | None) -> list[int]:
+    if len(ids) <= most:
+        return ids
+    if most > 1 and ids[0] == bos_id:
+        # Many models go astray without their BOS; it is no part of the text that is cut.
+        return [ids[0], *ids[len(ids) - most + 1 :]]
+    return ids[len(ids) - most :]
+
+
+def _finish_response(
+    response: _Encoded, end_id: int, most: int
+) -> tuple[list[int], list[int], int]:
+    """Add the end token and cut: ids, ends, and how many tokens were cut."""
+    ids, ends = response
+    ids, ends = [*ids, end_id], [*ends, ends[-1]]
+    cut = max(0, len(ids) - most)
+    ids, ends = ids[:most], ends[:most]
+    # Tokenizers that trim spaces from offsets can step back; a diff needs ends in order.
+    for k, (before, after) in enumerate(pairwise(ends)):
+        ends[k + 1] = max(before, after)
+    return ids, ends, cut
+
+
+def _assemble(
+    raw: RawPair,
+    prompt_ids: list[int],
+    prompt_tokens: int,
+    responses: list[tuple[list[int], list[int], int]],
+    retokenised: bool,
+) -> TokenisedPair:
+    (preferred, preferred_ends, preferred_cut), (other, other_ends, other_cut) = responses
+    return TokenisedPair(
+        pair=raw.pair,
+        prompt_ids=prompt_ids,
+        preferred_ids=preferred,
+        dispreferred_ids=other,
+        fork_position=find_fork(preferred, other),
+        prompt_cut=prompt_tokens - len(prompt_ids),
+        preferred_cut=preferred_cut,
+        dispreferred_cut=other_cut,
+        retokenised=retokenised,
+        preferred_ends=preferred_ends,
+        dispreferred_ends=other_ends,
+    )
+
+
+def token_text(tokenizer: Any, token_id: int) -> str:
+    """What one token looks like. Never empty; a fragment of a character is shown as its bytes."""
+    text: str = tokenizer.decode([token_id])
+    raw: str | None = tokenizer.convert_ids_to_tokens(token_id)
+    if "\ufffd" in text and raw is not None:
+        text = _show_bytes(raw)
+    if raw is not None and raw.startswith("▁") and not text.startswith(" "):
+        text = f" {text}"  # SentencePiece drops the space of a text's first token
+    return storable(text) or f"<{raw or token_id}>"
+
+
+def token_texts(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:
+    return [token_text(tokenizer, token_id) for token_id in token_ids]
+
+
+def storable(text: str) -> str:
+    """Text without the one character that PostgreSQL refuses."""
+    return text.replace("\x00", "<00>")
+
+
+def _show_bytes(raw: str) -> str:
+    table = _byte_of_character()
+    if all(character in table for character in raw):
+        return "".join(f"<{table[character]:02X}>" for character in raw)
+    return raw
+
+
+@lru_cache
+def _byte_of_character() -> dict[str, int]:
+    """The alphabet in which byte-level BPE writes bytes (GPT-2's)."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    table = {chr(byte): byte for byte in printable}
+    others = [byte for byte in range(256) if byte not in set(printable)]
+    table.update({chr(256 + i): byte for i, byte in enumerate(others)})
+    return table
