@@ -27,9 +27,7 @@ class Dataset(Base):
     statistics: Mapped[dict[str, Any]] = mapped_column(
         JSONB, doc="Columns found and quantiles of lengths in characters."
     )
-    created_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), server_default=func.now()
-    )
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
 
 class Pair(Base):

@@ -1,0 +1,73 @@
+"""Is everything there that a run needs? For people, supervisors and load balancers."""
+
+from typing import Literal
+
+import redis
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.broker import get_redis
+from app.database import transaction
+from app.runs.tables import Worker
+from app.settings import get_settings
+
+router = APIRouter(tags=["health"])
+
+State = Literal["ok", "down"]
+
+
+class WorkerHealth(BaseModel):
+    name: str
+    device: str = Field(description="In words, for example 'cpu, 2 threads'.")
+    run_id: int | None = Field(description="The run it works on, if any.")
+
+
+class Health(BaseModel):
+    status: State = Field(description="down where the database or the broker is.")
+    database: State
+    broker: State
+    workers: list[WorkerHealth] = Field(description="Those that were heard of within a lease.")
+
+
+@router.get("/healthz", responses={503: {"model": Health}})
+def healthz(response: Response) -> Health:
+    """The state of the database, the broker and the workers; 503 where one of the first is down."""
+    health = check_health()
+    response.status_code = 200 if health.status == "ok" else 503
+    response.headers["Cache-Control"] = "no-store"
+    return health
+
+
+def check_health() -> Health:
+    """Asks each of them now; takes seconds where one does not answer."""
+    workers = _live_workers()
+    broker = _broker_answers()
+    return Health(
+        status="ok" if workers is not None and broker else "down",
+        database="down" if workers is None else "ok",
+        broker="ok" if broker else "down",
+        workers=workers or [],
+    )
+
+
+def _live_workers() -> list[WorkerHealth] | None:
+    """None where the database does not answer."""
+    recently = func.now() - get_settings().lease
+    query = select(Worker).where(Worker.seen_at >= recently).order_by(Worker.name)
+    try:
+        with transaction() as session:
+            return [
+                WorkerHealth(name=worker.name, device=worker.device, run_id=worker.run_id)
+                for worker in session.scalars(query)
+            ]
+    except SQLAlchemyError:
+        return None
+
+
+def _broker_answers() -> bool:
+    try:
+        return bool(get_redis().ping())
+    except redis.RedisError:
+        return False

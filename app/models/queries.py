@@ -1,0 +1,88 @@
+"""Which models a run can name: what lies in the models folder, and results of training runs."""
+
+import re
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.errors import InvalidInputError
+from app.models.schemas import ModelOut
+from app.runs.tables import Run
+from app.settings import get_settings
+
+MODEL_FIELD = "config.model"
+EMPTY = "The models folder is empty: `chesboard models pull` brings the starter model."
+RESULT_FOLDER = "model"
+"""Where a training run keeps its result, in the run's folder."""
+
+# "org/name" as the hub writes it. Neither part may be a path in disguise ("..", "/etc").
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+
+
+def list_models(session: Session) -> list[ModelOut]:
+    """The models folder's, by name, then the results of training runs, the newest first."""
+    return _local_models() + _run_results(session)
+
+
+def check_model_exists(session: Session, name: str) -> None:
+    """Pass where a run may name this model. A hub name passes: only the worker can tell.
+
+    Raises:
+        InvalidInputError: nothing is called that; says what there is.
+    """
+    known = [model.name for model in list_models(session)]
+    if name in known or _HUB_NAME.fullmatch(name):
+        return
+    there_is = f"There are: {', '.join(known)}." if known else EMPTY
+    message = f"There is no model {name!r}. {there_is}"
+    raise InvalidInputError(message, [{"field": MODEL_FIELD, "message": message}])
+
+
+def _local_models() -> list[ModelOut]:
+    folder = get_settings().models_path
+    if not folder.is_dir():
+        return []
+    found = (_local_model(path) for path in sorted(folder.iterdir()) if path.name[0] != ".")
+    return [model for model in found if model is not None]
+
+
+def _local_model(path: Path) -> ModelOut | None:
+    """What lies there as a model, or None where it is none."""
+    if path.is_file() and path.suffix == ".gguf":
+        return ModelOut(
+            name=path.name, kind="gguf", label=f"{path.stem} (GGUF)", bytes=path.stat().st_size
+        )
+    if not path.is_dir():
+        return None
+    weights = sorted(path.glob("*.safetensors"))
+    if weights and (path / "config.json").is_file():
+        return ModelOut(name=path.name, kind="folder", label=path.name, bytes=_bytes(weights))
+    if files := sorted(path.glob("*.gguf")):
+        # The first is the one that is loaded.
+        return ModelOut(
+            name=path.name, kind="gguf", label=f"{path.name} (GGUF)", bytes=_bytes(files[:1])
+        )
+    return None
+
+
+def _bytes(files: list[Path]) -> int:
+    return sum(file.stat().st_size for file in files)
+
+
+def _run_results(session: Session) -> list[ModelOut]:
+    runs = session.execute(
+        select(Run.id, Run.name)
+        .where(Run.kind == "train", Run.status == "succeeded")
+        .order_by(Run.id.desc())
+    )
+    return [
+        ModelOut(
+            name=f"run:{run.id}",
+            kind="run",
+            label=f"Result of run {run.id}: {run.name}",
+            bytes=_bytes(sorted(folder.glob("*.safetensors"))),
+        )
+        for run in runs
+        if (folder := get_settings().run_path(run.id) / RESULT_FOLDER).is_dir()
+    ]

@@ -1,0 +1,16 @@
+"""The API of models."""
+
+from fastapi import APIRouter
+
+from app.database import SessionDep
+from app.models import queries
+from app.models.schemas import ModelList
+
+router = APIRouter(tags=["models"])
+
+
+@router.get("/models")
+def list_models(session: SessionDep) -> ModelList:
+    """The models that can be named in a run."""
+    items = queries.list_models(session)
+    return ModelList(total=len(items), items=items)

@@ -1,0 +1,51 @@
+"""The sample datasets that come with the program, written for it."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.errors import NotFoundError
+
+FOLDER = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    name: str
+    description: str
+
+    @property
+    def path(self) -> Path:
+        return FOLDER / f"{self.name}.jsonl"
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+    @property
+    def pairs(self) -> int:
+        """Every line is a usable pair (a test holds it to that)."""
+        return len(self.path.read_bytes().splitlines())
+
+
+SAMPLES = (
+    Sample(
+        "yes-no-words",
+        "Yes/no questions whose two responses are one word each: “No” over “Never”, “Yes” over "
+        "“Sure”. Training one of its pairs shows where the probability goes.",
+    ),
+    Sample(
+        "sentences",
+        "Whole-sentence responses, some near-identical, some clearly different, so that CHES has "
+        "something to rank.",
+    ),
+)
+
+
+def get_sample(name: str) -> Sample:
+    """Raises NotFoundError, which lists the samples there are."""
+    for sample in SAMPLES:
+        if sample.name == name:
+            return sample
+    known = ", ".join(sample.name for sample in SAMPLES)
+    raise NotFoundError(f"There is no sample {name!r}. There are: {known}.")
