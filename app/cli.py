@@ -128,6 +128,8 @@ def _settings(**options: Any) -> Settings:
     )
     # Alembic tells each step of a migration; a line that something went wrong is enough.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # The demo asks for a run's progress several times a second.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     return settings
 
 

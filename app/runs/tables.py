@@ -69,9 +69,7 @@ class Run(Base):
     worker: Mapped[str | None] = mapped_column(Text)
     device: Mapped[str | None] = mapped_column(Text)
 
-    created_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), server_default=func.now()
-    )
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     started_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
@@ -82,9 +80,7 @@ class Metric(Base):
     __tablename__ = "metrics"
     __table_args__ = (Index("ix_metrics_run_id_revision", "run_id", "revision"),)
 
-    run_id: Mapped[int] = mapped_column(
-        ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True
-    )
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
     step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     revision: Mapped[int] = mapped_column(BigInteger)
     loss: Mapped[float | None]
@@ -109,9 +105,7 @@ class ReferenceLogprob(Base):
 
     __tablename__ = "reference_logprobs"
 
-    run_id: Mapped[int] = mapped_column(
-        ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True
-    )
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
     pair: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     preferred: Mapped[float]
     dispreferred: Mapped[float]
@@ -123,7 +117,5 @@ class Worker(Base):
     name: Mapped[str] = mapped_column(Text, primary_key=True)
     device: Mapped[str] = mapped_column(Text, doc="In words: 'cpu, 2 threads'.")
     run_id: Mapped[int | None] = mapped_column(BigInteger, doc="What it works on, if anything.")
-    started_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), server_default=func.now()
-    )
+    started_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     seen_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

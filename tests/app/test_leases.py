@@ -32,7 +32,8 @@ def stored(run_id: int) -> Run:
 
 def test_a_queued_run_is_claimed_once(run_id: int) -> None:
     first = claim(run_id, "ada")
-    assert first is not None and first.attempt == 1
+    assert first is not None
+    assert first.attempt == 1
     assert claim(run_id, "grace") is None
     run = stored(run_id)
     assert (run.status, run.worker, run.started_at) == ("running", "ada", NOON)
@@ -68,7 +69,8 @@ def test_a_lease_that_ran_out_is_claimed_by_another_worker(run_id: int) -> None:
     claim(run_id, "ada")
     assert claim(run_id, "grace", NOON + LEASE) is None
     second = claim(run_id, "grace", NOON + LEASE + timedelta(seconds=1))
-    assert second is not None and second.attempt == 2
+    assert second is not None
+    assert second.attempt == 2
     assert stored(run_id).started_at == NOON
 
 
@@ -97,7 +99,8 @@ def test_a_worker_that_wakes_up_late_can_change_nothing(run_id: int) -> None:
 def test_handing_back_is_not_counted_as_a_try(run_id: int) -> None:
     for _ in range(leases.MAX_ATTEMPTS + 1):
         taken = claim(run_id)
-        assert taken is not None and taken.attempt == 1
+        assert taken is not None
+        assert taken.attempt == 1
         with transaction() as session:
             assert leases.hand_back(session, run_id, taken.token)
 
@@ -115,7 +118,8 @@ def test_expired_runs_go_back_to_the_queue_and_fail_after_three_lost_workers(run
     for attempt in range(1, leases.MAX_ATTEMPTS + 1):
         now = NOON + attempt * 3 * LEASE
         taken = claim(run_id, now=now)
-        assert taken is not None and taken.attempt == attempt
+        assert taken is not None
+        assert taken.attempt == attempt
         with transaction() as session:
             assert leases.expire(session, now + LEASE) == []
             [(changed, _)] = leases.expire(session, now + 2 * LEASE)

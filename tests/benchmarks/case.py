@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from worker.training import train
 
 from app.runs.configs import ScoreConfig, TrainConfig
 from app.runs.records import MetricRecord, ScoreRecord
@@ -19,6 +18,7 @@ from tests.benchmarks.workloads import WORKLOADS
 from worker.loaded import LoadedModel
 from worker.scoring import score_pairs
 from worker.tokenising import TokenisedPair, tokenise_pairs
+from worker.training import train
 
 BATCH_SIZE = 8
 LEARNING_RATE = 1e-6

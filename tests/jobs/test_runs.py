@@ -92,7 +92,7 @@ def test_a_training_run_leaves_curves_a_balanced_ledger_and_a_model(
         fork["preferred_prob"], fork["dispreferred_prob"], fork["other_prob"], strict=True
     ):
         assert abs(preferred + dispreferred + other - 1) < 1e-5
-    names = [model["name"] for model in api.get("/models").json()]
+    names = [model["name"] for model in api.get("/models").json()["items"]]
     assert f"run:{run_id}" in names
     # The result can be named as a model, and is not the model that it came from.
     again = start(api, dataset_id, "score", {"model": f"run:{run_id}"})
@@ -134,13 +134,20 @@ def test_a_run_that_waits_its_turn_is_cancelled_at_once(
     wait(api, first, "cancelled")
 
 
-def test_a_failed_run_says_why(api: httpx.Client, dataset_id: int) -> None:
-    config = {**SLOW, "learning_rate": 10.0, "optimizer": "sgd", "epochs": 200}
-    run_id = start(api, dataset_id, "train", {**config, "selection": {"pairs": [99_999]}})
+def test_a_failed_run_says_why_and_can_be_resumed(api: httpx.Client, dataset_id: int) -> None:
+    scored = start(api, dataset_id, "score", {"model": "tiny"})
+    wait(api, scored, "succeeded")
+    every_pair = {"score_run": scored, "measure": "ches", "top_fraction": 1.0}
+    assert api.post(f"/datasets/{dataset_id}/flags", json=every_pair).status_code == 200
+    config = {"model": "tiny", "batch_size": 2, "selection": {"exclude_flagged": True}}
+    run_id = start(api, dataset_id, "train", config)
     run = wait(api, run_id, "failed", "succeeded")
     assert run["status"] == "failed"
     assert "selection leaves no pair" in run["error"]["message"]
     assert "Traceback" in run["error"]["traceback"]
+    assert api.delete(f"/datasets/{dataset_id}/flags").is_success
+    assert api.post(f"/runs/{run_id}/resume").json()["error"] is None
+    assert wait(api, run_id, "failed", "succeeded")["status"] == "succeeded"
 
 
 def worker_process(api: httpx.Client) -> psutil.Process:

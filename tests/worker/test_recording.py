@@ -1,4 +1,4 @@
-"""The recorder against a real PostgreSQL: nothing lost, nothing doubled, nothing after the lease."""
+"""The recorder against a real PostgreSQL: nothing lost or doubled, nothing after the lease."""
 
 from dataclasses import replace
 

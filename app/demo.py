@@ -1,0 +1,162 @@
+"""`chesboard demo`: the story of the paper's Section 3, told by the program itself.
+
+Everything goes through the same API that a user's script would call: bring in the two samples,
+score one by CHES and flag its worst pairs, teach the model to answer in one word by
+cross-entropy, then train a single pair by DPO and watch where the probability goes. What an
+earlier demo in the same data folder has finished is kept.
+"""
+
+import time
+import webbrowser
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import typer
+
+from app.models.pull import STARTER_MODEL, pull
+from app.settings import Settings
+from app.supervisor import Stack
+
+POLL_SECONDS = 0.3
+
+SCORE = "Demo 1: CHES of whole sentences"
+FINE_TUNE = "Demo 2: teach one-word answers"
+DISPLACE = "Demo 3: prefer “No” over “Never”"
+
+# The paper first fine-tunes with cross-entropy on the one-word answers, then trains one pair by
+# DPO with RMSprop at 1e-7 (arXiv 2410.08847, Section 3 and Appendix).
+FINE_TUNE_CONFIG: dict[str, Any] = {
+    "model": STARTER_MODEL,
+    "objective": "cross_entropy",
+    "optimizer": "adamw",
+    "learning_rate": 1e-5,
+    "batch_size": 16,
+    "epochs": 1,
+    "probes": {"pairs": [0, 1]},
+    "probe_every": 1,
+}
+DISPLACE_CONFIG: dict[str, Any] = {
+    "objective": "dpo",
+    "beta": 0.1,
+    "optimizer": "rmsprop",
+    "learning_rate": 1e-7,
+    "batch_size": 1,
+    "epochs": 40,
+    "selection": {"pairs": [0]},
+    "probes": {"pairs": [0, 1]},
+    "probe_every": 1,
+    "token_groups": {
+        "affirmative": ["Yes", "Yeah", "Sure", "Certainly"],
+        "negative": ["No", "Never"],
+    },
+}
+
+
+class DemoError(Exception):
+    """A step of the demo did not succeed."""
+
+
+def run_demo(settings: Settings, *, stay: bool = True, open_browser: bool = True) -> None:
+    """Start everything, do the demo's runs, and go on serving until stopped.
+
+    Raises:
+        DemoError: a run did not succeed; the message names it and says why.
+    """
+    pull(STARTER_MODEL, settings.models_path)
+    with Stack(settings) as stack:
+        stack.wait_ready()
+        with httpx.Client(base_url=f"{stack.url}/api/v1", timeout=60) as api:
+            _tell_story(api, stack.url, open_browser)
+        if stay:
+            typer.echo(f"\nChesboard goes on at {stack.url} - Ctrl-C stops it.")
+            stack.run_forever()
+
+
+def _tell_story(api: httpx.Client, url: str, open_browser: bool) -> None:
+    sentences = _post(api, "/samples/sentences")["id"]
+    words = _post(api, "/samples/yes-no-words")["id"]
+
+    score = _run(api, SCORE, "score", sentences, {"model": STARTER_MODEL})
+    _post(
+        api,
+        f"/datasets/{sentences}/flags",
+        {"score_run": score["id"], "measure": "ln_ches", "top_fraction": 0.1},
+    )
+    tuned = _run(api, FINE_TUNE, "train", words, FINE_TUNE_CONFIG)
+
+    def watch(run: dict[str, Any]) -> None:
+        page = f"{url}/runs/{run['id']}"
+        typer.echo(f"  watch it live: {page}")
+        if open_browser:
+            # False where there is no browser to open: then the address above is the way.
+            webbrowser.open(page)
+
+    displaced = _run(
+        api,
+        DISPLACE,
+        "train",
+        words,
+        {**DISPLACE_CONFIG, "model": f"run:{tuned['id']}"},
+        on_start=watch,
+    )
+    typer.echo(f"\n{displaced['verdict']}\n{url}/runs/{displaced['id']}")
+
+
+def _run(
+    api: httpx.Client,
+    name: str,
+    kind: str,
+    dataset_id: int,
+    config: dict[str, Any],
+    on_start: Callable[[dict[str, Any]], None] = lambda run: None,
+) -> dict[str, Any]:
+    """The run of that name: an earlier one that is not lost, or a new one; waits for its end."""
+    earlier = [
+        run
+        for run in _get(api, "/runs", dataset_id=dataset_id, limit=200)["items"]
+        if run["name"] == name and run["status"] in ("queued", "running", "succeeded")
+    ]
+    run: dict[str, Any] = (
+        earlier[0]
+        if earlier
+        else _post(
+            api,
+            "/runs",
+            {"kind": kind, "name": name, "dataset_id": dataset_id, "config": config},
+        )
+    )
+    typer.echo(f"{name}  (run {run['id']})")
+    on_start(run)
+    while run["status"] in ("queued", "running"):
+        time.sleep(POLL_SECONDS)
+        run = _get(api, f"/runs/{run['id']}")
+        typer.echo(f"\r  {_progress(run)}".ljust(60), nl=False)
+    typer.echo(f"\r  {run['status']}".ljust(60))
+    if run["status"] != "succeeded":
+        reason = (run["error"] or {}).get("message", "it was cancelled")
+        raise DemoError(f"“{name}” (run {run['id']}) did not succeed: {reason}")
+    return run
+
+
+def _progress(run: dict[str, Any]) -> str:
+    progress = run["progress"]
+    if run["status"] == "queued" or not progress["total"]:
+        return str(run["status"])
+    eta = progress["eta_seconds"]
+    left = f", about {eta:.0f} s left" if eta is not None else ""
+    return f"{progress['done']} of {progress['total']} {progress['unit']}{left}"
+
+
+def _get(api: httpx.Client, path: str, **query: Any) -> Any:
+    return _checked(api.get(path, params=query))
+
+
+def _post(api: httpx.Client, path: str, body: dict[str, Any] | None = None) -> Any:
+    return _checked(api.post(path, json=body))
+
+
+def _checked(answer: httpx.Response) -> Any:
+    if answer.is_error:
+        raise DemoError(f"{answer.request.url} answered {answer.status_code}: {answer.text}")
+    return answer.json()

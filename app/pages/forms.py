@@ -1,0 +1,208 @@
+"""The form of a run, made of its configuration's JSON schema: bounds, defaults and help alike.
+
+What a configuration gains appears on the form without a change here: a field that no group
+names stands among the advanced ones.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.runs.configs import CONFIGS
+
+NESTED = ("probes", "selection", "lora")
+"""Settings that are themselves a set of settings; their fields have dotted names."""
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Model": ("model",),
+    "Objective": (
+        "objective",
+        "beta",
+        "slic_delta",
+        "simpo_gamma",
+        "dpop_lambda",
+        "sft_coef",
+        "length_normalize",
+    ),
+    "Optimiser": (
+        "optimizer",
+        "learning_rate",
+        "scheduler",
+        "warmup_steps",
+        "batch_size",
+        "epochs",
+        "max_steps",
+    ),
+    "Probes": (
+        "probes.strategy",
+        "probes.count",
+        "probes.pairs",
+        "probe_every",
+        "token_groups",
+    ),
+    "Pairs": ("selection.limit", "selection.pairs", "selection.exclude_flagged"),
+}
+ADVANCED = "Advanced"
+
+ABOUT: dict[str, str] = {
+    "Objective": "What a step makes smaller. m is the margin: how much more y+ gained than y−.",
+    "Optimiser": "How far a step goes. Small steps show displacement as theory describes it.",
+    "Probes": "A few pairs that are looked at closely while training goes on: every token's "
+    "log-probability, and the whole distribution at the fork.",
+    "Pairs": "Which pairs of the dataset are trained on. Empty: all.",
+}
+LABELS: dict[str, str] = {
+    "beta": "Beta (KL coefficient)",
+    "dtype": "Precision",
+    "slic_delta": "SLiC delta",
+    "simpo_gamma": "SimPO gamma",
+    "dpop_lambda": "DPOP lambda",
+    "sft_coef": "SFT coefficient",
+    "length_normalize": "Length-normalise",
+    "probes.strategy": "Choose pairs",
+    "probes.count": "How many",
+    "probes.pairs": "Or name the pairs",
+    "probe_every": "Look every … steps",
+    "ledger_top": "Tokens in a ledger",
+    "selection.pairs": "Only these pairs",
+    "selection.limit": "At most",
+    "selection.exclude_flagged": "Leave out flagged pairs",
+    "lora.rank": "LoRA rank",
+    "lora.alpha": "LoRA alpha",
+    "lora.dropout": "LoRA dropout",
+    "lora.target_modules": "LoRA target modules",
+    "max_grad_norm": "Clip gradient norm",
+}
+# Shown only where another field has this value.
+ONLY_WITH: dict[str, str] = {
+    "slic_delta": "objective=slic",
+    "simpo_gamma": "objective=simpo",
+    "dpop_lambda": "objective=dpop",
+    "lora.rank": "lora=on",
+    "lora.alpha": "lora=on",
+    "lora.dropout": "lora=on",
+    "lora.target_modules": "lora=on",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FormField:
+    """One control. `type`: model, select, checkbox, integer, number, text, ordinals, words, groups.
+
+    `optional`: left empty, nothing is sent and the configuration's own default holds.
+    """
+
+    name: str
+    label: str
+    type: str
+    help: str
+    value: Any
+    optional: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    choices: list[str] = field(default_factory=list)
+    only_with: str | None = None
+
+    @property
+    def id(self) -> str:
+        return "field-" + self.name.replace(".", "-")
+
+    @property
+    def is_wide(self) -> bool:
+        return self.type in ("groups",) or self.name == "objective"
+
+    @property
+    def shown(self) -> str:
+        """The value as it stands in a text box."""
+        match self.value:
+            case None:
+                return ""
+            case list():
+                return ", ".join(map(str, self.value))
+            case dict():
+                return "\n".join(f"{name}: {', '.join(of)}" for name, of in self.value.items())
+        return str(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class FormGroup:
+    title: str
+    about: str
+    fields: list[FormField]
+
+
+def run_form(kind: str, values: Mapping[str, Any] | None = None) -> list[FormGroup]:
+    """The groups of the form for a kind of run, filled with `values` where they are given.
+
+    values: a configuration, for example an earlier run's; what it lacks gets its default.
+    """
+    fields = {found.name: found for found in _fields(kind, values or {})}
+    groups = []
+    for title, names in GROUPS.items():
+        chosen = [fields.pop(name) for name in names if name in fields]
+        if chosen:
+            groups.append(FormGroup(title, ABOUT.get(title, ""), chosen))
+    groups.append(FormGroup(ADVANCED, "", list(fields.values())))
+    return groups
+
+
+def _fields(kind: str, values: Mapping[str, Any]) -> Iterator[FormField]:
+    schema = CONFIGS[kind].model_json_schema()
+    for name, spec in schema["properties"].items():
+        if name not in NESTED:
+            yield _field(name, spec, values)
+            continue
+        inner = values.get(name)
+        if name == "lora":
+            yield FormField(name, "Train adapters (LoRA)", "checkbox", _help(spec), bool(inner))
+        nested = schema["$defs"][_reference(spec)]
+        for part, part_spec in nested["properties"].items():
+            dotted = {f"{name}.{part}": value for part, value in (inner or {}).items()}
+            yield _field(f"{name}.{part}", part_spec, dotted)
+
+
+def _reference(spec: Mapping[str, Any]) -> str:
+    """The name of the nested schema, which may stand beside null."""
+    found = next(one for one in [spec, *spec.get("anyOf", [])] if "$ref" in one)
+    return str(found["$ref"]).rsplit("/", 1)[-1]
+
+
+def _field(name: str, spec: Mapping[str, Any], values: Mapping[str, Any]) -> FormField:
+    alternatives = spec.get("anyOf", [spec])
+    core = next(one for one in alternatives if one.get("type") != "null")
+    optional = any(one.get("type") == "null" for one in alternatives)
+    return FormField(
+        name=name,
+        label=LABELS.get(name, name.rsplit(".", 1)[-1].replace("_", " ").capitalize()),
+        type=_type(name, core),
+        help=_help(spec),
+        value=values.get(name, spec.get("default")),
+        optional=optional or _type(name, core) in ("ordinals", "groups"),
+        minimum=core.get("minimum"),
+        maximum=core.get("maximum"),
+        above=core.get("exclusiveMinimum"),
+        choices=list(core.get("enum", [])),
+        only_with=ONLY_WITH.get(name),
+    )
+
+
+def _type(name: str, core: Mapping[str, Any]) -> str:
+    if name == "model":
+        return "model"
+    if "enum" in core:
+        return "select"
+    match core.get("type"):
+        case "boolean":
+            return "checkbox"
+        case "array":
+            return "ordinals" if core["items"].get("type") == "integer" else "words"
+        case "object":
+            return "groups"
+        case "integer" | "number" as kind:
+            return str(kind)
+    return "text"
+
+
+def _help(spec: Mapping[str, Any]) -> str:
+    return str(spec.get("description", ""))

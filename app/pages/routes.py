@@ -1,0 +1,154 @@
+"""Which page has which address."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse
+from fastapi.templating import Jinja2Templates
+
+from app.database import SessionDep
+from app.datasets import queries as datasets
+from app.health import Health, healthz
+from app.models import queries as models
+from app.pages import forms, words
+from app.runs import queries as runs
+from app.runs.configs import CONFIGS
+from app.runs.schemas import FINAL, Kind, Status
+from app.samples import SAMPLES
+from app.settings import PROJECT_ROOT
+from app.static import PLOTLY_URL
+
+router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+
+templates = Jinja2Templates(PROJECT_ROOT / "templates")
+templates.env.filters.update(words.FILTERS)
+templates.env.globals.update(
+    KINDS=words.KINDS, MEASURES=words.MEASURES, FORMATS=words.FORMATS, PLOTLY_URL=PLOTLY_URL
+)
+
+LAST_RUNS = 8
+RUNS_A_PAGE = 50
+RunIds = Annotated[str, Query(alias="runs", description="Run ids, separated by commas.")]
+
+
+def _page(request: Request, name: str, **context: Any) -> HTMLResponse:
+    # What a page shows may have changed by the time that someone goes back to it.
+    return templates.TemplateResponse(request, name, context, headers={"Cache-Control": "no-store"})
+
+
+@router.get("/")
+def show_home(request: Request, session: SessionDep) -> HTMLResponse:
+    unfinished = [
+        run
+        for status in ("running", "queued")
+        for run in runs.list_runs(session, status=status, limit=RUNS_A_PAGE).items
+    ]
+    return _page(
+        request,
+        "home.html",
+        unfinished=unfinished,
+        last_runs=[
+            run
+            for run in runs.list_runs(session, limit=LAST_RUNS + len(unfinished)).items
+            if run.status in FINAL
+        ][:LAST_RUNS],
+        datasets=datasets.list_datasets(session),
+        health=_health(),
+        samples=SAMPLES,
+    )
+
+
+def _health() -> Health:
+    """As /healthz says it; its status code is for machines."""
+    return healthz(HTMLResponse())
+
+
+@router.get("/datasets")
+def show_datasets(request: Request, session: SessionDep) -> HTMLResponse:
+    return _page(
+        request, "datasets.html", datasets=datasets.list_datasets(session), samples=SAMPLES
+    )
+
+
+@router.get("/datasets/{dataset_id}")
+def show_dataset(
+    request: Request, session: SessionDep, dataset_id: int, pair: Annotated[int, Query(ge=0)] = 0
+) -> HTMLResponse:
+    return _page(
+        request,
+        "dataset.html",
+        dataset=datasets.get_dataset(session, dataset_id),
+        runs=runs.list_runs(session, dataset_id=dataset_id, limit=RUNS_A_PAGE).items,
+        first_pair=pair,
+    )
+
+
+@router.get("/datasets/{dataset_id}/new")
+def show_new_run(
+    request: Request,
+    session: SessionDep,
+    dataset_id: int,
+    kind: Kind = "train",
+    like: Annotated[int | None, Query(description="A run whose settings are taken over.")] = None,
+) -> HTMLResponse:
+    values = dict(runs.get_run(session, like).config) if like is not None else {}
+    known = models.list_models(session)
+    # The default names the starter model; where that is not there, the first one is as good.
+    if known and values.get("model") not in {model.name for model in known}:
+        default = CONFIGS[kind]().model
+        names = [model.name for model in known]
+        values["model"] = default if default in names else names[0]
+    return _page(
+        request,
+        "new_run.html",
+        dataset=datasets.get_dataset(session, dataset_id),
+        kind=kind,
+        groups=forms.run_form(kind, values),
+        models=known,
+    )
+
+
+@router.get("/runs")
+def show_runs(
+    request: Request,
+    session: SessionDep,
+    kind: Annotated[Kind | Literal[""], Query()] = "",
+    status: Annotated[Status | Literal[""], Query()] = "",
+    dataset_id: Annotated[int | Literal[""], Query()] = "",
+    offset: Annotated[int, Query(ge=0)] = 0,
+) -> HTMLResponse:
+    found = runs.list_runs(
+        session,
+        kind=kind or None,
+        status=status or None,
+        dataset_id=dataset_id or None,
+        offset=offset,
+        limit=RUNS_A_PAGE,
+    )
+    return _page(
+        request,
+        "runs.html",
+        page=found,
+        offset=offset,
+        limit=RUNS_A_PAGE,
+        filters={"kind": kind, "status": status, "dataset_id": dataset_id},
+        datasets=datasets.list_datasets(session),
+    )
+
+
+@router.get("/runs/{run_id}")
+def show_run(request: Request, session: SessionDep, run_id: int) -> HTMLResponse:
+    run = runs.get_run(session, run_id)
+    template = "run_train.html" if run.kind == "train" else "run_score.html"
+    return _page(request, template, run=run)
+
+
+@router.get("/compare")
+def show_compare(request: Request, session: SessionDep, runs_: RunIds = "") -> HTMLResponse:
+    named = [int(part) for part in runs_.split(",") if part.strip().isdigit()]
+    return _page(
+        request,
+        "compare.html",
+        candidates=runs.list_runs(session, kind="train", limit=RUNS_A_PAGE).items,
+        chosen=[runs.get_run(session, run_id) for run_id in dict.fromkeys(named)],
+    )

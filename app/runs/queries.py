@@ -1,0 +1,114 @@
+"""The reading SQL of runs and their metrics."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from app.database import transaction
+from app.datasets.tables import Dataset
+from app.errors import NotFoundError
+from app.probes import queries as probes
+from app.runs.schemas import METRICS, MetricList, MetricOut, RunOut, RunPage
+from app.runs.tables import Metric, Run
+from app.verdicts import Verdict, run_sentence
+
+EXPORT_ROWS = 1000
+"""Rows that a download fetches at a time, so that it is never held as a whole."""
+
+
+def require_run(session: Session, run_id: int, *, lock: bool = False) -> Run:
+    """The run's row. `lock`: held against other changes until the transaction ends.
+
+    Raises:
+        NotFoundError: no such run.
+    """
+    # An id beyond 64 bits is not one that PostgreSQL could be asked for.
+    run = session.get(Run, run_id, with_for_update=lock) if 0 < run_id < 2**63 else None
+    if run is None:
+        raise NotFoundError(f"There is no run {run_id}.")
+    return run
+
+
+def get_run(session: Session, run_id: int) -> RunOut:
+    """Raises NotFoundError where there is none."""
+    return describe(session, [require_run(session, run_id)])[0]
+
+
+def list_runs(
+    session: Session,
+    *,
+    kind: str | None = None,
+    status: str | None = None,
+    dataset_id: int | None = None,
+    limit: int = 50,
+    offset: int = 0,
+) -> RunPage:
+    """Runs, the newest first, and how many there are in all."""
+    wanted = {Run.kind: kind, Run.status: status, Run.dataset_id: dataset_id}
+    conditions = [column == value for column, value in wanted.items() if value is not None]
+    total = session.scalar(select(func.count()).select_from(Run).where(*conditions)) or 0
+    found = session.scalars(
+        select(Run).where(*conditions).order_by(Run.id.desc()).limit(limit).offset(offset)
+    )
+    return RunPage(total=total, items=describe(session, list(found)))
+
+
+def describe(session: Session, runs: Sequence[Run]) -> list[RunOut]:
+    """Runs as they are shown: with the dataset's name and, of training runs, the verdict."""
+    used = {run.dataset_id for run in runs}
+    found = session.execute(select(Dataset.id, Dataset.name).where(Dataset.id.in_(used)))
+    names = {row.id: row.name for row in found}
+    verdicts = _verdicts(session, [run for run in runs if run.kind == "train"])
+    return [RunOut.of(run, names[run.dataset_id], verdicts.get(run.id)) for run in runs]
+
+
+def _verdicts(session: Session, runs: Sequence[Run]) -> dict[int, Verdict | None]:
+    seen = probes.observe(session, [run.id for run in runs])
+    return {
+        run.id: run_sentence(
+            seen[run.id], run.config.get("objective", "dpo"), running=probes.is_going_on(run)
+        )
+        for run in runs
+    }
+
+
+def list_metrics(session: Session, run_id: int, since: int | None = None) -> MetricList:
+    """The metrics of all steps, or of those after `since`.
+
+    Raises:
+        NotFoundError: no such run.
+    """
+    # Read first: what the rows hold beyond it, a stream from here on only repeats.
+    revision = require_run(session, run_id).revision
+    found = session.scalars(_metrics(run_id, since))
+    return MetricList(revision=revision, items=[MetricOut.of(metric) for metric in found])
+
+
+def export_metrics_csv(run_id: int, since: int | None = None) -> Iterator[str]:
+    """The same as CSV, header first; what is not a finite number is left empty.
+
+    Opens a transaction of its own: it goes on while the answer is being sent.
+    """
+    yield csv_line(["step", *METRICS])
+    with transaction() as session:
+        query = _metrics(run_id, since).execution_options(yield_per=EXPORT_ROWS)
+        for partition in session.scalars(query).partitions():
+            rows = (MetricOut.of(metric) for metric in partition)
+            yield "".join(
+                csv_line([row.step, *(getattr(row, name) for name in METRICS)]) for row in rows
+            )
+
+
+def csv_line(values: Sequence[object]) -> str:
+    """One line of CSV; None becomes an empty field."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(values)
+    return line.getvalue()
+
+
+def _metrics(run_id: int, since: int | None) -> Select[Metric]:
+    query = select(Metric).where(Metric.run_id == run_id).order_by(Metric.step)
+    return query if since is None else query.where(Metric.step > since)

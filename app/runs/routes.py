@@ -1,0 +1,115 @@
+"""The API of runs.
+
+A change commits in a transaction of its own, and only then are the workers and the pages told:
+a message never runs ahead of its row and never outlives a rollback.
+"""
+
+import shutil
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import StreamingResponse
+
+from app.broker import enqueue, wake
+from app.database import SessionDep, transaction
+from app.runs import queries, requests
+from app.runs.schemas import Kind, MetricList, NewRun, RunChanges, RunOut, RunPage, Status
+from app.settings import get_settings
+
+router = APIRouter(tags=["runs"])
+
+BROKER_AWAY = (
+    "The broker (Redis) is away, so the workers could not be told. The run is stored and starts "
+    "once the broker is back."
+)
+
+
+@router.post("/runs", status_code=201)
+def create_run(wanted: NewRun, response: Response) -> RunOut:
+    """Queue a run. 422 names the field that is wrong."""
+    with transaction() as session:
+        run = queries.describe(session, [requests.create(session, wanted)])[0]
+    response.headers["Location"] = f"/api/v1/runs/{run.id}"
+    return _enqueued(run)
+
+
+@router.get("/runs")
+def list_runs(
+    session: SessionDep,
+    kind: Kind | None = None,
+    status: Status | None = None,
+    dataset_id: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    offset: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+) -> RunPage:
+    """Runs, the newest first."""
+    return queries.list_runs(
+        session, kind=kind, status=status, dataset_id=dataset_id, limit=limit, offset=offset
+    )
+
+
+@router.get("/runs/{run_id}")
+def get_run(session: SessionDep, run_id: int) -> RunOut:
+    return queries.get_run(session, run_id)
+
+
+@router.patch("/runs/{run_id}")
+def rename_run(run_id: int, changes: RunChanges) -> RunOut:
+    with transaction() as session:
+        run = queries.describe(session, [requests.rename(session, run_id, changes.name)])[0]
+    wake(run.id, run.revision)
+    return run
+
+
+@router.post("/runs/{run_id}/cancel")
+def cancel_run(run_id: int) -> RunOut:
+    """Cancel a queued run at once, a running one within a step. Asking twice does no harm."""
+    with transaction() as session:
+        run = queries.describe(session, [requests.cancel(session, run_id)])[0]
+    wake(run.id, run.revision)
+    return run
+
+
+@router.post("/runs/{run_id}/resume")
+def resume_run(run_id: int) -> RunOut:
+    """Queue a failed or cancelled run again; it goes on from its last checkpoint."""
+    with transaction() as session:
+        run = queries.describe(session, [requests.resume(session, run_id)])[0]
+    wake(run.id, run.revision)
+    return _enqueued(run)
+
+
+@router.delete("/runs/{run_id}", status_code=204)
+def delete_run(run_id: int) -> None:
+    """Delete a run with its numbers, checkpoints and result. 409 while it is running or needed."""
+    with transaction() as session:
+        requests.delete(session, run_id)
+    shutil.rmtree(get_settings().run_path(run_id), ignore_errors=True)
+    wake(run_id, 2**62)
+
+
+@router.get("/runs/{run_id}/metrics", response_model=MetricList)
+def list_metrics(
+    session: SessionDep,
+    run_id: int,
+    since: Annotated[
+        int | None, Query(ge=-1, lt=2**31, description="Only steps after this one.")
+    ] = None,
+    format: Literal["json", "csv"] = "json",
+) -> MetricList | StreamingResponse:
+    """What each optimiser step measured over its batch."""
+    if format == "json":
+        return queries.list_metrics(session, run_id, since)
+    queries.require_run(session, run_id)
+    return StreamingResponse(
+        queries.export_metrics_csv(run_id, since),
+        media_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="run-{run_id}-metrics.csv"'},
+    )
+
+
+def _enqueued(run: RunOut) -> RunOut:
+    """Tell the workers of a committed run; where the broker is away, the answer says so."""
+    if enqueue(run.id):
+        return run
+    return run.model_copy(update={"messages": [*run.messages, BROKER_AWAY]})

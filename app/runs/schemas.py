@@ -1,0 +1,175 @@
+"""Runs as the API and the pages show them."""
+
+import math
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from app.runs.tables import Metric, Run
+from app.verdicts import Verdict
+
+Kind = Literal["score", "train", "evaluate"]
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+FINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
+"""The statuses in which nobody works on a run; only `resume` leads out of them."""
+
+METRICS = (
+    "loss",
+    "margin",
+    "preferred_logprob",
+    "dispreferred_logprob",
+    "preferred_change",
+    "dispreferred_change",
+    "displaced_fraction",
+    "accuracy",
+    "grad_norm",
+    "learning_rate",
+    "tokens_per_second",
+    "tokens_seen",
+)
+
+
+def storable(text: str) -> str:
+    """Pass text that PostgreSQL can hold: no NUL, and nothing that UTF-8 lacks."""
+    if "\0" in text:
+        raise ValueError("the character U+0000 cannot be stored")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("a lone surrogate cannot be stored") from None
+    return text
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)]
+
+
+def finite(value: float | None) -> float | None:
+    """The value, or None where JSON has no number for it (NaN, infinity)."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+class NewRun(BaseModel):
+    """What `POST /runs` asks for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Kind
+    dataset_id: int
+    name: Name | None = Field(None, description="Left out: made of the kind and the dataset.")
+    config: dict[str, Any] = Field(
+        default_factory=dict,
+        description="By kind: a score, train or evaluate configuration. What is left out gets "
+        "its default; the run keeps the full configuration.",
+    )
+
+
+class RunChanges(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name
+
+
+class Progress(BaseModel):
+    done: int
+    total: int | None = Field(description="null until the worker knows.")
+    unit: str = Field(description="What is counted: 'pairs' or 'steps'.")
+    eta_seconds: float | None
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        return cls(
+            done=run.progress_done,
+            total=run.progress_total,
+            unit=run.progress_unit,
+            eta_seconds=finite(run.eta_seconds),
+        )
+
+
+class RunOut(BaseModel):
+    id: int
+    kind: Kind
+    name: str
+    status: Status
+    dataset_id: int
+    dataset_name: str
+    progress: Progress
+    config: dict[str, Any] = Field(description="The full configuration, defaults filled in.")
+    summary: dict[str, Any] = Field(description="What came out; empty until the run succeeded.")
+    verdict: str | None = Field(description="What happened to the watched pairs, in a sentence.")
+    displaced: bool | None = Field(
+        description="Whether the pair that the verdict speaks of is displaced: its preferred "
+        "response lost likelihood while the margin grew. null where nothing is watched yet."
+    )
+    error: dict[str, Any] | None = Field(description="{message, hint, traceback} of a failed run.")
+    messages: list[str] = Field(description="What the user should know besides.")
+    cancel_requested: bool = Field(description="The worker was asked to stop.")
+    worker: str | None
+    device: str | None
+    attempts: int
+    revision: int = Field(
+        description="Counts what was written of the run; `events?since=` goes on from here."
+    )
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, run: Run, dataset_name: str, verdict: Verdict | None) -> Self:
+        return cls.model_validate(
+            {
+                **{name: getattr(run, name) for name in _PLAIN},
+                "dataset_name": dataset_name,
+                "progress": Progress.of(run),
+                "verdict": verdict.sentence if verdict else None,
+                "displaced": verdict.displaced if verdict else None,
+            }
+        )
+
+
+_PLAIN = tuple(
+    name
+    for name in RunOut.model_fields
+    if name not in ("dataset_name", "progress", "verdict", "displaced")
+)
+
+
+class RunPage(BaseModel):
+    total: int
+    items: list[RunOut]
+
+
+class MetricOut(BaseModel):
+    """One optimiser step; means over its batch. Log-probabilities are sums in nats."""
+
+    step: int
+    loss: float | None
+    margin: float | None
+    preferred_logprob: float | None
+    dispreferred_logprob: float | None
+    preferred_change: float | None = Field(description="Against the reference.")
+    dispreferred_change: float | None
+    displaced_fraction: float | None
+    accuracy: float | None = Field(description="Fraction of pairs with margin > 0.")
+    grad_norm: float | None
+    learning_rate: float | None
+    tokens_per_second: float | None
+    tokens_seen: int | None
+    nonfinite: list[str] = Field(
+        description="Names of the fields that are null because they were NaN or infinite."
+    )
+
+    @classmethod
+    def of(cls, metric: Metric) -> Self:
+        values = {name: getattr(metric, name) for name in METRICS}
+        gaps = [
+            name for name, value in values.items() if value is not None and finite(value) is None
+        ]
+        return cls(step=metric.step, **{**values, **dict.fromkeys(gaps)}, nonfinite=gaps)
+
+
+class MetricList(BaseModel):
+    revision: int = Field(
+        description="The run's revision that this reaches at least; `events?since=` goes on here."
+    )
+    items: list[MetricOut]

@@ -1,0 +1,66 @@
+"""The API of scores and of the queue of pairs to review."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
+
+from app.database import SessionDep
+from app.scores import queries
+from app.scores.schemas import FlagQueue, FlagRequest, ScorePage, ScoreSummary, SortKey
+
+router = APIRouter(tags=["scores"])
+
+_MEDIA = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}
+
+
+@router.get("/runs/{run_id}/scores", response_model=ScorePage)
+def list_scores(
+    session: SessionDep,
+    run_id: int,
+    sort: Annotated[
+        SortKey, Query(description="A column; '-' sorts down. What has no value comes last.")
+    ] = "-ches",
+    offset: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    with_text: Annotated[bool, Query(description="Add prompt and responses.")] = False,
+    format: Annotated[
+        Literal["json", "csv", "jsonl"],
+        Query(description="csv and jsonl are downloads of all pairs: no offset, no limit."),
+    ] = "json",
+) -> ScorePage | StreamingResponse:
+    """The scores of a run's pairs, by default the highest CHES first."""
+    if format == "json":
+        return queries.list_scores(
+            session, run_id, sort=sort, offset=offset, limit=limit, with_text=with_text
+        )
+    queries.require_scores(session, run_id)
+    return StreamingResponse(
+        queries.export_scores(run_id, sort, with_text, format),
+        media_type=_MEDIA[format],
+        headers={"Content-Disposition": f'attachment; filename="run-{run_id}-scores.{format}"'},
+    )
+
+
+@router.get("/runs/{run_id}/scores/summary")
+def summarise_scores(session: SessionDep, run_id: int) -> ScoreSummary:
+    """How each measure is distributed over the run's pairs."""
+    return queries.summarise(session, run_id)
+
+
+@router.post("/datasets/{dataset_id}/flags")
+def flag_pairs(session: SessionDep, dataset_id: int, wanted: FlagRequest) -> FlagQueue:
+    """Put the pairs that are most alike up for review, in place of those that were before."""
+    return queries.flag_pairs(session, dataset_id, wanted)
+
+
+@router.get("/datasets/{dataset_id}/flags")
+def list_flags(session: SessionDep, dataset_id: int) -> FlagQueue:
+    """The dataset's queue of pairs to review."""
+    return queries.get_queue(session, dataset_id)
+
+
+@router.delete("/datasets/{dataset_id}/flags", status_code=204)
+def clear_flags(session: SessionDep, dataset_id: int) -> None:
+    """Empty the dataset's queue of pairs to review."""
+    queries.clear_queue(session, dataset_id)

@@ -1,0 +1,4 @@
+import { keepFresh } from "./refresh.js";
+import "./upload.js";
+
+keepFresh();

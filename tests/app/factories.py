@@ -1,0 +1,182 @@
+"""Rows that tests start from: plain functions that insert and flush, with defaults for the rest.
+
+Others see the rows once the session's transaction has committed.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.datasets.tables import Dataset, Pair
+from app.probes.tables import Probe, ProbeStep
+from app.runs.configs import CONFIGS
+from app.runs.revisions import next_revision
+from app.runs.tables import Metric, Run
+from app.scores.tables import Score
+
+
+def dataset(
+    session: Session,
+    pairs: int | Sequence[tuple[str, str, str]] = 3,
+    *,
+    name: str = "words",
+    **columns: Any,
+) -> Dataset:
+    """A dataset with its pairs: so many made up, or these (prompt, preferred, dispreferred)."""
+    if isinstance(pairs, int):
+        pairs = [(f"Is {number} a number?", "No", "Never") for number in range(pairs)]
+    values = {
+        "format": "text",
+        "source_filename": f"{name}.jsonl",
+        "source_sha256": "0" * 64,
+        "source_bytes": 100,
+        "rejected": 0,
+        "errors": [],
+        "statistics": {},
+    }
+    made = Dataset(name=name, pairs=len(pairs), **{**values, **columns})
+    session.add(made)
+    session.flush()
+    session.add_all(
+        Pair(
+            dataset_id=made.id,
+            pair=number,
+            prompt=prompt,
+            preferred=preferred,
+            dispreferred=dispreferred,
+            meta={"row": number + 1},
+        )
+        for number, (prompt, preferred, dispreferred) in enumerate(pairs)
+    )
+    session.flush()
+    return made
+
+
+def run(
+    session: Session,
+    dataset_id: int,
+    *,
+    kind: str = "train",
+    status: str = "running",
+    config: dict[str, Any] | None = None,
+    **columns: Any,
+) -> Run:
+    """A run whose configuration is the kind's defaults with `config` on top."""
+    full = CONFIGS[kind].model_validate({"model": "tiny", **(config or {})})
+    values = {"name": f"{kind} run", "revision": 1}
+    made = Run(
+        kind=kind,
+        status=status,
+        dataset_id=dataset_id,
+        config=full.model_dump(mode="json"),
+        **{**values, **columns},
+    )
+    session.add(made)
+    session.flush()
+    session.refresh(made)
+    return made
+
+
+def metric(session: Session, run_id: int, step: int, **columns: Any) -> Metric:
+    """One step's numbers under a revision of their own, unless `revision` is given."""
+    values: dict[str, Any] = {
+        "loss": 0.69 / (step + 1),
+        "margin": 0.1 * step,
+        "preferred_logprob": -2.0,
+        "dispreferred_logprob": -3.0,
+        "learning_rate": 1e-7,
+        "tokens_seen": 100 * step,
+    }
+    revision = columns.pop("revision", None) or next_revision(session, run_id)
+    made = session.merge(
+        Metric(run_id=run_id, step=step, revision=revision, **{**values, **columns})
+    )
+    session.flush()
+    return made
+
+
+def probe(session: Session, run_id: int, pair: int = 0, **columns: Any) -> Probe:
+    """A watched pair "No" over "Never", with "Yes" watched and in the group 'affirmative'."""
+    values: dict[str, Any] = {
+        "prompt": "user: Is 0 a number?",
+        "preferred_tokens": ["No", "<|im_end|>"],
+        "dispreferred_tokens": ["Never", "<|im_end|>"],
+        "fork_position": 0,
+        "groups": {"affirmative": ["Yes"]},
+        "watched": [
+            {"token_id": 10, "token": "No", "initial": 0.5, "predicted": 0.02},
+            {"token_id": 12, "token": "Yes", "initial": 0.1, "predicted": 0.07},
+        ],
+    }
+    made = Probe(run_id=run_id, pair=pair, **{**values, **columns})
+    session.add(made)
+    session.flush()
+    return made
+
+
+def probe_step(
+    session: Session, run_id: int, pair: int = 0, step: int = 0, **columns: Any
+) -> ProbeStep:
+    """A look in which 0.01 of probability a step went from "No" and "Never" to "Yes" and the rest.
+
+    The ledger balances. Written under a revision of its own, unless `revision` is given.
+    """
+    moved = 0.01 * step
+    gain, loss = 0.8 * moved, -moved
+    values: dict[str, Any] = {
+        "preferred_logprobs": [-0.7 - 0.02 * step, -0.1],
+        "dispreferred_logprobs": [-1.6 - 0.2 * step, -0.1],
+        "preferred_prob": 0.5 - 0.6 * moved,
+        "dispreferred_prob": 0.2 - 0.4 * moved,
+        "other_prob": 0.3 + moved,
+        "group_probs": [0.1 + gain],
+        "watched_probs": [0.5 - 0.6 * moved, 0.1 + gain],
+        "gainers": [entry(12, "Yes", 0.1, gain, 0.07)] if step else [],
+        "losers": [entry(10, "No", 0.5, 0.6 * loss), entry(11, "Never", 0.2, 0.4 * loss)]
+        if step
+        else [],
+        "rest_change": moved - gain,
+        "moved_mass": moved,
+    }
+    revision = columns.pop("revision", None) or next_revision(session, run_id)
+    made = session.merge(
+        ProbeStep(run_id=run_id, pair=pair, step=step, revision=revision, **{**values, **columns})
+    )
+    session.flush()
+    return made
+
+
+def entry(
+    token_id: int, token: str, initial: float, change: float, predicted: float | None = None
+) -> dict[str, Any]:
+    """One row of a ledger."""
+    return {
+        "token_id": token_id,
+        "token": token,
+        "initial": initial,
+        "final": initial + change,
+        "change": change,
+        "predicted": predicted,
+    }
+
+
+def score(session: Session, run_id: int, pair: int, ches: float | None, **columns: Any) -> Score:
+    """One pair's scores; whatever is not given follows from `ches`."""
+    values: dict[str, Any] = {
+        "ln_ches": None if ches is None else ches / 100,
+        "last_hidden_inner_product": None if ches is None else ches / 10,
+        "normalized_edit_distance": 0.5,
+        "preferred_logprob": -2.0 - pair,
+        "dispreferred_logprob": -3.0 - pair,
+        "preferred_tokens": 2,
+        "dispreferred_tokens": 2,
+        "prompt_tokens": 10,
+        "cut_tokens": 0,
+        "preferred_ends": [2],
+        "dispreferred_ends": [5],
+    }
+    made = Score(run_id=run_id, pair=pair, ches=ches, **{**values, **columns})
+    session.add(made)
+    session.flush()
+    return made

@@ -1,0 +1,300 @@
+"""The figures as pure functions: numbers in, Plotly JSON out. Their modules run in a browser."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from app.settings import PROJECT_ROOT
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Route
+
+pytestmark = pytest.mark.browser
+
+ORIGIN = "http://figures.test"
+COLORS = {
+    "ink": "#000001",
+    "ink2": "#000002",
+    "line": "#000003",
+    "surface": "#000004",
+    "preferred": "#0000ff",
+    "dispreferred": "#ff8800",
+    "other": "#888888",
+    "series": ["#100000", "#200000", "#300000", "#400000"],
+    "sans": "sans",
+    "dark": False,
+}
+Call = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def call(browser: "Browser") -> Iterator[Call]:
+    """call("curves", "smoothed", ...): a module's function, with JSON in and out."""
+
+    def serve(route: "Route") -> None:
+        path = route.request.url.removeprefix(ORIGIN)
+        if path == "/":
+            route.fulfill(body="<!doctype html>", content_type="text/html")
+            return
+        file: Path = PROJECT_ROOT / path.lstrip("/")
+        route.fulfill(body=file.read_text(), content_type="text/javascript")
+
+    page = browser.new_page()
+    page.route(f"{ORIGIN}/**", serve)
+    page.goto(f"{ORIGIN}/")
+
+    def call(module: str, function: str, *arguments: Any) -> Any:
+        text = page.evaluate(
+            """async ([path, name, values]) =>
+                JSON.stringify((await import(path))[name](...values)) ?? "null" """,
+            [f"/static/{module}.js", function, list(arguments)],
+        )
+        return json.loads(text)
+
+    yield call
+    page.close()
+
+
+def fork(**changes: Any) -> dict[str, Any]:
+    return {
+        "steps": [0, 1, 2],
+        "preferred": [0.5, 0.4, 0.3],
+        "dispreferred": [0.2, 0.1, 0.05],
+        "other": [0.3, 0.5, 0.65],
+        "groups": [{"name": "affirmative", "probs": [0.1, 0.2, 0.4]}],
+        "preferredToken": "“No”",
+        "dispreferredToken": "“Never”",
+        **changes,
+    }
+
+
+def test_fork_draws_each_outcome_in_its_own_colour(call: Call) -> None:
+    lines = call("figures/curves", "forkFigure", fork(), COLORS)["data"]
+    assert [(line["name"], line["line"]["color"], line["y"]) for line in lines] == [
+        ("preferred “No”", "#0000ff", [0.5, 0.4, 0.3]),
+        ("dispreferred “Never”", "#ff8800", [0.2, 0.1, 0.05]),
+        ("all other", "#888888", [0.3, 0.5, 0.65]),
+        ("affirmative", "#100000", [0.1, 0.2, 0.4]),
+    ]
+
+
+def test_fork_on_a_log_scale_says_so_on_its_axis(call: Call) -> None:
+    figure = call("figures/curves", "forkFigure", fork(), COLORS, {"log": True})
+    assert figure["layout"]["yaxis"]["type"] == "log"
+    assert figure["layout"]["yaxis"]["title"]["text"] == "probability (log)"
+
+
+def test_fork_before_the_first_step_is_empty_and_one_step_is_a_point(call: Call) -> None:
+    none = fork(steps=[], preferred=[], dispreferred=[], other=[], groups=[])
+    one = fork(steps=[0], preferred=[0.5], dispreferred=[0.2], other=[0.3], groups=[])
+    assert [line["x"] for line in call("figures/curves", "forkFigure", none, COLORS)["data"]] == [
+        [],
+        [],
+        [],
+    ]
+    first = call("figures/curves", "forkFigure", one, COLORS)["data"][0]
+    assert (first["mode"], first["x"], first["y"]) == ("markers", [0], [0.5])
+
+
+def test_what_is_no_number_is_a_gap_and_never_zero(call: Call) -> None:
+    change = {"steps": [0, 1, 2], "preferred": [0, None, -1], "dispreferred": [0, -1, None]}
+    lines = call("figures/curves", "changeFigure", change, COLORS)["data"]
+    assert [line["y"] for line in lines] == [[0, None, -1], [0, -1, None]]
+    assert not any(line["connectgaps"] for line in lines)
+
+
+def test_smoothing_starts_at_the_first_value_and_leaves_gaps(call: Call) -> None:
+    # With the weight 0.5 the mass is 0.5, 0.75, 0.875 and the sum 2, 1, 4.5.
+    smoothed = call("figures/curves", "smoothed", [4, 0, None, 8], 0.5)
+    assert smoothed == pytest.approx([4, 4 / 3, None, (0.5 * 1 + 4) / 0.875])
+
+
+def test_smoothing_a_constant_changes_nothing(call: Call) -> None:
+    assert call("figures/curves", "smoothed", [2, 2, 2, 2], 0.9) == pytest.approx([2, 2, 2, 2])
+
+
+def test_batch_lines_come_raw_and_smoothed_once_there_are_enough_steps(call: Call) -> None:
+    def names(steps: int, **options: Any) -> list[str]:
+        values = list(range(steps))
+        lines = [{"name": "loss", "values": values, "color": "ink"}]
+        figure = call("figures/curves", "batchFigure", values, lines, COLORS, options)
+        return [line["name"] for line in figure["data"]]
+
+    assert names(40) == ["loss, raw", "loss"]
+    assert names(40, weight=0) == ["loss"]
+    assert names(5) == ["loss"]
+
+
+TOKENS = [
+    {"token_id": 1, "token": "Yes", "initial": 0.1, "now": 0.3, "predicted": 0.5},
+    {"token_id": 2, "token": "No", "initial": 0.5, "now": 0.35, "predicted": -0.1},
+    {"token_id": 3, "token": "Never", "initial": 0.2, "now": 0.1, "predicted": -0.4},
+    {"token_id": 4, "token": "Sure", "initial": 0.05, "now": 0.06, "predicted": 0.1},
+    {"token_id": 5, "token": "Maybe", "initial": 0.1, "now": 0.1, "predicted": 0.2},
+]
+
+
+def test_ledger_lists_gainers_and_losers_and_balances(call: Call) -> None:
+    ledger = call("figures/ledger", "drawUp", TOKENS)
+    assert [entry["token"] for entry in ledger["gainers"]] == ["Yes", "Sure"]
+    assert [entry["token"] for entry in ledger["losers"]] == ["No", "Never"]
+    changes = [entry["change"] for entry in [*ledger["gainers"], *ledger["losers"]]]
+    assert sum(changes) + ledger["rest"] == pytest.approx(0, abs=1e-12)
+    assert ledger["rest"] == pytest.approx(0.04)
+
+
+def test_ledger_with_room_for_one_balances_too(call: Call) -> None:
+    ledger = call("figures/ledger", "drawUp", TOKENS, 1)
+    assert (len(ledger["gainers"]), len(ledger["losers"])) == (1, 1)
+    assert ledger["rest"] == pytest.approx(-0.2 + 0.15)
+
+
+def test_predicted_ranks_count_gainers_up_and_losers_down(call: Call) -> None:
+    ledger = call("figures/ledger", "drawUp", TOKENS)
+    ranks = {e["token"]: e["predictedRank"] for e in [*ledger["gainers"], *ledger["losers"]]}
+    assert ranks == {"Yes": 1, "Sure": 3, "No": -2, "Never": -1}
+
+
+def test_rank_agreement_is_spearmans(call: Call) -> None:
+    def agreement(changes: list[float]) -> Any:
+        entries = [{"predicted": i, "change": change} for i, change in enumerate(changes)]
+        return call("figures/ledger", "rankAgreement", entries)
+
+    assert agreement([1, 2, 30, 400]) == pytest.approx(1)
+    assert agreement([4, 3, 2, 1]) == pytest.approx(-1)
+    assert agreement([1, 3, 2, 4]) == pytest.approx(1 - 6 * 2 / (4 * 15))
+    assert agreement([0, 0, 0]) is None
+    assert agreement([1, 2]) is None
+
+
+def test_equal_values_share_their_mean_rank(call: Call) -> None:
+    assert call("figures/ledger", "ranks", [5, 1, 5, 9]) == [2.5, 1, 2.5, 4]
+
+
+def test_the_flow_sends_out_what_was_lost_and_brings_in_what_was_gained(call: Call) -> None:
+    ledger = call("figures/ledger", "drawUp", TOKENS)
+    flow = call("figures/ledger", "flows", ledger)
+    assert [node["change"] for node in flow["sources"]] == pytest.approx([-0.15, -0.1])
+    assert [node["change"] for node in flow["targets"]] == pytest.approx([0.2, 0.01, 0.04])
+    assert sum(link["value"] for link in flow["links"]) == pytest.approx(0.25)
+    into_yes = [link["value"] for link in flow["links"] if link["target"] == 0]
+    assert sum(into_yes) == pytest.approx(0.2)
+
+
+def test_the_flow_gathers_small_changes_into_all_others(call: Call) -> None:
+    ledger = call("figures/ledger", "drawUp", TOKENS)
+    flow = call("figures/ledger", "flows", ledger, 1)
+    assert [node["token"] for node in flow["sources"]] == ["No", None]
+    assert [node["change"] for node in flow["targets"]] == pytest.approx([0.2, 0.05])
+
+
+def test_heat_map_shows_the_change_since_the_first_step(call: Call) -> None:
+    changes = call("figures/heat", "heatChanges", [[-1, -2], [-3, None], [-1, -1]], ["a", "b"])
+    assert changes == [[0, -2, 0], [0, None, 1]]
+    assert call("figures/heat", "largestChange", changes) == 2
+
+
+def test_heat_map_is_symmetric_around_no_change(call: Call) -> None:
+    numbers = {"steps": [0, 1], "tokens": ["<b>", "\n"], "logprobs": [[0, 0], [-1, 3]]}
+    trace = call("figures/heat", "heatFigure", numbers, COLORS)["data"][0]
+    assert (trace["zmin"], trace["zmax"]) == (-3, 3)
+    assert [color for _, color in trace["colorscale"]] == ["#ff8800", "#000004", "#0000ff"]
+
+
+def test_token_texts_are_no_markup_in_a_figure(call: Call) -> None:
+    numbers = {"steps": [0, 1], "tokens": ["<b>", "a b\n"], "logprobs": [[0, 0], [1, 1]]}
+    axis = call("figures/heat", "heatFigure", numbers, COLORS)["layout"]["yaxis"]
+    assert axis["ticktext"] == ["&lt;b>", "a␣b↵"]
+
+
+def test_distribution_marks_the_bins_that_would_be_flagged(call: Call) -> None:
+    bins = [{"low": i, "high": i + 1, "count": 10 * i} for i in range(3)]
+    options = {"threshold": 1.5, "isAbove": True}
+    trace = call("figures/scores", "distributionFigure", bins, "CHES", COLORS, options)["data"][0]
+    assert (trace["x"], trace["y"]) == ([0.5, 1.5, 2.5], [0, 10, 20])
+    assert trace["marker"]["color"] == ["#888888", "#ff8800", "#ff8800"]
+    trace = call("figures/scores", "distributionFigure", [], "CHES", COLORS)["data"][0]
+    assert trace["x"] == []
+
+
+def test_scatter_leaves_out_what_is_no_number_and_sets_flagged_pairs_apart(call: Call) -> None:
+    points = [
+        {"pair": 0, "x": 1, "y": 2, "isFlagged": False},
+        {"pair": 1, "x": None, "y": 2, "isFlagged": False},
+        {"pair": 2, "x": 3, "y": 4, "isFlagged": True},
+    ]
+    data = call("figures/scores", "scatterFigure", points, "a", "b", COLORS)["data"]
+    assert [(t["name"], t["customdata"], t["marker"]["symbol"]) for t in data] == [
+        ("pairs", [0], "circle"),
+        ("flagged", [2], "diamond"),
+    ]
+
+
+def test_a_run_keeps_its_style_whatever_it_is_compared_with(call: Call) -> None:
+    run = {"name": "a", "x": [1, 2], "y": [1, 2]}
+    styles = [
+        call(
+            "figures/compare",
+            "compareFigure",
+            [{**run, "id": other}, {**run, "id": 7}],
+            "step",
+            "loss",
+            COLORS,
+        )["data"][1]["line"]
+        for other in (1, 2)
+    ]
+    assert styles[0] == styles[1]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "shared"),
+    [
+        (["a", "b"], ["a", "c"], ([True, False], [True, False], 1)),
+        (["a", "b", "c"], ["a", "c"], ([True, False, True], [True, True], 1)),
+        (["x"], ["y"], ([False], [False], 0)),
+        (["a"], ["a"], ([True], [True], 1)),
+        ([], ["a"], ([], [False], 0)),
+    ],
+)
+def test_diff_marks_the_longest_common_subsequence(
+    call: Call, ours: list[str], theirs: list[str], shared: tuple[list[bool], list[bool], int]
+) -> None:
+    found = call("diff", "diff", ours, theirs)
+    assert (found["a"], found["b"], found["fork"]) == shared
+
+
+def test_token_ends_count_characters_not_utf16_units(call: Call) -> None:
+    assert call("diff", "tokensOf", "😀 yes", [1, 5]) == ["😀", " yes"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0.00"),
+        (-1234.5, "−1,235"),
+        (0.0123456, "0.0123"),
+        (12.345, "12.3"),
+        (1e-7, "1.00e−7"),
+        (None, "–"),
+    ],
+)
+def test_numbers_have_three_digits_and_a_true_minus(call: Call, value: Any, text: str) -> None:
+    assert call("format", "number", value) == text
+
+
+def test_blanks_and_line_ends_of_tokens_are_visible(call: Call) -> None:
+    assert call("format", "visible", " a\n") == "␣a↵"
+    assert call("format", "visible", "") == "∅"
+
+
+def test_csv_is_quoted_and_holds_no_formula(call: Call) -> None:
+    columns = {"token": ['a"b', "=1+1", ","], "n": [1, None, -2]}
+    assert call("dom", "toCsv", columns).splitlines() == [
+        "token,n",
+        '"a""b",1',
+        "'=1+1,",
+        '",",-2',
+    ]
