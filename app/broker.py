@@ -15,6 +15,7 @@ from app.settings import get_settings
 EXECUTE_RUN = "chesboard.execute_run"
 QUEUE = "chesboard"
 CHANNEL_PREFIX = "chesboard:run:"
+GIVE_UP_AT_ONCE = {"max_retries": 1, "interval_start": 0, "interval_step": 0}
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,9 @@ def get_redis() -> redis.Redis:
 def enqueue(run_id: int) -> bool:
     """Tell the workers of a run. False where the broker is away; the sweeper then repeats it."""
     try:
-        get_celery().send_task(EXECUTE_RUN, args=[run_id], retry=False)
+        # A connection of its own, which gives up at once: someone waits for the answer.
+        with get_celery().connection_for_write(transport_options=GIVE_UP_AT_ONCE) as connection:
+            get_celery().send_task(EXECUTE_RUN, args=[run_id], retry=False, connection=connection)
     except Exception as error:  # kombu raises its own and the client's errors alike
         log.warning("run %s is stored but the broker did not take it: %s", run_id, error)
         return False

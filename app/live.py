@@ -108,6 +108,10 @@ class Feed:
             except SQLAlchemyError as error:
                 log.warning("run %s: the store does not answer: %s", self.run.id, _first(error))
                 await asyncio.sleep(POLL_SECONDS)
+            except Exception:
+                # A dead feed would leave its watchers with a stream that looks merely silent.
+                log.exception("run %s: its feed failed and tries again", self.run.id)
+                await asyncio.sleep(POLL_SECONDS)
 
     async def _refresh(self) -> None:
         now = await to_thread.run_sync(_load_run, self.run.id)
@@ -228,25 +232,32 @@ class Hub:
 
     async def _listen(self) -> None:
         """Pass wake-ups on; while Redis is away, keep trying and let the feeds poll."""
-        while True:
+        # Redis's client may swallow a cancellation, so whoever was replaced also looks and leaves.
+        me = asyncio.current_task()
+        while self._listener is me:
             try:
-                await self._pass_on_wake_ups()
+                await self._pass_on_wake_ups(me)
             except (redis.exceptions.RedisError, OSError) as error:
                 log.info("no wake-ups from Redis, pages poll the store: %s", error)
             finally:
-                self.redis_is_up = False
+                if self._listener in (me, None):
+                    self.redis_is_up = False
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _pass_on_wake_ups(self) -> None:
+    async def _pass_on_wake_ups(self, me: "asyncio.Task[None] | None") -> None:
         client = redis.asyncio.Redis.from_url(
             get_settings().required_redis_url(), socket_connect_timeout=2, decode_responses=True
         )
         async with client, client.pubsub(ignore_subscribe_messages=True) as subscriber:
             await subscriber.psubscribe(f"{CHANNEL_PREFIX}*")
+            if self._listener is not me:
+                return
             self.redis_is_up = True
             # What was written while nobody listened brought no wake-up.
             self._wake_all()
             async for message in subscriber.listen():
+                if self._listener is not me:
+                    return
                 self._wake(message)
 
     def _wake_all(self) -> None:

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 READY_SECONDS = 120.0
 # The worker looks for the signal once a step; a step of a large model takes a while.
-WORKER_GRACE_SECONDS = 30.0
+WORKER_GRACE_SECONDS = 120.0
 WEB_GRACE_SECONDS = 10.0
 # A child that ended this often before everything was up will not come up by itself.
 DEATHS_BEFORE_GIVING_UP = 3

@@ -165,7 +165,8 @@ def _at_fork(seen: Observation) -> str:
 def _destination(seen: Observation) -> str:
     """Where the mass went: the tokens that gained most, and the group that did."""
     fork_token = _fork_token(seen)
-    gained_itself = seen.preferred_prob[1] - seen.preferred_prob[0] > STILL
+    change_itself = seen.preferred_prob[1] - seen.preferred_prob[0]
+    gained_itself = change_itself > STILL
     named = [
         f"{_quoted(token)} ({change:+.2g})"
         for token, change in seen.gainers
@@ -174,8 +175,8 @@ def _destination(seen: Observation) -> str:
     ][:MOST_NAMED]
     if not named:
         return ""
-    text = f" and {'mass also' if gained_itself else 'the mass'} went to {', '.join(named)}"
-    return text + _group(seen.group_changes)
+    what = "mass also" if gained_itself else "the mass" if change_itself < -STILL else "mass"
+    return f" and {what} went to {', '.join(named)}{_group(seen.group_changes)}"
 
 
 def _group(changes: Mapping[str, float]) -> str:

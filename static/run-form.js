@@ -36,6 +36,16 @@ function wholeNumber(text) {
   return value;
 }
 
+/** The bounds that the schema gave the control. The server checks them again, and more. */
+function checkBounds(value, input) {
+  if (typeof value !== "number") return;
+  const { min, max } = input;
+  const { above } = input.dataset;
+  if (min && value < Number(min)) throw new FieldError(`This must be at least ${min}.`);
+  if (above !== undefined && value <= Number(above)) throw new FieldError(`This must be more than ${Number(above)}.`);
+  if (max && value > Number(max)) throw new FieldError(`This must be at most ${max}.`);
+}
+
 /** "10-12" → [10, 11, 12] */
 function range(part) {
   const match = /^\s*(\d+)\s*(?:[-–]\s*(\d+))?\s*$/.exec(part);
@@ -66,6 +76,7 @@ function readConfig() {
     if (text === "" && "optional" in box.dataset && input.dataset.type !== "checkbox") continue;
     try {
       const value = READ[input.dataset.type](text, input);
+      checkBounds(value, input);
       if (name === "lora") { if (value) config.lora ??= {}; } else put(config, name, value);
     } catch (error) {
       if (!(error instanceof FieldError)) throw error;

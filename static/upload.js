@@ -77,7 +77,7 @@ function upload(file) {
   function understood(dataset) {
     settle();
     result.replaceChildren(h("div", { class: "notice warn", role: "status" },
-      h("strong", {}, `${dataset.name}: ${count(dataset.pairs)} pairs stored, ${count(dataset.rejected)} row${dataset.rejected === 1 ? "" : "s"} rejected`),
+      h("strong", {}, `${dataset.name}: ${count(dataset.pairs)} pair${dataset.pairs === 1 ? "" : "s"} stored, ${count(dataset.rejected)} row${dataset.rejected === 1 ? "" : "s"} rejected`),
       h("p", {}, `Read as ${dataset.statistics.form ?? dataset.format}.`),
       rejectedRows(dataset.errors),
       h("div", { class: "actions" }, h("a", { class: "button primary", href: `/datasets/${dataset.id}` }, "Open the dataset"))));

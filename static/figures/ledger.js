@@ -4,6 +4,9 @@
 import { probability, probabilityChange, visible } from "../format.js";
 import { faded, layout } from "./frame.js";
 
+/** A share of all that flows; what is smaller is drawn among all others. */
+const SMALLEST_FLOW = 0.02;
+
 /** The ledger at one step from tokens that were followed.
  *
  *  tokens: [{token_id, token, initial, now, predicted}], each once. Returns {gainers, losers, rest,
@@ -67,8 +70,10 @@ export function pearson(a, b) {
  *  whose token is null stands for all others. */
 export function flows(ledger, top = 6) {
   const gather = (entries, rest) => {
-    const kept = entries.slice(0, top);
-    const others = entries.slice(top).reduce((sum, entry) => sum + entry.change, rest);
+    const sum = (parts) => parts.reduce((total, entry) => total + entry.change, 0);
+    const least = SMALLEST_FLOW * Math.abs(sum(entries) + rest);
+    const kept = entries.slice(0, top).filter((entry) => Math.abs(entry.change) >= least);
+    const others = sum(entries.slice(kept.length)) + rest;
     return Math.abs(others) > 1e-9 ? [...kept, { token: null, change: others }] : kept;
   };
   const sources = gather(ledger.losers, Math.min(0, ledger.rest));
@@ -108,6 +113,8 @@ export function ledgerFigure(ledger, colors, colorOf) {
   ];
   // Two tokens may look alike; places keep their bars apart.
   const places = rows.map((_, i) => i);
+  // Room for the figures on both sides of the bars.
+  const bound = 1.8 * Math.max(1e-9, ...rows.map((r) => Math.abs(r.change)));
   return {
     data: [{
       type: "bar", orientation: "h", x: rows.map((r) => r.change), y: places,
@@ -116,9 +123,9 @@ export function ledgerFigure(ledger, colors, colorOf) {
       hoverinfo: "skip",
     }],
     layout: layout(colors, {
-      x: { title: "change of probability at the fork", showgrid: true, zeroline: true, zerolinecolor: colors.ink2 },
+      x: { title: "change of probability at the fork", range: [-bound, bound], showgrid: true, zeroline: true, zerolinecolor: colors.ink2 },
       y: { autorange: "reversed", tickvals: places, ticktext: rows.map((r) => r.label.replaceAll("<", "&lt;")), showgrid: false },
-      showlegend: false, margin: { l: 110, r: 150, t: 12, b: 40 },
+      showlegend: false, margin: { l: 110, r: 16, t: 12, b: 40 },
     }),
   };
 }

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pytest
 from app.settings import PROJECT_ROOT
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Route
+    from playwright.sync_api import Browser, Page, Route
 
 pytestmark = pytest.mark.browser
 
@@ -31,8 +32,8 @@ Call = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def call(browser: "Browser") -> Iterator[Call]:
-    """call("curves", "smoothed", ...): a module's function, with JSON in and out."""
+def page(browser: "Browser") -> "Iterator[Page]":
+    """An empty page from which this project's modules can be imported."""
 
     def serve(route: "Route") -> None:
         path = route.request.url.removeprefix(ORIGIN)
@@ -40,11 +41,21 @@ def call(browser: "Browser") -> Iterator[Call]:
             route.fulfill(body="<!doctype html>", content_type="text/html")
             return
         file: Path = PROJECT_ROOT / path.lstrip("/")
+        if path == "/plotly.js":
+            file = Path(str(resources.files("plotly"))) / "package_data" / "plotly.min.js"
         route.fulfill(body=file.read_text(), content_type="text/javascript")
 
     page = browser.new_page()
     page.route(f"{ORIGIN}/**", serve)
     page.goto(f"{ORIGIN}/")
+
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def call(page: "Page") -> Call:
+    """call("curves", "smoothed", ...): a module's function, with JSON in and out."""
 
     def call(module: str, function: str, *arguments: Any) -> Any:
         text = page.evaluate(
@@ -54,8 +65,7 @@ def call(browser: "Browser") -> Iterator[Call]:
         )
         return json.loads(text)
 
-    yield call
-    page.close()
+    return call
 
 
 def fork(**changes: Any) -> dict[str, Any]:
@@ -297,4 +307,67 @@ def test_csv_is_quoted_and_holds_no_formula(call: Call) -> None:
         '"a""b",1',
         "'=1+1,",
         '",",-2',
+    ]
+
+
+def test_a_step_that_comes_twice_takes_the_place_of_the_first(page: "Page") -> None:
+    found = page.evaluate(
+        """async () => {
+            const { MetricHistory } = await import("/static/histories.js");
+            const history = new MetricHistory(["loss"]);
+            const appended = [[1, 10], [2, 20], [4, 40], [2, 21], [3, 30], [4, 41], [5, 50]]
+                .map(([step, loss]) => history.put({ step, loss }));
+            return [history.steps, history.columns.loss, appended];
+        }"""
+    )
+    assert found == [
+        [1, 2, 3, 4, 5],
+        [10, 21, 30, 41, 50],
+        [True, True, True, False, False, False, True],
+    ]
+
+
+def test_new_points_are_appended_and_changed_ones_redrawn(page: "Page") -> None:
+    drawn = page.evaluate(
+        """async () => {
+            if (!window.Plotly) {
+                await new Promise((resolve) => {
+                    const script = document.createElement("script");
+                    Object.assign(script, { src: "/plotly.js", onload: resolve });
+                    document.head.append(script);
+                });
+            }
+            const calls = [];
+            for (const name of ["react", "extendTraces"]) {
+                const original = Plotly[name];
+                Plotly[name] = (...all) => { calls.push(name); return original(...all); };
+            }
+            const { Chart } = await import("/static/chart.js");
+            const { changeFigure } = await import("/static/figures/curves.js");
+            const change = { steps: [0, 1], preferred: [0, -1], dispreferred: [0, -2] };
+            const colors = { ink2: "#000", line: "#000", preferred: "#00f", dispreferred: "#f80" };
+            const host = document.createElement("div");
+            document.body.replaceChildren(host);
+            const chart = new Chart(host, {
+                title: "t", why: "w", name: "n", csv: () => ({}),
+                figure: () => changeFigure(change, colors),
+            });
+            const points = () => chart.plot.data.map((trace) => [[...trace.x], [...trace.y]]);
+            const seen = [];
+            const step = (change) => { change(); chart.draw(); seen.push(points()); };
+            step(() => {});
+            step(() => {
+                change.steps.push(2);
+                change.preferred.push(null);
+                change.dispreferred.push(-3);
+            });
+            step(() => { change.preferred[2] = -7; });
+            return { calls, seen };
+        }"""
+    )
+    assert drawn["calls"] == ["react", "extendTraces", "react"]
+    assert drawn["seen"] == [
+        [[[0, 1], [0, -1]], [[0, 1], [0, -2]]],
+        [[[0, 1, 2], [0, -1, None]], [[0, 1, 2], [0, -2, -3]]],
+        [[[0, 1, 2], [0, -1, -7]], [[0, 1, 2], [0, -2, -3]]],
     ]

@@ -38,8 +38,8 @@ def is_displaced(objective: str = "dpo", **changes: Any) -> bool:
 def test_displacement() -> None:
     assert say() == (
         "The preferred response “No” lost 2.1 nats while the margin grew (the "
-        "dispreferred “Never” lost 5.0 nats); the probability of “No” went from 0.110 to 0.041 and the "
-        "mass went to “Yes” (+0.31), “Sure” (+0.04)."
+        "dispreferred “Never” lost 5.0 nats); the probability of “No” went from 0.110 to 0.041 "
+        "and the mass went to “Yes” (+0.31), “Sure” (+0.04)."
     )
     assert is_displaced()
 

@@ -110,9 +110,7 @@ def test_the_same_seed_gives_the_same_curve(api: httpx.Client, dataset_id: int) 
     assert losses[0] == losses[1]
 
 
-def test_a_running_run_stops_soon_after_it_is_cancelled(
-    api: httpx.Client, dataset_id: int
-) -> None:
+def test_a_running_run_stops_soon_after_it_is_cancelled(api: httpx.Client, dataset_id: int) -> None:
     run_id = start(api, dataset_id, "train", SLOW)
     wait(api, run_id, "running")
     wait_for_steps(api, run_id, 3)
@@ -122,9 +120,7 @@ def test_a_running_run_stops_soon_after_it_is_cancelled(
     assert len(api.get(f"/runs/{run_id}/metrics").json()["items"]) >= 3
 
 
-def test_a_run_that_waits_its_turn_is_cancelled_at_once(
-    api: httpx.Client, dataset_id: int
-) -> None:
+def test_a_run_that_waits_its_turn_is_cancelled_at_once(api: httpx.Client, dataset_id: int) -> None:
     first = start(api, dataset_id, "train", SLOW)
     wait(api, first, "running")
     second = start(api, dataset_id, "score", {"model": "tiny"})

@@ -78,9 +78,7 @@ def test_nothing_outside_the_models_folder_is_opened(settings: Settings, name: s
         ("run:../..", "has left no model"),
     ],
 )
-def test_an_unknown_model_is_refused_by_name(
-    settings: Settings, name: str, complaint: str
-) -> None:
+def test_an_unknown_model_is_refused_by_name(settings: Settings, name: str, complaint: str) -> None:
     with pytest.raises(ModelError, match=complaint):
         ModelCache(settings).load(ScoreConfig(model=name, device="cpu"))
 
@@ -140,9 +138,7 @@ def test_the_starter_model_is_dequantised_once_and_answers(
     starter_model: Path, tmp_path: Path
 ) -> None:
     settings = Settings(models_dir=starter_model.parent, data_dir=tmp_path)
-    loaded = ModelCache(settings).load(
-        ScoreConfig(model="smollm2-135m-instruct", device="cpu")
-    )
+    loaded = ModelCache(settings).load(ScoreConfig(model="smollm2-135m-instruct", device="cpu"))
     [kept] = (tmp_path / "cache" / "gguf").iterdir()
     written = (kept / "model.safetensors").stat().st_mtime_ns
     ModelCache(settings).load(ScoreConfig(model="smollm2-135m-instruct", device="cpu"))
