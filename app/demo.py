@@ -8,6 +8,7 @@ earlier demo in the same data folder has finished is kept.
 
 import time
 import webbrowser
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -24,16 +25,23 @@ SCORE = "Demo 1: CHES of whole sentences"
 FINE_TUNE = "Demo 2: teach one-word answers"
 DISPLACE = "Demo 3: prefer “No” over “Never”"
 
-# The paper first fine-tunes with cross-entropy on the one-word answers, then trains one pair by
-# DPO with RMSprop at 1e-7 (arXiv 2410.08847, Section 3 and Appendix).
+WATCHED = [0, 1]
+"""Pairs of the sample: the one that DPO trains, and one that it does not."""
+
+MOST_OF_A_WORD = 9
+"""So that the fine-tuned model has some probability for each word, the rare ones too: a token
+whose probability is near zero can neither lose nor gain much."""
+
+# The paper first fine-tunes with cross-entropy on one-word answers, then trains single pairs by
+# DPO with RMSprop at 1e-7 and beta 0.1 (arXiv 2410.08847, Section 3).
 FINE_TUNE_CONFIG: dict[str, Any] = {
     "model": STARTER_MODEL,
     "objective": "cross_entropy",
     "optimizer": "adamw",
-    "learning_rate": 1e-5,
-    "batch_size": 16,
+    "learning_rate": 3e-5,
+    "batch_size": 8,
     "epochs": 1,
-    "probes": {"pairs": [0, 1]},
+    "probes": {"pairs": WATCHED},
     "probe_every": 1,
 }
 DISPLACE_CONFIG: dict[str, Any] = {
@@ -42,9 +50,9 @@ DISPLACE_CONFIG: dict[str, Any] = {
     "optimizer": "rmsprop",
     "learning_rate": 1e-7,
     "batch_size": 1,
-    "epochs": 40,
+    "epochs": 30,
     "selection": {"pairs": [0]},
-    "probes": {"pairs": [0, 1]},
+    "probes": {"pairs": WATCHED},
     "probe_every": 1,
     "token_groups": {
         "affirmative": ["Yes", "Yeah", "Sure", "Certainly"],
@@ -83,7 +91,13 @@ def _tell_story(api: httpx.Client, url: str, open_browser: bool) -> None:
         f"/datasets/{sentences}/flags",
         {"score_run": score["id"], "measure": "ln_ches", "top_fraction": 0.1},
     )
-    tuned = _run(api, FINE_TUNE, "train", words, FINE_TUNE_CONFIG)
+    tuned = _run(
+        api,
+        FINE_TUNE,
+        "train",
+        words,
+        {**FINE_TUNE_CONFIG, "selection": {"pairs": _each_word_alike(api, words)}},
+    )
 
     def watch(run: dict[str, Any]) -> None:
         page = f"{url}/runs/{run['id']}"
@@ -101,6 +115,18 @@ def _tell_story(api: httpx.Client, url: str, open_browser: bool) -> None:
         on_start=watch,
     )
     typer.echo(f"\n{displaced['verdict']}\n{url}/runs/{displaced['id']}")
+
+
+def _each_word_alike(api: httpx.Client, dataset_id: int) -> list[int]:
+    """Pairs whose preferred words are about equally frequent, without the watched ones."""
+    pairs = _get(api, f"/datasets/{dataset_id}/pairs", limit=200)["items"]
+    count: Counter[str] = Counter()
+    chosen = []
+    for pair in pairs:
+        count[pair["preferred"]] += pair["pair"] not in WATCHED
+        if pair["pair"] not in WATCHED and count[pair["preferred"]] <= MOST_OF_A_WORD:
+            chosen.append(pair["pair"])
+    return chosen
 
 
 def _run(
