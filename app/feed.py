@@ -14,7 +14,7 @@ from sqlalchemy import select, union_all
 from sqlalchemy.orm import Session
 
 from app.errors import NotFoundError
-from app.probes.schemas import gaps
+from app.gaps import gaps
 from app.probes.tables import ProbeStep
 from app.runs.queries import get_run
 from app.runs.schemas import FINAL, MetricOut, RunOut

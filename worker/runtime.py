@@ -46,6 +46,7 @@ def execute(run_id: int, worker: str, models: ModelCache) -> bool:
     if claim is None:
         return False
     log.info("run %s: %s, try %s", run_id, claim.kind, claim.attempt)
+    wake(run_id, claim.revision)
     outcome = _Outcome(claim)
     try:
         with (

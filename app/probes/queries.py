@@ -7,6 +7,7 @@ from sqlalchemy import Select, lateral, select
 from sqlalchemy.orm import Session, aliased
 
 from app.errors import NotFoundError
+from app.gaps import gaps
 from app.probes.schemas import (
     ForkSeries,
     Ledger,
@@ -14,7 +15,6 @@ from app.probes.schemas import (
     ProbeSeries,
     ResponseSeries,
     TracedEntry,
-    gaps,
 )
 from app.probes.tables import Probe, ProbeStep
 from app.runs.tables import Run

@@ -1,7 +1,6 @@
 """Watched pairs as the API and the pages show them."""
 
 import math
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -103,15 +102,3 @@ class ProbeSeries(_Out):
     moved_mass: list[float | None] = Field(description="At each recorded step.")
     verdict: str | None = Field(description="What happened up to the ledger's step.")
     displaced: bool | None
-
-
-def gaps(value: Any) -> Any:
-    """The same numbers with None for what JSON has no number for (NaN, infinity)."""
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case list():
-            return [gaps(part) for part in value]
-        case dict():
-            return {name: gaps(part) for name, part in value.items()}
-    return value

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
+from app.gaps import gaps
 from app.runs.tables import Run, Worker
 
 MAX_ATTEMPTS = 3
@@ -35,6 +36,7 @@ class Claim:
     token: str
     attempt: int
     """1 for the first try; more where an earlier worker was lost or interrupted."""
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +80,11 @@ def claim(
             error=None,
             revision=Run.revision + 1,
         )
-        .returning(Run.kind, Run.dataset_id, Run.config, Run.attempts)
+        .returning(Run.kind, Run.dataset_id, Run.config, Run.attempts, Run.revision)
     ).one_or_none()
     if row is None:
         return None
-    return Claim(run_id, row.kind, row.dataset_id, row.config, token, row.attempts)
+    return Claim(run_id, row.kind, row.dataset_id, row.config, token, row.attempts, row.revision)
 
 
 def next_claimable(session: Session, now: datetime | None = None) -> int | None:
@@ -137,7 +139,7 @@ def finish(
         "revision": Run.revision + 1,
     }
     if summary is not None:
-        values["summary"] = summary
+        values["summary"] = gaps(summary)
     return session.execute(
         update(Run).where(_own(run_id, token)).values(**values).returning(Run.revision)
     ).scalar_one_or_none()

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.database import Base
+from app.gaps import gaps
 from app.probes.tables import Probe, ProbeStep
 from app.runs.records import MetricRecord, ProbeRecord, ProbeStepRecord, ScoreRecord
 from app.runs.tables import Metric, ReferenceLogprob, Run
@@ -69,7 +70,10 @@ def write(session: Session, run_id: int, token: str, batch: Batch) -> int:
     _upsert(
         session,
         Probe,
-        [{"run_id": run_id, **asdict(record)} for record in batch.probes],
+        [
+            {"run_id": run_id, **asdict(record), "watched": gaps(record.watched)}
+            for record in batch.probes
+        ],
         ["run_id", "pair"],
     )
     _upsert(
@@ -126,8 +130,8 @@ def _open(session: Session, run_id: int, token: str, batch: Batch) -> int:
 
 def _probe_step_row(record: ProbeStepRecord) -> dict[str, Any]:
     row = asdict(record)
-    row["gainers"] = [entry.as_dict() for entry in record.gainers]
-    row["losers"] = [entry.as_dict() for entry in record.losers]
+    row["gainers"] = gaps([entry.as_dict() for entry in record.gainers])
+    row["losers"] = gaps([entry.as_dict() for entry in record.losers])
     return row
 
 

@@ -65,6 +65,17 @@ def test_a_finished_run_is_not_claimed_again(run_id: int) -> None:
     assert (run.status, run.summary, run.lease_token) == ("succeeded", {"pairs": 1}, None)
 
 
+def test_a_summary_with_numbers_that_are_not_finite_ends_the_run_all_the_same(
+    run_id: int,
+) -> None:
+    taken = claim(run_id)
+    assert taken is not None
+    summary = {"final_loss": float("nan"), "probes": [{"change": float("-inf")}]}
+    with transaction() as session:
+        assert leases.finish(session, run_id, taken.token, "succeeded", summary=summary)
+    assert stored(run_id).summary == {"final_loss": None, "probes": [{"change": None}]}
+
+
 def test_a_lease_that_ran_out_is_claimed_by_another_worker(run_id: int) -> None:
     claim(run_id, "ada")
     assert claim(run_id, "grace", NOON + LEASE) is None

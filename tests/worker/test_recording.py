@@ -8,7 +8,7 @@ from sqlalchemy import select, text
 from app.database import get_engine, transaction
 from app.probes.tables import ProbeStep
 from app.runs import leases
-from app.runs.records import MetricRecord, ProbeRecord, ProbeStepRecord
+from app.runs.records import LedgerEntry, MetricRecord, ProbeRecord, ProbeStepRecord
 from app.runs.tables import Metric, Run
 from app.settings import get_settings
 from tests.app import factories
@@ -109,6 +109,18 @@ def test_not_a_number_is_kept_as_it_is(claim: leases.Claim) -> None:
         stored = session.scalars(select(Metric)).one()
     assert stored.loss != stored.loss
     assert stored.grad_norm == float("inf")
+
+
+def test_a_ledger_with_numbers_that_are_not_finite_is_stored_with_gaps(
+    claim: leases.Claim,
+) -> None:
+    entry = LedgerEntry(7, "Yes", 0.1, float("nan"), float("nan"), None)
+    with Recorder(claim.run_id, claim.token) as recorder:
+        recorder.probe(PROBE)
+        recorder.probe_step(replace(PROBE_STEP, gainers=[entry], moved_mass=float("nan")))
+    with transaction() as session:
+        [gainer] = session.scalars(select(ProbeStep.gainers)).one()
+    assert (gainer["initial"], gainer["final"], gainer["change"]) == (0.1, None, None)
 
 
 def test_after_the_lease_is_lost_nothing_is_written_and_the_caller_is_told(
