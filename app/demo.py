@@ -6,6 +6,7 @@ cross-entropy, then train a single pair by DPO and watch where the probability g
 earlier demo in the same data folder has finished is kept.
 """
 
+import sys
 import time
 import webbrowser
 from collections import Counter
@@ -72,7 +73,8 @@ def run_demo(settings: Settings, *, stay: bool = True, open_browser: bool = True
         DemoError: a run did not succeed; the message names it and says why.
     """
     pull(STARTER_MODEL, settings.models_path)
-    with Stack(settings) as stack:
+    typer.echo(f"Starting; the logs are in {settings.data_dir / 'logs'}.")
+    with Stack(settings, quiet=True) as stack:
         stack.wait_ready()
         with httpx.Client(base_url=f"{stack.url}/api/v1", timeout=60) as api:
             _tell_story(api, stack.url, open_browser)
@@ -157,12 +159,20 @@ def _run(
     while run["status"] in ("queued", "running"):
         time.sleep(POLL_SECONDS)
         run = _get(api, f"/runs/{run['id']}")
-        typer.echo(f"\r  {_progress(run)}".ljust(60), nl=False)
-    typer.echo(f"\r  {run['status']}".ljust(60))
+        _show(_progress(run))
+    _show(run["status"], last=True)
     if run["status"] != "succeeded":
         reason = (run["error"] or {}).get("message", "it was cancelled")
         raise DemoError(f"“{name}” (run {run['id']}) did not succeed: {reason}")
     return run
+
+
+def _show(text: str, last: bool = False) -> None:
+    """One line that changes on a terminal; anywhere else only its last state."""
+    if sys.stdout.isatty():
+        typer.echo(f"\r  {text}".ljust(60), nl=last)
+    elif last:
+        typer.echo(f"  {text}")
 
 
 def _progress(run: dict[str, Any]) -> str:

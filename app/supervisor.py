@@ -42,7 +42,9 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Stack:
     """Everything that `chesboard up` runs."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, quiet: bool = False) -> None:
+        """Quiet: what worker and web server say goes to logs/ in the data folder."""
+        self._quiet = quiet
         self.settings = settings.model_copy(update=_absolute_paths(settings))
         self.url = web_url(settings)
         self._lock = FolderLock(self.settings.data_dir)
@@ -82,6 +84,7 @@ class Stack:
                 environment=environment,
                 cwd=PROJECT_ROOT,
                 grace_seconds=WORKER_GRACE_SECONDS,
+                log_path=self._log_path("worker"),
             )
         )
         self._web = self._children.add(
@@ -91,8 +94,16 @@ class Stack:
                 environment=environment,
                 cwd=PROJECT_ROOT,
                 grace_seconds=WEB_GRACE_SECONDS,
+                log_path=self._log_path("web"),
             )
         )
+
+    def _log_path(self, name: str) -> Path | None:
+        if not self._quiet:
+            return None
+        folder = self.settings.data_dir / "logs"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{name}.log"
 
     def wait_ready(self, timeout_seconds: float = READY_SECONDS) -> None:
         """Return once the web server, its services and a worker answer.
@@ -105,7 +116,8 @@ class Stack:
             for child in (self._web, self._worker):
                 assert child is not None
                 if child.deaths >= DEATHS_BEFORE_GIVING_UP:
-                    raise SetupError(f"The {child.spec.name} process does not start; see above.")
+                    where = child.spec.log_path or "above"
+                    raise SetupError(f"The {child.spec.name} process does not start; see {where}.")
             if time.monotonic() > deadline:
                 raise SetupError(f"Chesboard was not ready within {timeout_seconds:g} s.")
             time.sleep(0.1)
