@@ -168,15 +168,22 @@ def _destination(seen: Observation) -> str:
     change_itself = seen.preferred_prob[1] - seen.preferred_prob[0]
     gained_itself = change_itself > STILL
     named = [
-        f"{_quoted(token)} ({change:+.2g})"
+        (token, change)
         for token, change in seen.gainers
         if change >= max(STILL, SHORTEST_SHARE * seen.moved_mass)
         and not (gained_itself and token == fork_token)
     ][:MOST_NAMED]
     if not named:
         return ""
-    what = "mass also" if gained_itself else "the mass" if change_itself < -STILL else "mass"
-    return f" and {what} went to {', '.join(named)}{_group(seen.group_changes)}"
+    where = ", ".join(f"{_quoted(token)} ({_signed(change)})" for token, change in named)
+    if not gained_itself:
+        what = "and the mass" if change_itself < -STILL else "and mass"
+    elif named[0][1] > change_itself:
+        # The preferred token is not where most of the mass went: the sign of displacement.
+        what = f"({_signed(change_itself)}), but more of the mass"
+    else:
+        what = "and mass also"
+    return f" {what} went to {where}{_group(seen.group_changes)}"
 
 
 def _group(changes: Mapping[str, float]) -> str:
@@ -185,7 +192,7 @@ def _group(changes: Mapping[str, float]) -> str:
     name, change = max(changes.items(), key=lambda item: item[1])
     if not change >= STILL:
         return ""
-    return f"; the group {_quoted(name)} as a whole gained {change:.2g}"
+    return f"; the group {_quoted(name)} as a whole gained {_signed(change).lstrip('+')}"
 
 
 def _fork_token(seen: Observation) -> str:
@@ -217,6 +224,10 @@ def _nats(change: float) -> str:
 
 def _probability(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 or value == 0 else f"{value:.1e}"
+
+
+def _signed(change: float) -> str:
+    return f"{change:+.3f}" if abs(change) >= 0.001 else f"{change:+.1e}"
 
 
 def _upper_first(text: str) -> str:

@@ -39,7 +39,7 @@ def test_displacement() -> None:
     assert say() == (
         "The preferred response “No” lost 2.1 nats while the margin grew (the "
         "dispreferred “Never” lost 5.0 nats); the probability of “No” went from 0.110 to 0.041 "
-        "and the mass went to “Yes” (+0.31), “Sure” (+0.04)."
+        "and the mass went to “Yes” (+0.310), “Sure” (+0.040)."
     )
     assert is_displaced()
 
@@ -51,7 +51,7 @@ def test_while_it_runs_it_is_so_far() -> None:
 def test_the_group_that_gained_most_is_named() -> None:
     groups = {"affirmative": 0.352, "negative": -0.3}
     assert say(group_changes=groups).endswith(
-        "“Sure” (+0.04); the group “affirmative” as a whole gained 0.35."
+        "“Sure” (+0.040); the group “affirmative” as a whole gained 0.352."
     )
     assert "group" not in say(group_changes={"negative": -0.3})
 
@@ -67,9 +67,23 @@ def test_both_moved_apart_as_wished() -> None:
     assert say(**changes) == (
         "The preferred response “No” gained 0.5 nats and the dispreferred “Never” lost 1.0 nats: "
         "the margin grew; the probability of “No” went from 0.110 to 0.180 and mass also went "
-        "to “Yes” (+0.03)."
+        "to “Yes” (+0.030)."
     )
     assert not is_displaced(**changes)
+
+
+def test_another_token_that_gained_more_than_the_preferred_one_is_said_so() -> None:
+    changes = {
+        "preferred_change": 0.5,
+        "dispreferred_change": -1.8,
+        "preferred_prob": (0.128, 0.202),
+        "gainers": [("Yes", 0.103), ("No", 0.074)],
+        "moved_mass": 0.19,
+    }
+    assert say(**changes).endswith(
+        "the probability of “No” went from 0.128 to 0.202 (+0.074), but more of the mass went to "
+        "“Yes” (+0.103)."
+    )
 
 
 def test_the_preferred_rose_but_the_other_rose_more() -> None:
@@ -174,7 +188,7 @@ def test_small_and_large_numbers_are_readable() -> None:
 def test_long_and_odd_texts_are_cut_and_made_visible() -> None:
     sentence = say(preferred_tokens=["word "] * 100 + ["</s>"], gainers=[("\n\n", 0.2)])
     assert "“word word word word word word word word…” lost" in sentence
-    assert "“\\n\\n” (+0.2)" in sentence
+    assert "“\\n\\n” (+0.200)" in sentence
 
 
 def test_a_run_without_probes_says_nothing() -> None:
