@@ -170,7 +170,10 @@ def browser_page(browser: "Browser", browser_errors: list[str]) -> "Iterator[Pag
     page.on("pageerror", lambda error: browser_errors.append(f"uncaught: {error}"))
     page.on(
         "console",
-        lambda message: message.type == "error" and browser_errors.append(message.text),
+        lambda message: (
+            message.type == "error"
+            and browser_errors.append(f"{message.text} ({message.location['url']})")
+        ),
     )
     yield page
     context.close()

@@ -121,6 +121,8 @@ def running_stack(models_dir: Path) -> Iterator[str]:
             process.kill()
             process.wait()
             output.close()
+            # pytest shows this where a test failed.
+            sys.stderr.write((folder / "up.log").read_text(errors="replace")[-20_000:])
 
 
 def stack_environment(data_dir: Path, models_dir: Path) -> dict[str, str]:

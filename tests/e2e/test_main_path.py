@@ -85,10 +85,14 @@ def test_upload_score_flag_train_and_watch(live_stack: str, browser_page: Any, f
     page.locator("[data-submit]").click()
     page.wait_for_url(re.compile(r"/runs/\d+"))
     # Curves appear while the run is going on, and are complete when it has ended.
-    expect(page.locator("#chart-fork .scatterlayer .lines path").first).to_be_attached()
+    expect(page.locator("#chart-fork .scatterlayer .lines path").first).to_be_attached(
+        timeout=30 * SECONDS
+    )
     expect(page.locator(".chip").first).to_have_text("succeeded", timeout=60 * SECONDS)
     eventually(lambda: len(plotted(page, "#chart-fork")) == 121)
     assert plotted(page, "#chart-fork") == list(range(121))
-    assert plotted(page, "#chart-loss") == list(range(1, 121))
+    # A chart is drawn once it comes into view.
+    page.locator("#chart-loss").scroll_into_view_if_needed()
+    eventually(lambda: plotted(page, "#chart-loss") == list(range(1, 121)))
     expect(page.locator(".verdict")).to_contain_text("response")
     expect(page.locator("#ledger")).to_contain_text("all other tokens")
