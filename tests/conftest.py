@@ -34,6 +34,16 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 
+NEEDS_SERVICES = frozenset({"services", "migrated", "database", "live_stack"})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what talks to PostgreSQL or Redis: these are run once more against other servers."""
+    for item in items:
+        if NEEDS_SERVICES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.services)
+
+
 def _missing(reason: str) -> None:
     """Skip, loudly; or fail where everything is required."""
     if os.environ.get("CHESBOARD_REQUIRE_ALL") == "1":

@@ -32,7 +32,7 @@ def disposable_services() -> Iterator[Services]:
     database_url = os.environ.get("CHESBOARD_TEST_DATABASE_URL")
     redis_url = os.environ.get("CHESBOARD_TEST_REDIS_URL")
     if database_url and redis_url:
-        with _scratch_database(database_url) as url:
+        with _scratch_database(database_url, "tests") as url:
             _flush(redis_url)
             yield Services(url, redis_url, stop=lambda: None)
             _flush(redis_url)
@@ -62,8 +62,8 @@ def short_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def _scratch_database(server_url: str) -> Iterator[str]:
-    name = f"chesboard_test_{os.getpid()}"
+def _scratch_database(server_url: str, purpose: str) -> Iterator[str]:
+    name = f"chesboard_{purpose}_{os.getpid()}"
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         connection.execute(f'CREATE DATABASE "{name}"')
@@ -100,12 +100,15 @@ STACK_SECONDS = 90
 
 @contextmanager
 def running_stack(models_dir: Path) -> Iterator[str]:
-    """`chesboard up` as a user starts it; yields its address once everything answers."""
-    with short_folder() as folder:
+    """`chesboard up` as a user starts it; yields its address once everything answers.
+
+    On the servers named by the environment, in a database of its own, or on embedded ones.
+    """
+    with short_folder() as folder, _servers_of_a_stack() as servers:
         port = free_port()
         process = subprocess.Popen(
             [sys.executable, "-m", "app.cli", "up", "--port", str(port)],
-            env=stack_environment(folder, models_dir),
+            env=stack_environment(folder, models_dir) | servers,
             cwd=PROJECT_ROOT,
             stdout=(output := (folder / "up.log").open("wb")),
             stderr=subprocess.STDOUT,
@@ -125,6 +128,17 @@ def running_stack(models_dir: Path) -> Iterator[str]:
             sys.stderr.write((folder / "up.log").read_text(errors="replace")[-20_000:])
 
 
+@contextmanager
+def _servers_of_a_stack() -> Iterator[dict[str, str]]:
+    database_url = os.environ.get("CHESBOARD_TEST_DATABASE_URL")
+    redis_url = os.environ.get("CHESBOARD_TEST_REDIS_URL")
+    if not (database_url and redis_url):
+        yield {}
+        return
+    with _scratch_database(database_url, "stack") as url:
+        yield {"DATABASE_URL": url, "REDIS_URL": redis_url}
+
+
 def stack_environment(data_dir: Path, models_dir: Path) -> dict[str, str]:
     """This process's environment, without what would name other servers or folders."""
     ours = ("CHESBOARD_", "DATABASE_URL", "REDIS_URL")
@@ -132,6 +146,8 @@ def stack_environment(data_dir: Path, models_dir: Path) -> dict[str, str]:
     return environment | {
         "CHESBOARD_DATA_DIR": str(data_dir),
         "CHESBOARD_MODELS_DIR": str(models_dir),
+        # A third of the default, so that a test that kills a worker waits less for the next.
+        "CHESBOARD_LEASE": "PT10S",
     }
 
 
