@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.datasets.tables import Dataset, Pair
-from app.probes.tables import Probe, ProbeStep
+from app.probes.tables import Probe, ProbeAnswer, ProbeStep
 from app.runs.configs import CONFIGS
 from app.runs.revisions import next_revision
 from app.runs.tables import Metric, Run
@@ -150,6 +150,19 @@ def probe_step(
     revision = columns.pop("revision", None) or next_revision(session, run_id)
     made = session.merge(
         ProbeStep(run_id=run_id, pair=pair, step=step, revision=revision, **{**values, **columns})
+    )
+    session.flush()
+    return made
+
+
+def answer(
+    session: Session, run_id: int, pair: int = 0, step: int = 0, **columns: Any
+) -> ProbeAnswer:
+    """What the model said to a probe's prompt, under a revision of its own."""
+    values: dict[str, Any] = {"text": "No.", "ended": True}
+    revision = columns.pop("revision", None) or next_revision(session, run_id)
+    made = session.merge(
+        ProbeAnswer(run_id=run_id, pair=pair, step=step, revision=revision, **{**values, **columns})
     )
     session.flush()
     return made
