@@ -53,25 +53,32 @@ def test_step_equals_the_naive_view_of_both_responses(moved):
         assert record.preferred_prob == pytest.approx(
             now[pair.preferred_ids[fork]].item(), abs=1e-5
         )
-        assert record.moved_mass == pytest.approx((now - initial).abs().sum().item() / 2, abs=1e-5)
-        for entry in [*record.gainers, *record.losers]:
+        assert record.ledger.moved_mass == pytest.approx(
+            (now - initial).abs().sum().item() / 2, abs=1e-5
+        )
+        for entry in [*record.ledger.gainers, *record.ledger.losers]:
             assert entry.initial == pytest.approx(initial[entry.token_id].item(), abs=1e-5)
             assert entry.final == pytest.approx(now[entry.token_id].item(), abs=1e-5)
         best = (now - initial).topk(4).indices.tolist()
-        assert [entry.token_id for entry in record.gainers] == best
+        assert [entry.token_id for entry in record.ledger.gainers] == best
 
 
 def test_every_ledger_balances(moved):
     _, _, sink, _ = moved
     for record in sink.probe_steps:
-        listed = sum(entry.change for entry in [*record.gainers, *record.losers])
-        assert listed + record.rest_change == pytest.approx(0, abs=1e-6)
+        listed = sum(entry.change for entry in [*record.ledger.gainers, *record.ledger.losers])
+        assert listed + record.ledger.rest_change == pytest.approx(0, abs=1e-6)
 
 
 def test_step_zero_has_moved_nothing(moved):
     _, _, sink, _ = moved
     for record in sink.probe_steps[: len(PAIRS)]:
-        assert (record.step, record.gainers, record.losers, record.moved_mass) == (0, [], [], 0)
+        assert (
+            record.step,
+            record.ledger.gainers,
+            record.ledger.losers,
+            record.ledger.moved_mass,
+        ) == (0, [], [], 0)
 
 
 def test_probabilities_at_the_fork_add_up_to_one(moved):
@@ -91,17 +98,20 @@ def test_watched_tokens_hold_both_forks_and_the_groups(moved):
         assert {"Yes", " Yes", "No", " No"} <= set(texts)
         assert len(set(ids)) == len(ids) <= 110
         last = sink.probe_steps[-len(PAIRS) + pair.pair]
-        assert len(last.watched_probs) == len(ids)
-        assert last.watched_probs[0] == last.preferred_prob
+        assert len(last.ledger.watched_probs) == len(ids)
+        assert last.ledger.watched_probs[0] == last.preferred_prob
         assert loaded.tokenizer.decode(pair.prompt_ids).replace("\0", "<00>") == probe.prompt
 
 
 def test_groups_sum_their_tokens_and_leave_out_longer_words(moved):
     _, _, sink, _ = moved
     probe, record = sink.probes[0], sink.probe_steps[-len(PAIRS)]
-    assert probe.groups == {"affirmative": ["Yes", " Yes"], "negative": ["No", " No"]}
+    assert probe.groups == [
+        {"name": "affirmative", "tokens": ["Yes", " Yes"]},
+        {"name": "negative", "tokens": ["No", " No"]},
+    ]
     by_text = dict(
-        zip([token["token"] for token in probe.watched], record.watched_probs, strict=True)
+        zip([token["token"] for token in probe.watched], record.ledger.watched_probs, strict=True)
     )
     assert record.group_probs[0] == pytest.approx(by_text["Yes"] + by_text[" Yes"])
     said = [message for message in sink.messages if "zebra" in message]
@@ -118,9 +128,9 @@ def test_identical_responses_fork_at_their_last_token_and_predict_nothing(moved)
 
 def test_gainers_carry_the_prediction_of_step_zero(moved):
     _, probes, sink, _ = moved
-    start = probes.starts[0]
-    for entry in sink.probe_steps[-len(PAIRS)].gainers:
-        assert entry.predicted == start.predicted_V[entry.token_id].item()
+    predicted_V = probes.state(8).tensors["0.fork.predicted"]
+    for entry in sink.probe_steps[-len(PAIRS)].ledger.gainers:
+        assert entry.predicted == predicted_V[entry.token_id].item()
 
 
 def test_summary_tells_changes_and_where_the_mass_went(moved):
@@ -132,7 +142,7 @@ def test_summary_tells_changes_and_where_the_mass_went(moved):
     )
     assert summary["fork"]["preferred_final"] == last.preferred_prob
     assert summary["top_gainers"] == [
-        {"token": entry.token, "change": entry.change} for entry in last.gainers[:3]
+        {"token": entry.token, "change": entry.change} for entry in last.ledger.gainers[:3]
     ]
 
 
@@ -143,7 +153,7 @@ def test_resumed_probes_compare_with_the_first_start(llama):
     sink = KeepingSink()
     config = TrainConfig(token_groups=GROUPS, ledger_top=4)
     again = Probes(llama, SharedPrefixForward(llama), PAIRS, config, sink, GoOn())
-    again.go_on(probes.starts)
+    again.go_on(probes.state(3))
     again.observe(3)
     assert again.summarise() == probes.summarise()
     assert sink.probes == []
@@ -165,23 +175,29 @@ def test_preference_predicts_along_the_difference_of_the_fork_tokens(llama):
         along = W @ (W[pair.preferred_ids[fork]] - W[pair.dispreferred_ids[fork]])
         expected = p * (along - (p * along).sum())
         torch.testing.assert_close(
-            probes.starts[pair.pair].predicted_V.double(), expected, rtol=1e-3, atol=1e-4
+            probes.state(1).tensors[f"{pair.pair}.fork.predicted"].double(),
+            expected,
+            rtol=1e-3,
+            atol=1e-4,
         )
 
 
 def test_cross_entropy_predicts_that_the_preferred_token_gains(llama):
     probes, _ = watch(llama, objective="cross_entropy")
     for pair in PAIRS:
-        assert probes.starts[pair.pair].predicted_V[pair.preferred_ids[pair.fork_position]] > 0
+        predicted_V = probes.state(1).tensors[f"{pair.pair}.fork.predicted"]
+        assert predicted_V[pair.preferred_ids[pair.fork_position]] > 0
 
 
 def test_word_is_resolved_where_the_context_makes_it_one_token(tokenizer):
     """Behind a line break, b is one token with it and so has no form of its own."""
     pair = tokenise_pairs(tokenizer, [RawPair(0, "Say\n", "x", "y")], 64, 64)[0]
     said = []
-    groups = resolve_groups(tokenizer, pair, {"g": ["Yes", "esYes"]}, said.append)
+    groups = resolve_groups(
+        tokenizer, pair.prompt_ids, {"g": ["Yes", "esYes"]}, lambda *out: said.append(out)
+    )
     assert groups == {"g": [*tokenizer("Yes")["input_ids"], *tokenizer(" Yes")["input_ids"]]}
-    assert len(said) == 1
+    assert said == [("g", "esYes")]
 
 
 def test_texts_of_null_bytes_can_be_stored():

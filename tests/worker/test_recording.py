@@ -8,7 +8,7 @@ from sqlalchemy import select, text
 from app.database import get_engine, transaction
 from app.probes.tables import ProbeStep
 from app.runs import leases
-from app.runs.records import LedgerEntry, MetricRecord, ProbeRecord, ProbeStepRecord
+from app.runs.records import LedgerEntry, LedgerRecord, MetricRecord, ProbeRecord, ProbeStepRecord
 from app.runs.tables import Metric, Run
 from app.settings import get_settings
 from tests.app import factories
@@ -31,21 +31,20 @@ METRIC = MetricRecord(
     tokens_per_second=100.0,
     tokens_seen=20,
 )
-PROBE = ProbeRecord(0, "Is it?", ["No"], ["Never"], 0, {}, [])
+PROBE = ProbeRecord(0, "Is it?", ["No"], ["Never"], 0, [], [])
 PROBE_STEP = ProbeStepRecord(
     pair=0,
     step=1,
     preferred_logprobs=[-1.0],
     dispreferred_logprobs=[-2.0],
+    preferred_change=-0.1,
+    dispreferred_change=-0.3,
+    onset_step=1,
     preferred_prob=0.4,
     dispreferred_prob=0.1,
     other_prob=0.5,
     group_probs=[],
-    watched_probs=[],
-    gainers=[],
-    losers=[],
-    rest_change=0.0,
-    moved_mass=0.0,
+    ledger=LedgerRecord([], [], [], 0.0, 0.0),
 )
 
 
@@ -117,7 +116,9 @@ def test_a_ledger_with_numbers_that_are_not_finite_is_stored_with_gaps(
     entry = LedgerEntry(7, "Yes", 0.1, float("nan"), float("nan"), None)
     with Recorder(claim.run_id, claim.token) as recorder:
         recorder.probe(PROBE)
-        recorder.probe_step(replace(PROBE_STEP, gainers=[entry], moved_mass=float("nan")))
+        recorder.probe_step(
+            replace(PROBE_STEP, ledger=LedgerRecord([], [entry], [], 0.0, float("nan")))
+        )
     with transaction() as session:
         [gainer] = session.scalars(select(ProbeStep.gainers)).one()
     assert (gainer["initial"], gainer["final"], gainer["change"]) == (0.1, None, None)
