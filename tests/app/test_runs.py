@@ -23,6 +23,7 @@ from tests.app import factories
 
 API = "/api/v1"
 MODEL = "example/model"  # a hub name, which only a worker could find wanting
+NAN = float("nan")
 
 
 @pytest.fixture
@@ -419,3 +420,42 @@ def test_metrics_as_csv(client: TestClient, make_run: Callable[..., int], sessio
     assert answer.headers["content-type"].startswith("text/csv")
     rows = list(csv.DictReader(answer.text.splitlines()))
     assert [(row["step"], row["loss"]) for row in rows] == [("1", "0.5"), ("2", "")]
+
+
+# --- long runs -----------------------------------------------------------------------------------
+
+
+def test_many_metrics_are_thinned_out_and_keep_every_extreme(
+    client: TestClient, session: Session
+) -> None:
+    run = factories.run(session, factories.dataset(session).id, revision=5)
+    for step in range(1, 301):
+        spike = {"loss": 99.0} if step == 123 else {"loss": NAN} if step == 200 else {}
+        factories.metric(session, run.id, step, revision=5, margin=0.1, **spike)
+    session.commit()
+    path = f"/api/v1/runs/{run.id}/metrics"
+    whole = client.get(path).json()
+    assert (len(whole["items"]), whole["total"], whole["decimated"]) == (300, 300, False)
+    thin = client.get(path, params={"points": 60}).json()
+    assert (thin["total"], thin["decimated"], thin["revision"]) == (300, True, 5)
+    steps = [item["step"] for item in thin["items"]]
+    assert {1, 123, 200, 300} <= set(steps)
+    assert len(steps) <= 60
+    assert thin["items"] == [item for item in whole["items"] if item["step"] in steps]
+    zoomed = client.get(path, params={"points": 60, "from_step": 100, "to_step": 130}).json()
+    assert [item["step"] for item in zoomed["items"]] == list(range(100, 131))
+    assert (zoomed["total"], zoomed["decimated"]) == (31, False)
+    later = client.get(path, params={"points": 60, "since": 280}).json()
+    assert [item["step"] for item in later["items"]] == list(range(281, 301))
+
+
+@pytest.mark.parametrize("query", ["points=1", "points=x", "from_step=-1", "to_step=99999999999"])
+def test_a_window_that_makes_no_sense_is_refused(
+    client: TestClient, session: Session, query: str
+) -> None:
+    run = factories.run(session, factories.dataset(session).id)
+    session.commit()
+    for path in ("metrics", "probes/bands"):
+        answer = client.get(f"/api/v1/runs/{run.id}/{path}?{query}")
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["field"] == query.split("=")[0]
