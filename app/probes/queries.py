@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Select, case, func, lateral, select
 from sqlalchemy.orm import Session, aliased
 
-from app.decimation import pick
+from app.decimation import pick, read_series
 from app.errors import NotFoundError
 from app.gaps import gaps
 from app.probes.schemas import (
@@ -314,7 +314,7 @@ def _predicted_hit(probe: Probe, gainers: Sequence[Mapping[str, Any]]) -> int | 
 def _chosen_steps(session: Session, probe: Probe, window: Window) -> tuple[list[int] | None, int]:
     """The steps to show and how many there are; None for all of a probe's.
 
-    Read from one index (ix_probe_steps_curves), as arrays: a long run has tens of thousands.
+    Read from one index (ix_probe_steps_curves): a long run has tens of thousands.
     """
     _, key = _steps_of(probe, None)
     key += window.conditions(ProbeStep.step)
@@ -335,17 +335,10 @@ def _chosen_steps(session: Session, probe: Probe, window: Window) -> tuple[list[
             for index in range(len(probe.groups))
         ),
     )
-    steps, *series = read_arrays(session, select(*curves).where(*key).order_by(ProbeStep.step))
+    steps, series = read_series(session, select(*curves).where(*key).order_by(ProbeStep.step))
     if window.points is None:
         return steps, total
     return [steps[place] for place in pick(len(steps), series, window.points)], total
-
-
-def read_arrays(session: Session, query: Select[*tuple[Any, ...]]) -> list[list[Any]]:
-    """The columns of a query, each as a list: many times faster than its rows one by one."""
-    rows = query.subquery()
-    found = session.execute(select(*(func.array_agg(column) for column in rows.c))).one()
-    return [column or [] for column in found]
 
 
 def _rows(session: Session, probe: Probe, steps: list[int] | None) -> Sequence[Any]:
@@ -556,21 +549,22 @@ _CHANGES = (
 def _band_steps(
     session: Session, changes: Select[*tuple[Any, ...]], window: Window
 ) -> tuple[list[int] | None, int]:
-    """The steps to show: those where a mean, a smallest or a largest value is extreme survive."""
-    each = changes.subquery()
+    """The steps to show; None for all. Those survive where the mean of a change or the smallest
+    change of y+ is extreme: to look for it costs less than the quantiles of every step."""
+    each = changes.with_only_columns(
+        ProbeStep.step, ProbeStep.preferred_change, ProbeStep.dispreferred_change
+    ).subquery()
     over_steps = (
         select(
             each.c.step,
             func.avg(each.c.preferred_change).label("mean_preferred"),
             func.min(each.c.preferred_change).label("least_preferred"),
-            func.max(each.c.preferred_change).label("most_preferred"),
             func.avg(each.c.dispreferred_change).label("mean_dispreferred"),
-            func.avg(each.c.displaced).label("displaced"),
         )
         .group_by(each.c.step)
         .order_by(each.c.step)
     )
-    steps, *series = read_arrays(session, over_steps)
+    steps, series = read_series(session, over_steps)
     if window.points is None or len(steps) <= window.points:
         return None, len(steps)
     return [steps[place] for place in pick(len(steps), series, window.points)], len(steps)
