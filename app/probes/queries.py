@@ -5,7 +5,8 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, case, func, lateral, select
+from sqlalchemy import REAL, ColumnElement, Select, case, func, lateral, select
+from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.orm import Session, aliased
 
 from app.decimation import pick, read_series
@@ -53,7 +54,6 @@ _SERIES = (
     ProbeStep.dispreferred_prob,
     ProbeStep.other_prob,
     ProbeStep.group_probs,
-    ProbeStep.watched_probs,
     ProbeStep.moved_mass,
     ProbeStep.rank_agreement,
 )
@@ -84,11 +84,16 @@ def get_series(
     run = _run(session, run_id)
     revision = run.revision
     probe = _probe(session, run_id, pair)
-    steps, total = _chosen_steps(session, probe, window)
-    rows = _rows(session, probe, steps)
     now = _moment(session, probe, step)
     ledger = _ledger(now)
-    traces = _traces(probe, rows)
+    listed = [entry.token_id for entry in (*ledger.gainers, *ledger.losers)]
+    steps, total = _chosen_steps(session, probe, window)
+    traced = _watched_places(probe, listed)
+    rows = _rows(session, probe, steps, list(traced.values()))
+    traces = {
+        token_id: gaps([row.traced[column] for row in rows])
+        for column, token_id in enumerate(traced)
+    }
     verdict = _verdict(session, run, probe, now)
     return ProbeSeries(
         pair=pair,
@@ -341,9 +346,13 @@ def _chosen_steps(session: Session, probe: Probe, window: Window) -> tuple[list[
     return [steps[place] for place in pick(len(steps), series, window.points)], total
 
 
-def _rows(session: Session, probe: Probe, steps: list[int] | None) -> Sequence[Any]:
+def _rows(
+    session: Session, probe: Probe, steps: list[int] | None, traced: Sequence[int]
+) -> Sequence[Any]:
+    """The steps' numbers (None: of all steps); of the watched tokens only those at these places."""
     _, key = _steps_of(probe, None)
-    query = select(*_SERIES).where(*key).order_by(ProbeStep.step)
+    probs = array([ProbeStep.watched_probs[place + 1] for place in traced], type_=REAL)
+    query = select(*_SERIES, probs.label("traced")).where(*key).order_by(ProbeStep.step)
     if steps is not None:
         query = query.where(ProbeStep.step == func.any(steps))
     return session.execute(query).all()
@@ -373,12 +382,10 @@ def _fork(probe: Probe, rows: Sequence[Any]) -> ForkSeries:
     )
 
 
-def _traces(probe: Probe, rows: Sequence[Any]) -> dict[int, list[float | None]]:
-    """Of each watched token, its probability at every recorded step."""
-    return {
-        token["token_id"]: gaps([row.watched_probs[index] for row in rows])
-        for index, token in enumerate(probe.watched)
-    }
+def _watched_places(probe: Probe, token_ids: Sequence[int]) -> dict[int, int]:
+    """Of these tokens, those that are watched: token → place among the watched ones."""
+    places = {token["token_id"]: place for place, token in enumerate(probe.watched)}
+    return {token_id: places[token_id] for token_id in token_ids if token_id in places}
 
 
 def _traced(
