@@ -31,7 +31,7 @@ class Answer:
     """Whether the model ended it, rather than the limit of tokens."""
 
 
-class _Checking(StoppingCriteria):
+class _Checking(StoppingCriteria):  # type: ignore[misc] # transformers has no types here
     """Stops for nothing, but lets the run be cancelled between two tokens."""
 
     def __init__(self, control: Control) -> None:

@@ -375,7 +375,7 @@ class Probes:
                 ],
                 watched=probe.fork.describe_watched(),
                 predicted=probe.fork.describe_predicted(),
-                positions=dict(probe.asked)
+                positions={str(name): asked for name, asked in probe.asked.items()}
                 if isinstance(probe, _PairProbe)
                 else {"preferred": [0], "dispreferred": [0]},
             )

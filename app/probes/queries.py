@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from sqlalchemy import REAL, ColumnElement, Select, case, func, lateral, select
 from sqlalchemy.dialects.postgresql import array
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from app.decimation import pick, read_series
 from app.errors import NotFoundError
@@ -402,12 +402,12 @@ def _verdict(session: Session, run: Run, probe: Probe, now: Any) -> Verdict | No
     if now is None:
         return None
     begin, last = (
-        session.scalar(
+        session.execute(
             select(ProbeStep)
             .where(ProbeStep.run_id == run.id, ProbeStep.pair == probe.pair)
             .order_by(order)
             .limit(1)
-        )
+        ).scalar_one()
         for order in (ProbeStep.step, ProbeStep.step.desc())
     )
     running = is_going_on(run) and now is last
@@ -533,7 +533,7 @@ def get_bands(session: Session, run_id: int, window: Window = WHOLE) -> Bands:
     )
 
 
-def _finite(value: ColumnElement[Any]) -> ColumnElement[Any]:
+def _finite(value: InstrumentedAttribute[float | None]) -> ColumnElement[Any]:
     return case((value.between(-sys.float_info.max, sys.float_info.max), value))
 
 

@@ -116,6 +116,19 @@ def test_the_learning_rate_that_was_left_out_is_stored_as_the_optimisers(
     assert stored.model_dump(mode="json") == run["config"]
 
 
+def test_prompts_to_watch_may_be_text_or_messages(client: TestClient, dataset_id: int) -> None:
+    prompts = [
+        {"prompt": "Is it?", "watch": ["Yes", "No"], "name": "it"},
+        {"prompt": [{"role": "user", "content": "Go on"}]},
+    ]
+    positions = {"preferred": "all", "dispreferred": [0, 3]}
+    config = {"probes": {"prompts": prompts}, "ledger_positions": positions}
+    stored = post(client, dataset_id, config=config).json()["config"]
+    assert stored["probes"]["prompts"][0] == prompts[0]
+    assert stored["probes"]["prompts"][1] == {**prompts[1], "watch": [], "name": None}
+    assert stored["ledger_positions"] == positions
+
+
 @pytest.mark.parametrize(
     ("config", "field"),
     [
@@ -128,6 +141,16 @@ def test_the_learning_rate_that_was_left_out_is_stored_as_the_optimisers(
         ({"selection": {"pairs": [2**40]}}, "config.selection.pairs"),
         ({"model": "nowhere"}, "config.model"),
         ({"token_groups": {"odd": ["a\0b"]}}, "config.token_groups"),
+        ({"token_groups": {f"g{n}": ["a"] for n in range(33)}}, "config.token_groups"),
+        ({"probes": {"prompts": [{"prompt": ""}]}}, "config.probes.prompts.0.prompt"),
+        ({"probes": {"prompts": [{"prompt": "a"}] * 17}}, "config.probes.prompts"),
+        (
+            {"probes": {"prompts": [{"prompt": "a", "watch": ["b"] * 17}]}},
+            "config.probes.prompts.0.watch",
+        ),
+        ({"probes": {"prompts": [{"prompt": "a\0"}]}}, "config.probes"),
+        ({"answer_every": 0}, "config.answer_every"),
+        ({"ledger_positions": {"chosen": [0]}}, "config.ledger_positions.chosen"),
     ],
 )
 def test_a_setting_that_cannot_be_is_named(
