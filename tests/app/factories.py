@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.datasets.tables import Dataset, Pair
-from app.probes.tables import Probe, ProbeStep
+from app.probes.tables import PositionStep, Probe, ProbeAnswer, ProbePosition, ProbeStep
 from app.runs.configs import CONFIGS
 from app.runs.revisions import next_revision
 from app.runs.tables import Metric, Run
@@ -103,11 +103,13 @@ def probe(session: Session, run_id: int, pair: int = 0, **columns: Any) -> Probe
         "preferred_tokens": ["No", "<|im_end|>"],
         "dispreferred_tokens": ["Never", "<|im_end|>"],
         "fork_position": 0,
-        "groups": {"affirmative": ["Yes"]},
+        "groups": [{"name": "affirmative", "tokens": ["Yes"]}],
         "watched": [
             {"token_id": 10, "token": "No", "initial": 0.5, "predicted": 0.02},
             {"token_id": 12, "token": "Yes", "initial": 0.1, "predicted": 0.07},
         ],
+        "predicted": [{"token_id": 12, "token": "Yes", "predicted": 0.07}],
+        "positions": {"preferred": [0], "dispreferred": [0]},
     }
     made = Probe(run_id=run_id, pair=pair, **{**values, **columns})
     session.add(made)
@@ -127,6 +129,9 @@ def probe_step(
     values: dict[str, Any] = {
         "preferred_logprobs": [-0.7 - 0.02 * step, -0.1],
         "dispreferred_logprobs": [-1.6 - 0.2 * step, -0.1],
+        "preferred_change": -0.02 * step,
+        "dispreferred_change": -0.2 * step,
+        "onset_step": 1 if step else None,
         "preferred_prob": 0.5 - 0.6 * moved,
         "dispreferred_prob": 0.2 - 0.4 * moved,
         "other_prob": 0.3 + moved,
@@ -138,10 +143,85 @@ def probe_step(
         else [],
         "rest_change": moved - gain,
         "moved_mass": moved,
+        "predicted_changes": [gain],
+        "predicted_ranks": [1],
+        "rank_agreement": 1.0 if step else None,
     }
     revision = columns.pop("revision", None) or next_revision(session, run_id)
     made = session.merge(
         ProbeStep(run_id=run_id, pair=pair, step=step, revision=revision, **{**values, **columns})
+    )
+    session.flush()
+    return made
+
+
+def prompt_step(session: Session, run_id: int, pair: int, step: int, **columns: Any) -> ProbeStep:
+    """As probe_step, of a prompt: it has no responses."""
+    none: dict[str, Any] = {
+        "preferred_logprobs": [],
+        "dispreferred_logprobs": [],
+        **dict.fromkeys(("preferred_change", "dispreferred_change", "onset_step")),
+        **dict.fromkeys(("preferred_prob", "dispreferred_prob", "other_prob")),
+        "rank_agreement": None,
+        "predicted_changes": [],
+        "predicted_ranks": [],
+    }
+    return probe_step(session, run_id, pair, step, **{**none, **columns})
+
+
+def position(
+    session: Session, run_id: int, pair: int, response: str, position: int, **columns: Any
+) -> ProbePosition:
+    """A position besides the fork, with "Yes" watched."""
+    values: dict[str, Any] = {
+        "watched": [{"token_id": 12, "token": "Yes", "initial": 0.1, "predicted": None}],
+        "predicted": [],
+    }
+    made = ProbePosition(
+        run_id=run_id, pair=pair, response=response, position=position, **{**values, **columns}
+    )
+    session.add(made)
+    session.flush()
+    return made
+
+
+def position_step(
+    session: Session,
+    run_id: int,
+    pair: int,
+    response: str,
+    position: int,
+    step: int,
+    change: float = 0.1,
+) -> PositionStep:
+    """A look at a position in which "Yes" took `change` from the rest (at step 0: nothing)."""
+    made = PositionStep(
+        run_id=run_id,
+        pair=pair,
+        response=response,
+        position=position,
+        step=step,
+        watched_probs=[0.1 + change if step else 0.1],
+        gainers=[entry(12, "Yes", 0.1, change)] if step else [],
+        losers=[],
+        rest_change=-change if step else 0.0,
+        moved_mass=change if step else 0.0,
+        predicted_changes=[],
+        predicted_ranks=[],
+    )
+    session.add(made)
+    session.flush()
+    return made
+
+
+def answer(
+    session: Session, run_id: int, pair: int = 0, step: int = 0, **columns: Any
+) -> ProbeAnswer:
+    """What the model said to a probe's prompt, under a revision of its own."""
+    values: dict[str, Any] = {"text": "No.", "ended": True}
+    revision = columns.pop("revision", None) or next_revision(session, run_id)
+    made = session.merge(
+        ProbeAnswer(run_id=run_id, pair=pair, step=step, revision=revision, **{**values, **columns})
     )
     session.flush()
     return made
