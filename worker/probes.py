@@ -12,7 +12,8 @@ from torch import Tensor
 
 from app.runs.configs import TrainConfig
 from app.runs.records import LedgerEntry, ProbeRecord, ProbeStepRecord
-from worker.forward import PairForward, TokenBudget, in_batches, unembedding_VD
+from worker.batches import TokenBudget, in_batches
+from worker.forward import PairForward, unembedding_VD
 from worker.ledgers import (
     Ledger,
     distribution,
