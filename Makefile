@@ -32,7 +32,7 @@ format: .venv/installed-test ## Put the code into its style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/installed-bench ## Measure speed against the paper's script and TRL
+bench: .venv/installed-test ## Measure speed against the paper's script and TRL
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 migration: .venv/installed-test ## Write the migration for changed tables (MESSAGE="add reviews")
@@ -58,7 +58,3 @@ clean: ## Remove the virtual environment and caches; data and models stay
 	@echo "Installing into .venv (PyTorch is large: this takes a few minutes the first time)"
 	$(INSTALL) -c constraints.txt -e '.[test]'
 	@touch $@ .venv/installed
-
-.venv/installed-bench: .venv/installed
-	$(INSTALL) -c constraints.txt -e '.[bench]'
-	@touch $@

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from app.runs.records import FinalRecord, is_displaced
-from worker.forward import PairForward, TokenBudget, in_batches
+from worker.batches import TokenBudget, in_batches
+from worker.forward import PairForward
 from worker.sink import Control, Sink
 from worker.tokenising import TokenisedPair
 

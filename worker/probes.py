@@ -25,8 +25,9 @@ from app.runs.records import (
     is_displaced,
 )
 from worker.answers import greedy_answers
+from worker.batches import TokenBudget, in_batches
 from worker.checkpoints import ProbeState
-from worker.forward import PairForward, TokenBudget, in_batches, unembedding_VD
+from worker.forward import PairForward, unembedding_VD
 from worker.ledgers import (
     distribution,
     likelihood_direction,

@@ -27,7 +27,7 @@ from worker.loaded import LoadedModel
 from worker.loading import ModelCache, ModelError, describe_device, save_folder
 from worker.patience import until_the_database_answers
 from worker.recording import Recorder
-from worker.scoring import score_pairs
+from worker.scoring import MEASURES, score_pairs
 from worker.sink import LeaseLostError, RunCancelledError, RunInterruptedError
 from worker.tokenising import RawPair, TokenisedPair, tokenise_pairs
 from worker.training import train
@@ -129,7 +129,9 @@ def _score(
     control: LeaseKeeper,
 ) -> dict[str, Any]:
     with transaction() as session:
-        already = set(session.scalars(select(Score.pair).where(Score.run_id == claim.run_id)).all())
+        columns = [getattr(Score, name) for name in MEASURES]
+        rows = session.execute(select(Score.pair, *columns).where(Score.run_id == claim.run_id))
+        already = {row.pair: row._mapping for row in rows}
     return score_pairs(
         loaded, pairs, config, recorder, control, already, measures=claim.kind == "score"
     )

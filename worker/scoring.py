@@ -1,7 +1,7 @@
 """Scores of all pairs of a dataset: CHES and its relatives, and log-probabilities."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,14 +9,10 @@ import torch
 
 from app.runs.configs import ModelConfig
 from app.runs.records import ScoreRecord
+from worker.batches import TokenBudget, in_batches
 from worker.ches import hidden_measures, normalized_edit_distance
-from worker.forward import (
-    PairForward,
-    TokenBudget,
-    choose_forward,
-    in_batches,
-    refuse_too_long,
-)
+from worker.choosing import choose_forward, refuse_too_long
+from worker.forward import PairForward
 from worker.loaded import LoadedModel
 from worker.sink import Control, Sink
 from worker.tokenising import TokenisedPair
@@ -38,39 +34,49 @@ def score_pairs(
     config: ModelConfig,
     sink: Sink,
     control: Control,
-    already: Collection[int] = (),
+    already: Mapping[int, Mapping[str, float | None]] | None = None,
     measures: bool = True,
 ) -> dict[str, Any]:
     """Score the pairs that are not among `already`, hand them to the sink, return a summary.
 
-    Without `measures`: log-probabilities only (an `evaluate` run). The summary's statistics are
-    of the pairs that this call scored.
+    already: pair → its measures, of the pairs that an earlier attempt at the run scored. The
+    summary's statistics are of all pairs; its seconds and speed are of this call.
+    Without `measures`: log-probabilities only (an `evaluate` run).
 
     Raises:
         MemoryError: one pair alone does not fit into the GPU's memory.
         ValueError: a pair is longer than the model can read.
     """
-    skipped = set(already)
-    todo = [pair for pair in pairs if pair.pair not in skipped]
+    before = [already[pair.pair] for pair in pairs if pair.pair in already] if already else []
+    todo = [pair for pair in pairs if not already or pair.pair not in already]
     refuse_too_long(loaded, todo)
     forward, reason = choose_forward(loaded, todo)
     if reason:
         sink.message(reason)
     tell_cuts(todo, sink)
     started = time.perf_counter()
-    records: list[ScoreRecord] = []
-    before = len(pairs) - len(todo)
-    sink.progress(before, len(pairs), "pairs")
+    values = {name: [scored[name] for scored in before] for name in MEASURES}
+    done = len(before)
+    sink.progress(done, len(pairs), "pairs")
 
     def score(batch: list[TokenisedPair]) -> None:
-        scored = _score_batch(forward, batch, measures)
-        sink.scores(scored)
-        records.extend(scored)
-        sink.progress(before + len(records), len(pairs), "pairs")
+        nonlocal done
+        records = _score_batch(forward, batch, measures)
+        sink.scores(records)
+        for name, column in values.items():
+            column.extend(getattr(record, name) for record in records)
+        done += len(records)
+        sink.progress(done, len(pairs), "pairs")
 
     budget = TokenBudget(config.batch_tokens, sink.message)
     in_batches(todo, forward.row_tokens, budget, control, score)
-    return _summarise(records, todo, forward.kind, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return {
+        **_summarise(pairs, values),
+        "forward": forward.kind,
+        "seconds": seconds,
+        "tokens_per_second": sum(pair.tokens for pair in todo) / seconds,
+    }
 
 
 def tell_cuts(pairs: Sequence[TokenisedPair], sink: Sink) -> None:
@@ -126,29 +132,22 @@ def _score_batch(
 
 
 def _summarise(
-    records: Sequence[ScoreRecord],
-    pairs: Sequence[TokenisedPair],
-    forward_kind: str,
-    seconds: float,
+    pairs: Sequence[TokenisedPair], values: Mapping[str, Sequence[float | None]]
 ) -> dict[str, Any]:
-    tokens = sum(pair.tokens for pair in pairs)
     return {
-        "pairs": len(records),
-        "forward": forward_kind,
-        "seconds": seconds,
-        "tokens": tokens,
-        "tokens_per_second": tokens / seconds,
+        "pairs": len(pairs),
+        "tokens": sum(pair.tokens for pair in pairs),
         "cut_tokens": sum(pair.cut_tokens for pair in pairs),
         "cut_pairs": sum(pair.cut_tokens > 0 for pair in pairs),
         "retokenised_pairs": sum(pair.retokenised for pair in pairs),
-        "measures": {name: _statistics(records, name) for name in MEASURES},
+        "measures": {name: _statistics(values[name]) for name in MEASURES},
     }
 
 
-def _statistics(records: Sequence[ScoreRecord], name: str) -> dict[str, float] | None:
+def _statistics(values: Sequence[float | None]) -> dict[str, float] | None:
     """Mean and quantiles of the finite values; None where there are none."""
-    values = np.array([v for r in records if (v := getattr(r, name)) is not None], dtype=float)
-    finite = values[np.isfinite(values)]
+    numbers = np.array([value for value in values if value is not None], dtype=float)
+    finite = numbers[np.isfinite(numbers)]
     if not finite.size:
         return None
     quantiles = np.quantile(finite, QUANTILES)
@@ -157,6 +156,6 @@ def _statistics(records: Sequence[ScoreRecord], name: str) -> dict[str, float] |
         "median": float(np.median(finite)),
         "minimum": float(finite.min()),
         "maximum": float(finite.max()),
-        "not_finite": float(values.size - finite.size),
+        "not_finite": float(numbers.size - finite.size),
         **{f"q{q * 100:02.0f}": float(v) for q, v in zip(QUANTILES, quantiles, strict=True)},
     }

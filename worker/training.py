@@ -20,17 +20,11 @@ from torch.nn import Parameter
 from app.runs.configs import LoraConfig, TrainConfig
 from app.runs.records import MetricRecord
 from worker import checkpoints
+from worker.batches import TokenBudget, in_batches, token_batches
 from worker.checkpoints import Progress, RandomState
+from worker.choosing import choose_forward, refuse_too_long
 from worker.displacement import measure_displacement
-from worker.forward import (
-    PairForward,
-    PairStates,
-    TokenBudget,
-    choose_forward,
-    in_batches,
-    refuse_too_long,
-    token_batches,
-)
+from worker.forward import PairForward, PairStates
 from worker.loaded import LoadedModel
 from worker.objectives import PairLogprobs, losses
 from worker.optimisers import clip_gradients, learning_rate, make_optimiser, set_learning_rate

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tests.worker import naive
 from tests.worker.conftest import END, make_pair
 from worker.ches import hidden_measures, levenshtein, normalized_edit_distance
-from worker.forward import PairStates, ResponseIndex
+from worker.forward import PairStates
+from worker.layout import ResponseIndex
 
 
 def states_of(preferred_ND: torch.Tensor, dispreferred_ND: torch.Tensor) -> PairStates:

@@ -4,8 +4,9 @@ import pytest
 
 from tests.worker import naive
 from tests.worker.conftest import GoOn, KeepingSink, StopAfter, load, random_pairs
+from worker.batches import TokenBudget
 from worker.displacement import measure_displacement
-from worker.forward import SharedPrefixForward, TokenBudget
+from worker.forward import SharedPrefixForward
 from worker.sink import RunInterruptedError
 
 PAIRS = random_pairs(9)

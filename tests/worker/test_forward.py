@@ -5,15 +5,9 @@ from hypothesis import strategies as st
 
 from tests.worker import naive
 from tests.worker.conftest import BUILDERS, END, GoOn, load, make_pair, random_pairs
-from worker.forward import (
-    SharedPrefixForward,
-    TokenBudget,
-    TwoForwards,
-    choose_forward,
-    in_batches,
-    refuse_too_long,
-    token_batches,
-)
+from worker.batches import TokenBudget, in_batches, token_batches
+from worker.choosing import choose_forward, refuse_too_long
+from worker.forward import SharedPrefixForward, TwoForwards
 
 PAIRS = random_pairs(9)
 

@@ -65,12 +65,19 @@ def test_bfloat16_model_keeps_the_scores_of_its_own_states():
         )
 
 
-def test_pairs_that_are_scored_already_are_left_out():
-    records, summary, sink = score(load(), PAIRS, already={0, 5})
+def test_a_resumed_run_scores_the_rest_and_summarises_all():
+    whole_records, whole, _ = score(load(), PAIRS)
+    earlier = {
+        pair: {name: getattr(whole_records[pair], name) for name in MEASURES} for pair in (0, 5)
+    }
+    records, summary, sink = score(load(), PAIRS, already=earlier)
     assert set(records) == set(range(12)) - {0, 5}
-    assert summary["pairs"] == 10
     assert sink.progresses[0] == (2, 12, "pairs")
     assert sink.progresses[-1] == (12, 12, "pairs")
+    assert summary["pairs"] == 12
+    assert summary["tokens"] == whole["tokens"]
+    for name in MEASURES:
+        assert summary["measures"][name] == pytest.approx(whole["measures"][name], rel=1e-4)
 
 
 def test_evaluation_gives_log_probabilities_without_measures():

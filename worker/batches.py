@@ -1,0 +1,95 @@
+"""Pairs in batches: filled to a budget of tokens, cut where memory runs out."""
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import torch
+
+from worker.sink import Control
+from worker.tokenising import TokenisedPair
+
+
+def token_batches(
+    pairs: Sequence[TokenisedPair],
+    row_tokens: Callable[[TokenisedPair], int],
+    budget: int,
+    most_pairs: int | None = None,
+) -> list[list[TokenisedPair]]:
+    """Pairs sorted by length, longest first, in batches of at most `budget` padded tokens.
+
+    A pair that is longer than the budget gets a batch of its own.
+    """
+    batches: list[list[TokenisedPair]] = []
+    widest = 0
+    for pair in sorted(pairs, key=row_tokens, reverse=True):
+        full = (
+            not batches
+            or widest * (len(batches[-1]) + 1) > budget
+            or len(batches[-1]) == most_pairs
+        )
+        if full:
+            batches.append([])
+            widest = row_tokens(pair)
+        batches[-1].append(pair)
+    return batches
+
+
+class TokenBudget:
+    """How many tokens a forward pass may hold; halved each time memory runs out."""
+
+    SMALLEST = 16
+
+    def __init__(self, tokens: int, tell: Callable[[str], None]) -> None:
+        self.tokens = tokens
+        self._tell = tell
+
+    def halve(self, batch: Sequence[TokenisedPair]) -> None:
+        """Go on with half, after a batch that did not fit.
+
+        Raises:
+            MemoryError: the batch was a single pair.
+        """
+        torch.cuda.empty_cache()
+        if len(batch) == 1 or self.tokens <= self.SMALLEST:
+            raise MemoryError(
+                f"Pair {batch[0].pair} alone does not fit into the GPU's memory. Lower "
+                "max_prompt_tokens or max_response_tokens, or take a smaller model."
+            )
+        self.tokens = max(self.SMALLEST, self.tokens // 2)
+        self._tell(f"Out of GPU memory: going on with {self.tokens} tokens in a forward pass.")
+
+
+def in_batches(
+    pairs: Sequence[TokenisedPair],
+    row_tokens: Callable[[TokenisedPair], int],
+    budget: TokenBudget,
+    control: Control,
+    work: Callable[[list[TokenisedPair]], None],
+    most_pairs: int | None = None,
+) -> None:
+    """Call `work` on batches that together hold every pair once.
+
+    The longest comes first, so that memory runs out at once or never; the others in a fixed
+    random order, so that the share done so far tells the time that is left. A batch that runs
+    out of GPU memory is cut and tried again, so `work` must act only once it has its results.
+    """
+    waiting = _arrange(token_batches(pairs, row_tokens, budget.tokens, most_pairs))
+    while waiting:
+        control.check()
+        batch = waiting.popleft()
+        fits = True
+        try:
+            work(batch)
+        except torch.OutOfMemoryError:
+            fits = False
+        if not fits:  # outside the except block, whose traceback keeps tensors alive
+            budget.halve(batch)
+            rest = [*batch, *(pair for other in waiting for pair in other)]
+            waiting = _arrange(token_batches(rest, row_tokens, budget.tokens, most_pairs))
+
+
+def _arrange(batches: list[list[TokenisedPair]]) -> deque[list[TokenisedPair]]:
+    others = batches[1:]
+    random.Random(0).shuffle(others)  # noqa: S311 - an order, not a secret
+    return deque([*batches[:1], *others])

@@ -1,0 +1,159 @@
+"""Which way a model's pairs are computed: the fast one where it gives the same as the plain one."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worker.forward import (
+    PairForward,
+    PairStates,
+    SharedPrefixForward,
+    TwoForwards,
+    causal_model,
+    head_of,
+)
+from worker.loaded import LoadedModel
+from worker.tokenising import TokenisedPair
+
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
+"""Relative difference of hidden states and logits below which two paths count as the same.
+Rounding stays well under it; a mask that is ignored gives differences of order one."""
+
+
+def choose_forward(
+    loaded: LoadedModel, pairs: Sequence[TokenisedPair]
+) -> tuple[PairForward, str | None]:
+    """The fast path where the model computes the same with it, else the plain one and the reason.
+
+    Compares both on two pairs, cut down to what lies around their forks, so it costs little.
+    """
+    plain = TwoForwards(loaded)
+    reason = _refusal(loaded, pairs)
+    if reason is not None or not pairs:
+        return (plain, _slower(reason)) if reason else (SharedPrefixForward(loaded), None)
+    telling = _telling_pairs(pairs)
+    sharing = SharedPrefixForward(loaded, smallest_saving=1)
+    if _difference(sharing, plain, telling, loaded) is None:
+        return SharedPrefixForward(loaded), None
+    # Some models take the mask, but not what an earlier forward pass kept.
+    apart = SharedPrefixForward(loaded, smallest_saving=math.inf)
+    reason = _difference(apart, plain, telling, loaded)
+    return (apart, None) if reason is None else (plain, _slower(reason))
+
+
+def _slower(reason: str) -> str:
+    return f"Prompts are computed once for each response, which is slower: {reason}."
+
+
+def _telling_pairs(pairs: Sequence[TokenisedPair]) -> list[TokenisedPair]:
+    """Two pairs with much behind their forks, where a mask that is ignored shows most."""
+    branchy = sorted(
+        pairs,
+        key=lambda p: min(len(p.preferred_ids), len(p.dispreferred_ids)) - p.fork_position,
+    )
+    beginning = branchy[-1].prompt_ids[:8]
+    return [_cut_down(pair, beginning) for pair in branchy[-2:]]
+
+
+def _cut_down(pair: TokenisedPair, beginning: Sequence[int]) -> TokenisedPair:
+    """The pair's surroundings of its fork, as a pair of its own, behind a common beginning."""
+    start, end = max(0, pair.fork_position - 4), pair.fork_position + 12
+    return replace(
+        pair,
+        prompt_ids=[*beginning, *pair.prompt_ids[-24:]],
+        preferred_ids=pair.preferred_ids[start:end],
+        dispreferred_ids=pair.dispreferred_ids[start:end],
+        fork_position=pair.fork_position - start,
+    )
+
+
+def _refusal(loaded: LoadedModel, pairs: Sequence[TokenisedPair]) -> str | None:
+    """Reasons that a comparison of a few numbers could miss."""
+    config = causal_model(loaded).config.get_text_config()
+    if head_of(loaded) is None:
+        return "the model's output head is not a plain linear layer"
+    if getattr(config, "final_logit_softcapping", None):
+        return "the model caps its logits"
+    window = _attention_window(config)
+    longest = max(
+        (
+            len(pair.prompt_ids) + max(len(pair.preferred_ids), len(pair.dispreferred_ids))
+            for pair in pairs
+        ),
+        default=0,
+    )
+    if window is not None and longest > window:
+        return f"the model attends to {window} tokens only and a pair is {longest} tokens long"
+    return None
+
+
+def _attention_window(config: Any) -> int | None:
+    layers = getattr(config, "layer_types", None)
+    if getattr(config, "use_sliding_window", True) is False:
+        return None
+    if layers is not None and not any("full" not in layer for layer in layers):
+        return None
+    windows = [
+        getattr(config, name, None)
+        for name in ("sliding_window", "attention_chunk_size", "window_size")
+    ]
+    return min((window for window in windows if isinstance(window, int)), default=None)
+
+
+def _difference(
+    shared: PairForward,
+    plain: PairForward,
+    pairs: Sequence[TokenisedPair],
+    loaded: LoadedModel,
+) -> str | None:
+    """Why the two paths are not the same, or None."""
+    try:
+        with torch.no_grad():
+            fast, slow = shared(pairs, forks=True), plain(pairs, forks=True)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        return f"the model does not take the mask ({type(error).__name__}: {error})"
+    assert fast.fork_logits_BV is not None
+    assert slow.fork_logits_BV is not None
+    tolerance = TOLERANCE.get(loaded.compute_dtype, 1e-3)
+    for what, a, b in (
+        ("hidden states", _hidden_of_both(fast), _hidden_of_both(slow)),
+        ("logits", fast.fork_logits_BV, slow.fork_logits_BV),
+        ("log-probabilities", _logprobs_of_both(fast), _logprobs_of_both(slow)),
+    ):
+        relative = ((a - b).norm() / b.norm().clamp_min(1e-12)).item()
+        if not relative <= tolerance:
+            return f"its {what} would differ by {relative:.1%} with a shared prompt"
+    return None
+
+
+def _hidden_of_both(states: PairStates) -> Tensor:
+    rows = torch.cat([states.index.preferred_rows_N, states.index.dispreferred_rows_N])
+    return states.hidden_UD[rows].float()
+
+
+def _logprobs_of_both(states: PairStates) -> Tensor:
+    return torch.cat([states.preferred_token_logprobs_N(), states.dispreferred_token_logprobs_N()])
+
+
+def refuse_too_long(loaded: LoadedModel, pairs: Sequence[TokenisedPair]) -> None:
+    """Raises:
+    ValueError: a pair has more tokens than the model has learned positions.
+    """
+    config = causal_model(loaded).config.get_text_config()
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is None or getattr(config, "rope_parameters", None) is not None:
+        return  # rotary positions have no table that could end
+    for pair in pairs:
+        longest = max(len(pair.preferred_ids), len(pair.dispreferred_ids)) - 1
+        if len(pair.prompt_ids) + longest > limit:
+            raise ValueError(
+                f"Pair {pair.pair} has {len(pair.prompt_ids) + longest} tokens, but the model "
+                f"reads at most {limit}. Lower max_prompt_tokens and max_response_tokens so that "
+                "together they fit."
+            )
