@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import NotFoundError
 from app.gaps import gaps
-from app.probes.tables import ProbeStep
+from app.probes.tables import ProbeAnswer, ProbeStep
 from app.runs.queries import get_run
 from app.runs.schemas import FINAL, MetricOut, RunOut
 from app.runs.tables import Metric
@@ -69,8 +69,18 @@ def read_rows(
         .where(ProbeStep.run_id == run_id, ProbeStep.revision > start, ProbeStep.revision <= end)
         .order_by(ProbeStep.revision, ProbeStep.step, ProbeStep.pair)
     )
+    answers = session.scalars(
+        select(ProbeAnswer)
+        .where(
+            ProbeAnswer.run_id == run_id,
+            ProbeAnswer.revision > start,
+            ProbeAnswer.revision <= end,
+        )
+        .order_by(ProbeAnswer.revision, ProbeAnswer.step, ProbeAnswer.pair)
+    )
     rows = [(row.revision, _metric_event(row)) for row in metrics]
     rows += [(row.revision, _probe_event(row)) for row in probe_steps]
+    rows += [(row.revision, _answer_event(row)) for row in answers]
     rows.sort(key=lambda row: row[0])
     if closing is not None and end == upto:
         rows.append((upto, closing))
@@ -87,7 +97,7 @@ def _chunk_end(session: Session, run_id: int, start: int, upto: int) -> int:
             .limit(ROWS_A_CHUNK)
             .subquery()
             .select()
-            for table in (Metric, ProbeStep)
+            for table in (Metric, ProbeStep, ProbeAnswer)
         )
     ).subquery()
     found = session.scalars(
@@ -125,6 +135,11 @@ def _probe_event(row: ProbeStep) -> bytes:
     values = {name: getattr(row, name) for name in _PROBE_COLUMNS}
     values["recorded_at"] = row.recorded_at.isoformat()
     return encode("probe", gaps(values))
+
+
+def _answer_event(row: ProbeAnswer) -> bytes:
+    values = {"pair": row.pair, "step": row.step, "text": row.text, "ended": row.ended}
+    return encode("answer", values)
 
 
 def encode(event: str, data: dict[str, Any]) -> bytes:

@@ -6,6 +6,7 @@
                 of the run has changed
       metric    one item of GET /runs/{id}/metrics
       probe     {pair, step, ...}: one watched pair at one step, as app/probes/tables.py has it
+      answer    {pair, step, text, ended}: the model's own greedy answer to a probe's prompt
       end       {reason: "finished" or "deleted", status}: nothing more will come. A browser must
                 close its EventSource here, or it would come back and be told the same again; it
                 opens a new one after it resumed the run.
@@ -352,7 +353,8 @@ async def stream_events(
         str | None, Header(description="Sent by a browser that reconnects; counts before `since`.")
     ] = None,
 ) -> StreamingResponse:
-    """What a run writes, as it writes it: events `status`, `progress`, `metric`, `probe`, `end`.
+    """What a run writes, as it writes it: events `status`, `progress`, `metric`, `probe`,
+    `answer`, `end`.
 
     The id of an event is the run's revision. A client must close the stream at `end`.
     """

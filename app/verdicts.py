@@ -9,7 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-STILL = 1e-4
+from app.runs.records import STILL_NATS, is_displaced
+
+STILL = STILL_NATS
 """Changes below this, in nats or in probability, are called no change."""
 
 MOST_NAMED = 3
@@ -37,6 +39,10 @@ class Observation:
     """(token, change of probability at the fork), largest first."""
     group_changes: Mapping[str, float]
     moved_mass: float
+    onset_step: int | None = None
+    """The recorded step since which the pair has been displaced, where it is."""
+    predicted_hit: int | None = None
+    """How many of the first three gainers theory named; None where it named none."""
 
     @property
     def margin(self) -> float:
@@ -45,7 +51,7 @@ class Observation:
     @property
     def displaced(self) -> bool:
         """Design's word: y+ lost likelihood while the margin grew. Less than STILL is neither."""
-        return self.is_finite and self.preferred_change < -STILL and self.margin > STILL
+        return self.is_finite and is_displaced(self.preferred_change, self.dispreferred_change)
 
     @property
     def is_finite(self) -> bool:
@@ -106,6 +112,50 @@ def probe_sentence(seen: Observation, objective: str, *, running: bool) -> Verdi
     return Verdict(_upper_first(so_far + _told(seen, objective, running)), displaced)
 
 
+def prompt_sentence(
+    gainers: Sequence[tuple[str, float]],
+    losers: Sequence[tuple[str, float]],
+    moved_mass: float,
+    *,
+    running: bool,
+) -> Verdict:
+    """What happened to the token that follows a prompt.
+
+    gainers, losers: (token, change of probability), largest first.
+    """
+    so_far = "So far, " if running else ""
+    told = _prompt_told(gainers, losers, moved_mass, running)
+    return Verdict(_upper_first(so_far + told), displaced=False)
+
+
+def _prompt_told(
+    gainers: Sequence[tuple[str, float]],
+    losers: Sequence[tuple[str, float]],
+    moved_mass: float,
+    running: bool,
+) -> str:
+    if not math.isfinite(moved_mass):
+        return "the numbers of this prompt are no longer finite (NaN or infinity)."
+    if moved_mass < STILL:
+        return f"nothing has moved{' yet' if running else ''}: every change is below {STILL:g}."
+    least = max(STILL, SHORTEST_SHARE * moved_mass)
+    parts = [
+        f"{_named(changes, least)} {verb}"
+        for changes, verb in ((gainers, "gained"), (losers, "lost"))
+        if _named(changes, least)
+    ]
+    moved = f"{_probability(moved_mass)} of the next token's probability moved"
+    return f"{moved}: {' and '.join(parts)}." if parts else f"{moved}, spread over many tokens."
+
+
+def _named(changes: Sequence[tuple[str, float]], least: float) -> str:
+    return ", ".join(
+        f"{_quoted(token)} ({_signed(change)})"
+        for token, change in changes[:MOST_NAMED]
+        if abs(change) >= least
+    )
+
+
 def _told(seen: Observation, objective: str, running: bool) -> str:
     if not seen.is_finite:
         return (
@@ -116,9 +166,11 @@ def _told(seen: Observation, objective: str, running: bool) -> str:
         return "nothing can set the two responses apart: they are the same tokens."
     if _still(seen):
         return f"nothing has moved{' yet' if running else ''}: every change is below {STILL:g}."
+    where = _destination(seen)
+    rest = f"; {_at_fork(seen)}{where}.{_theory(seen) if where else ''}"
     if objective == "cross_entropy":
-        return f"{_likelihood(seen)}; {_at_fork(seen)}{_destination(seen)}."
-    return f"{_likelihood(seen)}{_margin(seen)}; {_at_fork(seen)}{_destination(seen)}."
+        return f"{_likelihood(seen)}{rest}"
+    return f"{_likelihood(seen)}{_margin(seen)}{_onset(seen)}{rest}"
 
 
 def _still(seen: Observation) -> bool:
@@ -150,6 +202,23 @@ def _margin(seen: Observation) -> str:
     if seen.margin < 0:
         return f", but {other} {_went(seen.dispreferred_change)}: the margin shrank"
     return f" and {other} {_went(seen.dispreferred_change)}: the margin grew"
+
+
+def _onset(seen: Observation) -> str:
+    if not seen.displaced or seen.onset_step is None:
+        return ""
+    return f", displaced since step {seen.onset_step}"
+
+
+def _theory(seen: Observation) -> str:
+    """Whether theory named the tokens that gained most."""
+    hit, top = seen.predicted_hit, min(MOST_NAMED, len(seen.gainers))
+    if hit is None or top == 0:
+        return ""
+    if top == 1:
+        return f" Theory {'predicted' if hit else 'did not predict'} this gainer."
+    counted = "none" if hit == 0 else "all" if hit == top else str(hit)
+    return f" Theory predicted {counted} of the top {top} gainers."
 
 
 def _at_fork(seen: Observation) -> str:

@@ -1,52 +1,81 @@
-"""The SQL of watched pairs, and the shapes that are made of their rows."""
+"""The SQL of probes, and the shapes that are made of their rows."""
 
+import math
+import sys
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import Select, lateral, select
+from sqlalchemy import ColumnElement, Select, case, func, lateral, select
 from sqlalchemy.orm import Session, aliased
 
+from app.decimation import pick
 from app.errors import NotFoundError
 from app.gaps import gaps
 from app.probes.schemas import (
+    AnswerList,
+    AnswerOut,
+    Bands,
     ForkSeries,
     Ledger,
+    PositionLedger,
+    Positions,
+    PredictedOut,
     ProbeOut,
     ProbeSeries,
+    Quantiles,
+    RecentLedgerOut,
     ResponseSeries,
     TracedEntry,
+    WatchedNow,
+    WatchedSeries,
+    WatchedTrace,
 )
-from app.probes.tables import Probe, ProbeStep
+from app.probes.tables import PositionStep, Probe, ProbeAnswer, ProbePosition, ProbeStep
+from app.runs.records import STILL_NATS
 from app.runs.tables import Run
-from app.verdicts import Observation, Verdict, probe_sentence
+from app.runs.windows import WHOLE, Window
+from app.verdicts import Observation, Verdict, probe_sentence, prompt_sentence
+
+TOP_GAINERS = 3
+"""So many gainers are looked for among the predicted ones."""
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+Response = Literal["preferred", "dispreferred"]
 
 # Without the ledgers: they are the larger part, and only one of them is shown at a time.
 _SERIES = (
     ProbeStep.step,
     ProbeStep.preferred_logprobs,
     ProbeStep.dispreferred_logprobs,
+    ProbeStep.preferred_change,
+    ProbeStep.dispreferred_change,
     ProbeStep.preferred_prob,
     ProbeStep.dispreferred_prob,
     ProbeStep.other_prob,
     ProbeStep.group_probs,
     ProbeStep.watched_probs,
     ProbeStep.moved_mass,
+    ProbeStep.rank_agreement,
 )
 
 
 def list_probes(session: Session, run_id: int) -> list[ProbeOut]:
-    """The watched pairs of a run, by their ordinal.
+    """What a run watches: pairs by their ordinal, then prompts in the order they were given.
 
     Raises:
         NotFoundError: no such run.
     """
     _run(session, run_id)
-    found = session.scalars(select(Probe).where(Probe.run_id == run_id).order_by(Probe.pair))
+    found = session.scalars(
+        select(Probe).where(Probe.run_id == run_id).order_by(Probe.pair < 0, func.abs(Probe.pair))
+    )
     return [_probe_out(probe) for probe in found]
 
 
-def get_series(session: Session, run_id: int, pair: int, step: int | None = None) -> ProbeSeries:
-    """Every recorded step of one watched pair, with the ledger of `step` (default: the last).
+def get_series(
+    session: Session, run_id: int, pair: int, step: int | None = None, window: Window = WHOLE
+) -> ProbeSeries:
+    """The recorded steps of one probe, with the ledger of `step` (default: the last).
 
     Raises:
         NotFoundError: no such run, the pair is not watched, or the step was not recorded.
@@ -55,18 +84,18 @@ def get_series(session: Session, run_id: int, pair: int, step: int | None = None
     run = _run(session, run_id)
     revision = run.revision
     probe = _probe(session, run_id, pair)
-    rows = session.execute(
-        select(*_SERIES)
-        .where(ProbeStep.run_id == run_id, ProbeStep.pair == pair)
-        .order_by(ProbeStep.step)
-    ).all()
-    ledger = _ledger(session, run_id, pair, step)
+    steps, total = _chosen_steps(session, probe, window)
+    rows = _rows(session, probe, steps)
+    now = _moment(session, probe, step)
+    ledger = _ledger(now)
     traces = _traces(probe, rows)
-    verdict = _verdict(run, probe, rows, ledger)
+    verdict = _verdict(session, run, probe, now)
     return ProbeSeries(
         pair=pair,
         revision=revision,
         steps=[row.step for row in rows],
+        total_steps=total,
+        decimated=len(rows) < total,
         preferred=ResponseSeries(
             tokens=probe.preferred_tokens, logprobs=gaps([row.preferred_logprobs for row in rows])
         ),
@@ -82,18 +111,80 @@ def get_series(session: Session, run_id: int, pair: int, step: int | None = None
         moved_mass=gaps([row.moved_mass for row in rows]),
         verdict=verdict.sentence if verdict else None,
         displaced=verdict.displaced if verdict else None,
+        preferred_change=gaps([row.preferred_change for row in rows]),
+        dispreferred_change=gaps([row.dispreferred_change for row in rows]),
+        rank_agreement=gaps([row.rank_agreement for row in rows]),
+        onset_step=now.onset_step if now else None,
+        predicted_hit=_predicted_hit(probe, now.gainers) if now else None,
     )
 
 
-def get_ledger(session: Session, run_id: int, pair: int, step: int | None = None) -> Ledger:
-    """The mass ledger of one step (default: the last recorded).
+def get_ledger(
+    session: Session,
+    run_id: int,
+    pair: int,
+    step: int | None = None,
+    response: Response = "preferred",
+    position: int | None = None,
+) -> PositionLedger:
+    """The mass ledger of one step (default: the last recorded) at a position (the fork).
 
     Raises:
-        NotFoundError: no such run, the pair is not watched, or the step was not recorded.
+        NotFoundError: no such run, the pair is not watched, or the position or the step was not
+            recorded.
     """
     _run(session, run_id)
+    probe = _probe(session, run_id, pair)
+    place = _place(session, probe, response, position)
+    now = _moment(session, probe, step, place)
+    return _position_ledger(probe, response, place, now)
+
+
+def get_watched(
+    session: Session,
+    run_id: int,
+    pair: int,
+    response: Response,
+    position: int | None,
+    window: Window,
+) -> WatchedSeries:
+    """The watched tokens of a position at each recorded step.
+
+    Raises:
+        NotFoundError: as get_ledger.
+    """
+    _run(session, run_id)
+    probe = _probe(session, run_id, pair)
+    place = _place(session, probe, response, position)
+    table, key = _steps_of(probe, place)
+    # Steps are recorded for all positions at once, so the fork's choice holds for each.
+    steps, total = _chosen_steps(session, probe, window)
+    query = select(table.step, table.watched_probs).where(*key).order_by(table.step)
+    rows = session.execute(query if steps is None else query.where(table.step.in_(steps))).all()
+    watched = place.watched if place else probe.watched
+    return WatchedSeries(
+        position=place.position if place else probe.fork_position,
+        response=response,
+        steps=[row.step for row in rows],
+        total_steps=total,
+        decimated=len(rows) < total,
+        tokens=[
+            WatchedTrace(**token, probs=gaps([row.watched_probs[index] for row in rows]))
+            for index, token in enumerate(watched)
+        ],
+    )
+
+
+def list_answers(session: Session, run_id: int, pair: int) -> AnswerList:
+    """Raises NotFoundError: no such run, or the pair is not watched."""
+    _run(session, run_id)
     _probe(session, run_id, pair)
-    return _ledger(session, run_id, pair, step)
+    found = session.scalars(
+        select(ProbeAnswer)
+        .where(ProbeAnswer.run_id == run_id, ProbeAnswer.pair == pair)
+        .order_by(ProbeAnswer.step)
+    )
+    return AnswerList(items=[AnswerOut.model_validate(answer) for answer in found])
 
 
 def _run(session: Session, run_id: int) -> Run:
@@ -104,7 +195,7 @@ def _run(session: Session, run_id: int) -> Run:
 
 
 def _probe(session: Session, run_id: int, pair: int) -> Probe:
-    probe = session.get(Probe, (run_id, pair)) if 0 <= pair < 2**31 else None
+    probe = session.get(Probe, (run_id, pair)) if abs(pair) < 2**31 else None
     if probe is None:
         raise NotFoundError(
             f"Run {run_id} does not watch pair {pair}. GET /runs/{run_id}/probes lists those "
@@ -113,35 +204,167 @@ def _probe(session: Session, run_id: int, pair: int) -> Probe:
     return probe
 
 
-def _ledger(session: Session, run_id: int, pair: int, step: int | None) -> Ledger:
-    query = (
-        select(
-            ProbeStep.step,
-            ProbeStep.gainers,
-            ProbeStep.losers,
-            ProbeStep.rest_change,
-            ProbeStep.moved_mass,
-        )
-        .where(ProbeStep.run_id == run_id, ProbeStep.pair == pair)
-        .order_by(ProbeStep.step.desc())
-        .limit(1)
-    )
-    if step is not None:
-        query = query.where(ProbeStep.step == step)
-    row = session.execute(query).one_or_none() if step is None or abs(step) < 2**31 else None
-    if row is not None:
-        return Ledger.model_validate(gaps(dict(row._mapping)))
-    if step is not None:
+def _place(
+    session: Session, probe: Probe, response: Response, position: int | None
+) -> ProbePosition | None:
+    """The position that was asked for; None for the fork, which stands in the probe itself."""
+    if position is None or position == probe.fork_position:
+        return None
+    # Up to the fork both responses are one, and their ledgers are kept once.
+    kept_under = "preferred" if position < probe.fork_position else response
+    found = None
+    if position < 2**31:
+        key = (probe.run_id, probe.pair, kept_under, position)
+        found = session.get(ProbePosition, key)
+    if found is None:
         raise NotFoundError(
-            f"Pair {pair} was not looked at at step {step} of run {run_id}. "
-            f"`steps` of GET /runs/{run_id}/probes/{pair} lists those that were recorded."
+            f"Run {probe.run_id} keeps no ledger of the {response} response's position "
+            f"{position} for pair {probe.pair}. Recorded are {probe.positions[response]}; a run's "
+            "`ledger_positions` asks for more."
         )
-    return Ledger(step=None, gainers=[], losers=[], rest_change=None, moved_mass=None)
+    return found
+
+
+def _steps_of(probe: Probe, place: ProbePosition | None) -> tuple[Any, list[ColumnElement[bool]]]:
+    """The table that holds a position's steps, and the conditions that find them."""
+    if place is None:
+        return ProbeStep, [ProbeStep.run_id == probe.run_id, ProbeStep.pair == probe.pair]
+    return PositionStep, [
+        PositionStep.run_id == probe.run_id,
+        PositionStep.pair == probe.pair,
+        PositionStep.response == place.response,
+        PositionStep.position == place.position,
+    ]
+
+
+def _moment(
+    session: Session, probe: Probe, step: int | None, place: ProbePosition | None = None
+) -> Any:
+    """The row of a step (default: the last), or None where nothing has been recorded yet.
+
+    Raises:
+        NotFoundError: the step was not recorded.
+    """
+    table, key = _steps_of(probe, place)
+    query = select(table).where(*key).order_by(table.step.desc()).limit(1)
+    if step is None:
+        return session.scalar(query)
+    row = session.scalar(query.where(table.step == step)) if step < 2**31 else None
+    if row is None:
+        raise NotFoundError(
+            f"Pair {probe.pair} was not looked at at step {step} of run {probe.run_id}. "
+            f"`steps` of GET /runs/{probe.run_id}/probes/{probe.pair} lists those that were "
+            "recorded."
+        )
+    return row
+
+
+def _ledger(now: Any) -> Ledger:
+    """now: a row of ProbeStep or PositionStep, or None."""
+    if now is None:
+        return Ledger(step=None, gainers=[], losers=[], rest_change=None, moved_mass=None)
+    names = ("step", "gainers", "losers", "rest_change", "moved_mass")
+    return Ledger.model_validate(gaps({name: getattr(now, name) for name in names}))
+
+
+def _position_ledger(
+    probe: Probe, response: Response, place: ProbePosition | None, now: Any
+) -> PositionLedger:
+    owner = place or probe
+    recent = now.recent if now else None
+    probs = now.watched_probs if now else []
+    return PositionLedger(
+        **_ledger(now).model_dump(),
+        position=place.position if place else probe.fork_position,
+        response=response,
+        recent=RecentLedgerOut.model_validate(gaps(recent)) if recent else None,
+        predicted=_predicted(owner.predicted, now),
+        rank_agreement=gaps(now.rank_agreement) if now else None,
+        watched=[
+            WatchedNow(**token, prob=gaps(prob))
+            for token, prob in zip(owner.watched, probs, strict=False)
+        ],
+        positions=Positions.model_validate(probe.positions),
+    )
+
+
+def _predicted(tokens: Sequence[Mapping[str, Any]], now: Any) -> list[PredictedOut]:
+    changes = list(now.predicted_changes) if now else []
+    ranks = list(now.predicted_ranks) if now else []
+    return [
+        PredictedOut(
+            **token,
+            predicted_rank=index + 1,
+            # Nothing has moved at step 0, where no changes are stored.
+            actual_change=gaps(changes[index]) if changes else 0.0,
+            actual_rank=ranks[index] if ranks else None,
+        )
+        for index, token in enumerate(tokens)
+    ]
+
+
+def _predicted_hit(probe: Probe, gainers: Sequence[Mapping[str, Any]]) -> int | None:
+    """How many of the top gainers theory named; None where it named none or nothing gained."""
+    if not probe.predicted or not gainers:
+        return None
+    named = {token["token_id"] for token in probe.predicted}
+    return sum(entry["token_id"] in named for entry in gainers[:TOP_GAINERS])
+
+
+def _chosen_steps(session: Session, probe: Probe, window: Window) -> tuple[list[int] | None, int]:
+    """The steps to show and how many there are; None for all of a probe's.
+
+    Read from one index (ix_probe_steps_curves), as arrays: a long run has tens of thousands.
+    """
+    _, key = _steps_of(probe, None)
+    key += window.conditions(ProbeStep.step)
+    total = session.scalar(select(func.count()).select_from(ProbeStep).where(*key)) or 0
+    if window == WHOLE:
+        return None, total
+    curves = (
+        ProbeStep.step,
+        ProbeStep.preferred_change,
+        ProbeStep.dispreferred_change,
+        (ProbeStep.preferred_change - ProbeStep.dispreferred_change).label("margin"),
+        ProbeStep.preferred_prob,
+        ProbeStep.dispreferred_prob,
+        ProbeStep.other_prob,
+        ProbeStep.moved_mass,
+        *(
+            ProbeStep.group_probs[index + 1].label(f"group_{index}")
+            for index in range(len(probe.groups))
+        ),
+    )
+    steps, *series = read_arrays(session, select(*curves).where(*key).order_by(ProbeStep.step))
+    if window.points is None:
+        return steps, total
+    return [steps[place] for place in pick(len(steps), series, window.points)], total
+
+
+def read_arrays(session: Session, query: Select[*tuple[Any, ...]]) -> list[list[Any]]:
+    """The columns of a query, each as a list: many times faster than its rows one by one."""
+    rows = query.subquery()
+    found = session.execute(select(*(func.array_agg(column) for column in rows.c))).one()
+    return [column or [] for column in found]
+
+
+def _rows(session: Session, probe: Probe, steps: list[int] | None) -> Sequence[Any]:
+    _, key = _steps_of(probe, None)
+    query = select(*_SERIES).where(*key).order_by(ProbeStep.step)
+    if steps is not None:
+        query = query.where(ProbeStep.step == func.any(steps))
+    return session.execute(query).all()
 
 
 def _probe_out(probe: Probe) -> ProbeOut:
-    fields = {name: getattr(probe, name) for name in ProbeOut.model_fields}
-    return ProbeOut.model_validate({**fields, "watched": gaps(probe.watched)})
+    computed = {
+        "groups": {group["name"]: group["tokens"] for group in probe.groups},
+        "groups_list": probe.groups,
+        "watched": gaps(probe.watched),
+        "predicted": gaps(probe.predicted),
+    }
+    plain = {name: getattr(probe, name) for name in ProbeOut.model_fields if name not in computed}
+    return ProbeOut.model_validate(plain | computed)
 
 
 def _fork(probe: Probe, rows: Sequence[Any]) -> ForkSeries:
@@ -151,8 +374,8 @@ def _fork(probe: Probe, rows: Sequence[Any]) -> ForkSeries:
         dispreferred_prob=gaps([row.dispreferred_prob for row in rows]),
         other_prob=gaps([row.other_prob for row in rows]),
         groups={
-            name: gaps([row.group_probs[index] for row in rows])
-            for index, name in enumerate(probe.groups)
+            group["name"]: gaps([row.group_probs[index] for row in rows])
+            for index, group in enumerate(probe.groups)
         },
     )
 
@@ -174,17 +397,31 @@ def _traced(
     ]
 
 
-def _verdict(run: Run, probe: Probe, rows: Sequence[Any], ledger: Ledger) -> Verdict | None:
+def _verdict(session: Session, run: Run, probe: Probe, now: Any) -> Verdict | None:
     """What happened from the first recorded step up to the ledger's."""
-    if ledger.step is None:
+    if now is None:
         return None
-    now = next(row for row in rows if row.step == ledger.step)
-    gainers = [(entry.token, entry.change or 0.0) for entry in ledger.gainers]
-    return probe_sentence(
-        _observation(probe, rows[0], now, gainers),
-        run.config.get("objective", "dpo"),
-        running=is_going_on(run) and now is rows[-1],
+    begin, last = (
+        session.scalar(
+            select(ProbeStep)
+            .where(ProbeStep.run_id == run.id, ProbeStep.pair == probe.pair)
+            .order_by(order)
+            .limit(1)
+        )
+        for order in (ProbeStep.step, ProbeStep.step.desc())
     )
+    running = is_going_on(run) and now is last
+    if probe.kind == "prompt":
+        gainers, losers = (_named(entries) for entries in (now.gainers, now.losers))
+        return prompt_sentence(gainers, losers, now.moved_mass, running=running)
+    return probe_sentence(
+        _observation(probe, begin, now), run.config.get("objective", "dpo"), running=running
+    )
+
+
+def _named(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, float]]:
+    """(token, change) of each; a change that is not finite is left out."""
+    return [(entry["token"], entry["change"]) for entry in entries if entry["change"] is not None]
 
 
 def is_going_on(run: Run) -> bool:
@@ -203,12 +440,11 @@ def observe(session: Session, run_ids: Collection[int]) -> dict[int, list[Observ
     last = aliased(ProbeStep, lateral(_end(newest=True)), name="last")
     query = (
         select(Probe, first, last)
-        .where(Probe.run_id.in_(run_ids))
+        .where(Probe.run_id.in_(run_ids), Probe.kind == "pair")
         .order_by(Probe.run_id, Probe.pair)
     )
     for probe, begin, now in session.execute(query):
-        gainers = [(entry["token"], entry["change"]) for entry in now.gainers]
-        found[probe.run_id].append(_observation(probe, begin, now, gainers))
+        found[probe.run_id].append(_observation(probe, begin, now))
     return found
 
 
@@ -224,10 +460,7 @@ def _end(*, newest: bool) -> Select[ProbeStep]:
     )
 
 
-def _observation(
-    probe: Probe, begin: Any, now: Any, gainers: Sequence[tuple[str, float]]
-) -> Observation:
-    """begin, now: rows of ProbeStep or of `_SERIES`."""
+def _observation(probe: Probe, begin: ProbeStep, now: ProbeStep) -> Observation:
     return Observation(
         pair=probe.pair,
         preferred_tokens=probe.preferred_tokens,
@@ -235,12 +468,122 @@ def _observation(
         fork_position=probe.fork_position,
         preferred_change=sum(now.preferred_logprobs) - sum(begin.preferred_logprobs),
         dispreferred_change=sum(now.dispreferred_logprobs) - sum(begin.dispreferred_logprobs),
-        preferred_prob=(begin.preferred_prob, now.preferred_prob),
-        dispreferred_prob=(begin.dispreferred_prob, now.dispreferred_prob),
-        gainers=gainers,
+        preferred_prob=(_number(begin.preferred_prob), _number(now.preferred_prob)),
+        dispreferred_prob=(_number(begin.dispreferred_prob), _number(now.dispreferred_prob)),
+        gainers=_named(now.gainers),
         group_changes={
-            name: now.group_probs[index] - begin.group_probs[index]
-            for index, name in enumerate(probe.groups)
+            group["name"]: now.group_probs[index] - begin.group_probs[index]
+            for index, group in enumerate(probe.groups)
         },
         moved_mass=now.moved_mass,
+        onset_step=now.onset_step,
+        predicted_hit=_predicted_hit(probe, now.gainers),
     )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+# --- all watched pairs together ------------------------------------------------------------------
+
+
+def get_bands(session: Session, run_id: int, window: Window = WHOLE) -> Bands:
+    """Quantiles over the watched pairs at each recorded step. Values that are not finite are left
+    out of them.
+
+    Raises:
+        NotFoundError: no such run.
+    """
+    _run(session, run_id)
+    probes = session.scalar(
+        select(func.count()).where(Probe.run_id == run_id, Probe.kind == "pair")
+    )
+    changes = (
+        select(ProbeStep.step, *_CHANGES)
+        .where(ProbeStep.run_id == run_id, ProbeStep.pair >= 0)
+        .where(*window.conditions(ProbeStep.step))
+    )
+    steps, total = _band_steps(session, changes, window)
+    if steps is not None:
+        changes = changes.where(ProbeStep.step == func.any(steps))
+    each = changes.subquery()
+    columns = (each.c.preferred_change, each.c.dispreferred_change, each.c.margin)
+    rows = session.execute(
+        select(
+            each.c.step,
+            *(
+                func.percentile_cont(list(QUANTILES)).within_group(column).label(column.name)
+                for column in columns
+            ),
+            func.avg(each.c.displaced).label("displaced"),
+        )
+        .group_by(each.c.step)
+        .order_by(each.c.step)
+    ).all()
+    return Bands(
+        steps=[row.step for row in rows],
+        total_steps=total,
+        decimated=len(rows) < total,
+        probes=probes or 0,
+        preferred_change=_quantiles([row.preferred_change for row in rows]),
+        dispreferred_change=_quantiles([row.dispreferred_change for row in rows]),
+        margin=_quantiles([row.margin for row in rows]),
+        displaced_fraction=[_float(row.displaced) for row in rows],
+    )
+
+
+def _finite(value: ColumnElement[Any]) -> ColumnElement[Any]:
+    return case((value.between(-sys.float_info.max, sys.float_info.max), value))
+
+
+_PREFERRED = _finite(ProbeStep.preferred_change)
+_DISPREFERRED = _finite(ProbeStep.dispreferred_change)
+_MARGIN = _PREFERRED - _DISPREFERRED
+_CHANGES = (
+    _PREFERRED.label("preferred_change"),
+    _DISPREFERRED.label("dispreferred_change"),
+    _MARGIN.label("margin"),
+    # As app.runs.records.is_displaced.
+    case(
+        (_MARGIN.is_(None), None),
+        ((_PREFERRED < -STILL_NATS) & (_MARGIN > STILL_NATS), 1.0),
+        else_=0.0,
+    ).label("displaced"),
+)
+
+
+def _band_steps(
+    session: Session, changes: Select[*tuple[Any, ...]], window: Window
+) -> tuple[list[int] | None, int]:
+    """The steps to show: those where a mean, a smallest or a largest value is extreme survive."""
+    each = changes.subquery()
+    over_steps = (
+        select(
+            each.c.step,
+            func.avg(each.c.preferred_change).label("mean_preferred"),
+            func.min(each.c.preferred_change).label("least_preferred"),
+            func.max(each.c.preferred_change).label("most_preferred"),
+            func.avg(each.c.dispreferred_change).label("mean_dispreferred"),
+            func.avg(each.c.displaced).label("displaced"),
+        )
+        .group_by(each.c.step)
+        .order_by(each.c.step)
+    )
+    steps, *series = read_arrays(session, over_steps)
+    if window.points is None or len(steps) <= window.points:
+        return None, len(steps)
+    return [steps[place] for place in pick(len(steps), series, window.points)], len(steps)
+
+
+def _quantiles(rows: Sequence[Sequence[float | None] | None]) -> Quantiles:
+    return Quantiles.model_validate(
+        {
+            f"q{round(100 * share):02d}": [row[place] if row else None for row in rows]
+            for place, share in enumerate(QUANTILES)
+        }
+    )
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -1,6 +1,7 @@
-"""Watched pairs as the API and the pages show them."""
+"""Watched pairs and prompts as the API and the pages show them."""
 
 import math
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,18 +19,54 @@ class WatchedToken(_Out):
     predicted: float | None
 
 
-class ProbeOut(_Out):
-    """What does not change about a watched pair."""
+class PredictedToken(_Out):
+    """A token that theory lets gain."""
 
-    pair: int
+    token_id: int
+    token: str
+    predicted: float | None
+
+
+class TokenGroup(_Out):
+    name: str
+    tokens: list[str]
+
+
+class Positions(_Out):
+    """Response positions that have a ledger, counted from 0."""
+
+    preferred: list[int]
+    dispreferred: list[int]
+
+
+class ProbeOut(_Out):
+    """What does not change about a probe: a watched pair, or a prompt of the user's own."""
+
+    pair: int = Field(description="The pair's ordinal; prompts are -1, -2, ...")
+    kind: Literal["pair", "prompt"]
+    name: str | None
     prompt: str = Field(description="The prompt as the model reads it.")
-    preferred_tokens: list[str] = Field(description="Texts, end token included.")
+    preferred_tokens: list[str] = Field(
+        description="Texts, end token included; empty for a prompt."
+    )
     dispreferred_tokens: list[str]
-    fork_position: int = Field(description="Index of the first response token that differs.")
+    fork_position: int = Field(
+        description="Index of the first response token that differs; 0 for a prompt, whose "
+        "distribution is that of the token which follows it."
+    )
     groups: dict[str, list[str]] = Field(description="Token groups: name → tokens.")
+    groups_list: list[TokenGroup] = Field(
+        description="The same in the order of `group_probs`. A prompt's watched words are groups "
+        "named by the word and come first."
+    )
     watched: list[WatchedToken] = Field(
         description="Tokens whose probability at the fork is kept at every step."
     )
+    predicted: list[PredictedToken] = Field(
+        description="The tokens that theory lets gain most at the fork, in the order of the "
+        "steps' `predicted_changes` and `predicted_ranks`."
+    )
+    positions: Positions
 
 
 class LedgerEntryOut(_Out):
@@ -65,6 +102,101 @@ class Ledger(_Out):
         return abs(self.imbalance) <= BALANCE_TOLERANCE
 
 
+class RecentLedgerOut(_Out):
+    """What moved since the previous record; an entry's `initial` is its probability then."""
+
+    since_step: int
+    gainers: list[LedgerEntryOut]
+    losers: list[LedgerEntryOut]
+    rest_change: float | None
+    moved_mass: float | None
+
+
+class PredictedOut(_Out):
+    """A token that theory lets gain, and what it did."""
+
+    token_id: int
+    token: str
+    predicted: float | None = Field(description="Up to a common positive factor.")
+    predicted_rank: int = Field(description="In the whole vocabulary; 1 is predicted to gain most.")
+    actual_change: float | None
+    actual_rank: int | None = Field(
+        description="In the whole vocabulary; 1 gained most. null at step 0."
+    )
+
+
+class WatchedNow(WatchedToken):
+    prob: float | None
+
+
+class PositionLedger(Ledger):
+    """The mass ledger of one step at any recorded position."""
+
+    position: int
+    response: Literal["preferred", "dispreferred"]
+    recent: RecentLedgerOut | None = Field(description="null at step 0.")
+    predicted: list[PredictedOut] = Field(
+        description="Top predicted gainers. Empty where theory says nothing: at a prompt, and "
+        "before the fork, where both responses pull alike."
+    )
+    rank_agreement: float | None = Field(
+        description="Spearman's correlation of predicted and actual change over the watched "
+        "tokens; null where there is none."
+    )
+    watched: list[WatchedNow] = Field(description="The position's watched tokens at this step.")
+    positions: Positions
+
+
+class WatchedSeries(_Out):
+    """The watched tokens of one position at every recorded step."""
+
+    position: int
+    response: Literal["preferred", "dispreferred"]
+    steps: list[int]
+    total_steps: int
+    decimated: bool
+    tokens: list["WatchedTrace"]
+
+
+class WatchedTrace(WatchedToken):
+    probs: list[float | None]
+
+
+class Quantiles(_Out):
+    """Over the probes, at each step; null where no probe has a finite value."""
+
+    q05: list[float | None]
+    q25: list[float | None]
+    q50: list[float | None]
+    q75: list[float | None]
+    q95: list[float | None]
+
+
+class Bands(_Out):
+    """How all watched pairs went: changes of log-probability against step 0, in nats."""
+
+    steps: list[int]
+    total_steps: int
+    decimated: bool
+    probes: int = Field(description="How many pairs are watched.")
+    preferred_change: Quantiles
+    dispreferred_change: Quantiles
+    margin: Quantiles
+    displaced_fraction: list[float | None] = Field(
+        description="Share of the pairs whose y+ is below its start while the margin is positive."
+    )
+
+
+class AnswerOut(_Out):
+    step: int
+    text: str
+    ended: bool = Field(description="Whether the model ended it before the limit of tokens.")
+
+
+class AnswerList(_Out):
+    items: list[AnswerOut]
+
+
 class ResponseSeries(_Out):
     tokens: list[str]
     logprobs: list[list[float | None]] = Field(description="[step][k], in nats.")
@@ -74,7 +206,7 @@ class ForkSeries(_Out):
     """Probabilities at the fork, one value a recorded step."""
 
     position: int
-    preferred_prob: list[float | None]
+    preferred_prob: list[float | None] = Field(description="null throughout for a prompt.")
     dispreferred_prob: list[float | None]
     other_prob: list[float | None]
     groups: dict[str, list[float | None]]
@@ -92,6 +224,11 @@ class ProbeSeries(_Out):
     pair: int
     revision: int = Field(description="`events?since=` goes on from here.")
     steps: list[int]
+    total_steps: int = Field(description="Recorded steps in the range that was asked for.")
+    decimated: bool = Field(
+        description="Whether `steps` is a choice of them. It keeps the first, the last and the "
+        "extremes of the curves at the fork, of the groups and of both changes."
+    )
     preferred: ResponseSeries
     dispreferred: ResponseSeries
     fork: ForkSeries
@@ -102,3 +239,12 @@ class ProbeSeries(_Out):
     moved_mass: list[float | None] = Field(description="At each recorded step.")
     verdict: str | None = Field(description="What happened up to the ledger's step.")
     displaced: bool | None
+    preferred_change: list[float | None] = Field(description="Since step 0, in nats, by step.")
+    dispreferred_change: list[float | None]
+    rank_agreement: list[float | None] = Field(description="At the fork, by step.")
+    onset_step: int | None = Field(
+        description="Since which recorded step, up to the ledger's, the pair has been displaced."
+    )
+    predicted_hit: int | None = Field(
+        description="How many of the ledger's top 3 gainers are among the 10 predicted ones."
+    )

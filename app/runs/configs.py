@@ -61,8 +61,48 @@ class ScoreConfig(ModelConfig):
     """CHES and the other measures of every pair of a dataset (arXiv 2410.08847, Section 5)."""
 
 
+class Turn(_Config):
+    """One message of a chat."""
+
+    role: str = Field(min_length=1, max_length=64)
+    content: str
+
+
+Word = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class PromptProbe(_Config):
+    """A prompt of one's own, watched at the token that follows it."""
+
+    prompt: Annotated[str, Field(min_length=1)] | Annotated[list[Turn], Field(min_length=1)] = (
+        Field(description="Text, or chat messages; the model's chat template is put around it.")
+    )
+    watch: list[Word] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Words whose probability is followed. Each must be one token for the model.",
+    )
+    name: str | None = Field(
+        None, min_length=1, max_length=100, description="How the page calls it."
+    )
+
+
+class LedgerPositions(_Config):
+    """Response positions, counted from 0, at which a ledger is kept besides the fork's.
+
+    "all": the first 32 of a response.
+    """
+
+    preferred: list[Annotated[int, Field(ge=0, le=131_071)]] | Literal["all"] = Field(
+        default_factory=list, max_length=128, description="Positions in the preferred response."
+    )
+    dispreferred: list[Annotated[int, Field(ge=0, le=131_071)]] | Literal["all"] = Field(
+        default_factory=list, max_length=128, description="Positions in the dispreferred response."
+    )
+
+
 class ProbesConfig(_Config):
-    """Which pairs a training run watches: named ones, or some chosen by a strategy."""
+    """What a training run watches: named pairs, or some chosen by a strategy, and free prompts."""
 
     pairs: list[Annotated[int, Field(ge=0)]] | None = Field(
         None, max_length=64, description="Ordinals of the pairs to watch."
@@ -71,6 +111,11 @@ class ProbesConfig(_Config):
         "first", description="How to choose when no pairs are named."
     )
     count: int = Field(4, ge=0, le=64, description="How many to choose.")
+    prompts: list[PromptProbe] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Prompts of your own, each with words to watch.",
+    )
 
 
 class Selection(_Config):
@@ -148,8 +193,27 @@ class TrainConfig(ModelConfig):
     ledger_top: int = Field(
         10, ge=1, le=100, description="How many gainers and losers a ledger lists."
     )
+    ledger_positions: LedgerPositions | None = Field(
+        None,
+        description="Where to keep ledgers besides the fork: {preferred: [0, 1], dispreferred: "
+        "'all'}, counted from the response's first token; 'all' means the first 32. Left out: "
+        "the fork alone.",
+    )
+    answer_every: int | None = Field(
+        None,
+        ge=1,
+        description="Let the model answer each probe's prompt greedily every this many steps (and "
+        "first and last), so that a change of mind is seen as text. Left out: never.",
+    )
+    answer_tokens: int = Field(48, ge=1, le=1024, description="Longest such answer, in tokens.")
+    measure_displacement: bool = Field(
+        True,
+        description="After the last step, measure the log-probabilities of all trained pairs once "
+        "more: how far each was displaced.",
+    )
     token_groups: dict[str, list[str]] = Field(
         default_factory=dict,
+        max_length=32,
         description="Named sets of tokens whose mass is summed, e.g. affirmative: Yes, Sure.",
     )
     selection: Selection = Field(

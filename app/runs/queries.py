@@ -9,10 +9,12 @@ from sqlalchemy.orm import Session
 
 from app.database import transaction
 from app.datasets.tables import Dataset
+from app.decimation import pick
 from app.errors import NotFoundError
 from app.probes import queries as probes
 from app.runs.schemas import METRICS, MetricList, MetricOut, RunOut, RunPage
 from app.runs.tables import Metric, Run
+from app.runs.windows import WHOLE, Window
 from app.verdicts import Verdict, run_sentence
 
 EXPORT_ROWS = 1000
@@ -75,16 +77,25 @@ def _verdicts(session: Session, runs: Sequence[Run]) -> dict[int, Verdict | None
     }
 
 
-def list_metrics(session: Session, run_id: int, since: int | None = None) -> MetricList:
-    """The metrics of all steps, or of those after `since`.
+def list_metrics(
+    session: Session, run_id: int, since: int | None = None, window: Window = WHOLE
+) -> MetricList:
+    """The metrics of the steps in a window, or of those after `since` in it.
 
     Raises:
         NotFoundError: no such run.
     """
     # Read first: what the rows hold beyond it, a stream from here on only repeats.
     revision = require_run(session, run_id).revision
-    found = session.scalars(_metrics(run_id, since))
-    return MetricList(revision=revision, items=[MetricOut.of(metric) for metric in found])
+    query = _metrics(run_id, since).where(*window.conditions(Metric.step))
+    total = session.scalar(select(func.count()).select_from(query.order_by(None).subquery())) or 0
+    if window.points is not None and total > window.points:
+        columns = [getattr(Metric, name) for name in METRICS]
+        steps, *series = probes.read_arrays(session, query.with_only_columns(Metric.step, *columns))
+        kept = [steps[place] for place in pick(len(steps), series, window.points)]
+        query = query.where(Metric.step == func.any(kept))
+    items = [MetricOut.of(metric) for metric in session.scalars(query)]
+    return MetricList(revision=revision, total=total, decimated=len(items) < total, items=items)
 
 
 def export_metrics_csv(run_id: int, since: int | None = None) -> Iterator[str]:

@@ -3,7 +3,7 @@
 Rows are keyed by (run, step) and (run, probe, step): a resumed run overwrites what it repeats.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from sqlalchemy import func, update
@@ -12,8 +12,18 @@ from sqlalchemy.orm import Session
 
 from app.database import Base
 from app.gaps import gaps
-from app.probes.tables import Probe, ProbeStep
-from app.runs.records import MetricRecord, ProbeRecord, ProbeStepRecord, ScoreRecord
+from app.probes.tables import PositionStep, Probe, ProbeAnswer, ProbePosition, ProbeStep
+from app.runs.records import (
+    AnswerRecord,
+    FinalRecord,
+    LedgerRecord,
+    MetricRecord,
+    PositionRecord,
+    PositionStepRecord,
+    ProbeRecord,
+    ProbeStepRecord,
+    ScoreRecord,
+)
 from app.runs.tables import Metric, ReferenceLogprob, Run
 from app.scores.tables import Score
 
@@ -37,6 +47,10 @@ class Batch:
     metrics: list[MetricRecord] = field(default_factory=list)
     probes: list[ProbeRecord] = field(default_factory=list)
     probe_steps: list[ProbeStepRecord] = field(default_factory=list)
+    positions: list[PositionRecord] = field(default_factory=list)
+    position_steps: list[PositionStepRecord] = field(default_factory=list)
+    answers: list[AnswerRecord] = field(default_factory=list)
+    finals: list[FinalRecord] = field(default_factory=list)
     scores: list[ScoreRecord] = field(default_factory=list)
     reference: list[tuple[int, float, float]] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
@@ -44,10 +58,20 @@ class Batch:
     device: str | None = None
 
     def __len__(self) -> int:
-        lists = (self.metrics, self.probes, self.probe_steps, self.scores, self.reference)
+        lists = (
+            self.metrics,
+            self.probes,
+            self.probe_steps,
+            self.positions,
+            self.position_steps,
+            self.answers,
+            self.finals,
+            self.scores,
+            self.reference,
+            self.messages,
+        )
         return (
             sum(len(records) for records in lists)
-            + len(self.messages)
             + (self.progress is not None)
             + (self.device is not None)
         )
@@ -71,7 +95,12 @@ def write(session: Session, run_id: int, token: str, batch: Batch) -> int:
         session,
         Probe,
         [
-            {"run_id": run_id, **asdict(record), "watched": gaps(record.watched)}
+            {
+                "run_id": run_id,
+                **asdict(record),
+                "watched": gaps(record.watched),
+                "predicted": gaps(record.predicted),
+            }
             for record in batch.probes
         ],
         ["run_id", "pair"],
@@ -79,7 +108,34 @@ def write(session: Session, run_id: int, token: str, batch: Batch) -> int:
     _upsert(
         session,
         ProbeStep,
-        [{**stamp, **_probe_step_row(record)} for record in batch.probe_steps],
+        [{**stamp, **_with_ledger(record)} for record in batch.probe_steps],
+        ["run_id", "pair", "step"],
+    )
+    place = ["run_id", "pair", "response", "position"]
+    _upsert(
+        session,
+        ProbePosition,
+        [
+            {
+                "run_id": run_id,
+                **asdict(record),
+                "watched": gaps(record.watched),
+                "predicted": gaps(record.predicted),
+            }
+            for record in batch.positions
+        ],
+        place,
+    )
+    _upsert(
+        session,
+        PositionStep,
+        [{"run_id": run_id, **_with_ledger(record)} for record in batch.position_steps],
+        [*place, "step"],
+    )
+    _upsert(
+        session,
+        ProbeAnswer,
+        [{**stamp, **asdict(record)} for record in batch.answers],
         ["run_id", "pair", "step"],
     )
     _upsert(
@@ -95,6 +151,12 @@ def write(session: Session, run_id: int, token: str, batch: Batch) -> int:
             {"run_id": run_id, "pair": pair, "preferred": preferred, "dispreferred": dispreferred}
             for pair, preferred, dispreferred in batch.reference
         ],
+        ["run_id", "pair"],
+    )
+    _upsert(
+        session,
+        ReferenceLogprob,
+        [{"run_id": run_id, **asdict(record)} for record in batch.finals],
         ["run_id", "pair"],
     )
     return revision
@@ -128,11 +190,17 @@ def _open(session: Session, run_id: int, token: str, batch: Batch) -> int:
     return int(row.revision)
 
 
-def _probe_step_row(record: ProbeStepRecord) -> dict[str, Any]:
-    row = asdict(record)
-    row["gainers"] = gaps([entry.as_dict() for entry in record.gainers])
-    row["losers"] = gaps([entry.as_dict() for entry in record.losers])
-    return row
+def _with_ledger(record: ProbeStepRecord | PositionStepRecord) -> dict[str, Any]:
+    """The record's columns, and beside them those of its ledger."""
+    names = [field.name for field in fields(record) if field.name != "ledger"]
+    return {name: getattr(record, name) for name in names} | _ledger_columns(record.ledger)
+
+
+def _ledger_columns(ledger: LedgerRecord) -> dict[str, Any]:
+    columns = asdict(ledger)
+    for name in ("gainers", "losers", "recent"):
+        columns[name] = gaps(columns[name])
+    return columns
 
 
 def _upsert(

@@ -14,6 +14,7 @@ from app.broker import enqueue, wake
 from app.database import SessionDep, transaction
 from app.runs import queries, requests
 from app.runs.schemas import Kind, MetricList, NewRun, RunChanges, RunOut, RunPage, Status
+from app.runs.windows import WindowDep
 from app.settings import get_settings
 
 router = APIRouter(tags=["runs"])
@@ -92,14 +93,15 @@ def delete_run(run_id: int) -> None:
 def list_metrics(
     session: SessionDep,
     run_id: int,
+    window: WindowDep,
     since: Annotated[
         int | None, Query(ge=-1, lt=2**31, description="Only steps after this one.")
     ] = None,
     format: Literal["json", "csv"] = "json",
 ) -> MetricList | StreamingResponse:
-    """What each optimiser step measured over its batch."""
+    """What each optimiser step measured over its batch. A CSV holds every step after `since`."""
     if format == "json":
-        return queries.list_metrics(session, run_id, since)
+        return queries.list_metrics(session, run_id, since, window)
     queries.require_run(session, run_id)
     return StreamingResponse(
         queries.export_metrics_csv(run_id, since),

@@ -172,4 +172,9 @@ class MetricList(BaseModel):
     revision: int = Field(
         description="The run's revision that this reaches at least; `events?since=` goes on here."
     )
+    total: int = Field(description="Steps in the range that was asked for.")
+    decimated: bool = Field(
+        description="Whether `items` is a choice of them, which keeps the first, the last and the "
+        "extremes of every column."
+    )
     items: list[MetricOut]

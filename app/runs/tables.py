@@ -101,7 +101,8 @@ class Metric(Base):
 
 
 class ReferenceLogprob(Base):
-    """The reference model's log-probabilities, computed once a run. Sums in nats."""
+    """Log-probabilities of each trained pair under the reference model, computed once a run, and
+    under the trained one, measured after the last step. Sums in nats."""
 
     __tablename__ = "reference_logprobs"
 
@@ -109,6 +110,8 @@ class ReferenceLogprob(Base):
     pair: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     preferred: Mapped[float]
     dispreferred: Mapped[float]
+    final_preferred: Mapped[float | None] = mapped_column(doc="Null until the run has ended.")
+    final_dispreferred: Mapped[float | None]
 
 
 class Worker(Base):

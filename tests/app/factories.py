@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.datasets.tables import Dataset, Pair
-from app.probes.tables import Probe, ProbeStep
+from app.probes.tables import Probe, ProbeAnswer, ProbeStep
 from app.runs.configs import CONFIGS
 from app.runs.revisions import next_revision
 from app.runs.tables import Metric, Run
@@ -103,11 +103,13 @@ def probe(session: Session, run_id: int, pair: int = 0, **columns: Any) -> Probe
         "preferred_tokens": ["No", "<|im_end|>"],
         "dispreferred_tokens": ["Never", "<|im_end|>"],
         "fork_position": 0,
-        "groups": {"affirmative": ["Yes"]},
+        "groups": [{"name": "affirmative", "tokens": ["Yes"]}],
         "watched": [
             {"token_id": 10, "token": "No", "initial": 0.5, "predicted": 0.02},
             {"token_id": 12, "token": "Yes", "initial": 0.1, "predicted": 0.07},
         ],
+        "predicted": [{"token_id": 12, "token": "Yes", "predicted": 0.07}],
+        "positions": {"preferred": [0], "dispreferred": [0]},
     }
     made = Probe(run_id=run_id, pair=pair, **{**values, **columns})
     session.add(made)
@@ -127,6 +129,9 @@ def probe_step(
     values: dict[str, Any] = {
         "preferred_logprobs": [-0.7 - 0.02 * step, -0.1],
         "dispreferred_logprobs": [-1.6 - 0.2 * step, -0.1],
+        "preferred_change": -0.02 * step,
+        "dispreferred_change": -0.2 * step,
+        "onset_step": 1 if step else None,
         "preferred_prob": 0.5 - 0.6 * moved,
         "dispreferred_prob": 0.2 - 0.4 * moved,
         "other_prob": 0.3 + moved,
@@ -138,10 +143,26 @@ def probe_step(
         else [],
         "rest_change": moved - gain,
         "moved_mass": moved,
+        "predicted_changes": [gain],
+        "predicted_ranks": [1],
+        "rank_agreement": 1.0 if step else None,
     }
     revision = columns.pop("revision", None) or next_revision(session, run_id)
     made = session.merge(
         ProbeStep(run_id=run_id, pair=pair, step=step, revision=revision, **{**values, **columns})
+    )
+    session.flush()
+    return made
+
+
+def answer(
+    session: Session, run_id: int, pair: int = 0, step: int = 0, **columns: Any
+) -> ProbeAnswer:
+    """What the model said to a probe's prompt, under a revision of its own."""
+    values: dict[str, Any] = {"text": "No.", "ended": True}
+    revision = columns.pop("revision", None) or next_revision(session, run_id)
+    made = session.merge(
+        ProbeAnswer(run_id=run_id, pair=pair, step=step, revision=revision, **{**values, **columns})
     )
     session.flush()
     return made

@@ -198,6 +198,9 @@ def test_a_probe_event_has_all_of_a_step(server: Server, run_id: int) -> None:
         "step",
         "preferred_logprobs",
         "dispreferred_logprobs",
+        "preferred_change",
+        "dispreferred_change",
+        "onset_step",
         "preferred_prob",
         "dispreferred_prob",
         "other_prob",
@@ -207,10 +210,23 @@ def test_a_probe_event_has_all_of_a_step(server: Server, run_id: int) -> None:
         "losers",
         "rest_change",
         "moved_mass",
+        "recent",
+        "predicted_changes",
+        "predicted_ranks",
+        "rank_agreement",
         "recorded_at",
     }
     assert probe.data["preferred_logprobs"] == [-1.5, None]
     assert probe.data["gainers"] == step.gainers
+
+
+def test_an_answer_is_an_event_of_its_own(server: Server, run_id: int) -> None:
+    with transaction() as session:
+        factories.answer(session, run_id, step=4, text="No,\n<b>never</b>", ended=True)
+    with stream(server.url, run_id) as found:
+        [answer, _] = take(found, lambda event: event.name == "status")
+    assert answer.name == "answer"
+    assert answer.data == {"pair": 0, "step": 4, "text": "No,\n<b>never</b>", "ended": True}
 
 
 def test_a_change_of_more_than_progress_is_a_status(server: Server, run_id: int) -> None:

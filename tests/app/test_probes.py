@@ -32,7 +32,7 @@ def get(client: TestClient, path: str, **query: Any) -> Any:
 
 
 def test_the_watched_pairs_are_listed(client: TestClient, session: Session, run_id: int) -> None:
-    factories.probe(session, run_id, 2, fork_position=1, groups={})
+    factories.probe(session, run_id, 2, fork_position=1, groups=[])
     session.commit()
     first, second = get(client, f"{run_id}/probes")
     assert first["pair"] == 0
