@@ -8,6 +8,9 @@ const MOST_STEPS = 6000;
 const THINNED_STEPS = 3000;
 const MOST_LEDGERS = 500;
 
+/** Changes of log-probability below this, in nats, are called no change: rounding makes some. */
+export const STILL = 1e-4;
+
 /** Where `step` is or belongs in a list that ascends by step. Almost always the end. */
 function place(rows, step) {
   if (!rows.length || rows.at(-1).step < step) return rows.length;
@@ -214,7 +217,7 @@ export function onsetOf(steps, preferred, dispreferred) {
   let onset = null;
   for (let i = steps.length - 1; i > 0; i -= 1) {
     const isDisplaced = preferred[i] !== null && dispreferred[i] !== null &&
-      preferred[i] < 0 && preferred[i] > dispreferred[i];
+      preferred[i] < -STILL && preferred[i] - dispreferred[i] > STILL;
     if (!isDisplaced) break;
     onset = steps[i];
   }

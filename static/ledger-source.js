@@ -4,6 +4,7 @@
 // changes since the previous record, predicted gainers) is asked for, one request at a time.
 
 import { drawUp, given } from "./figures/ledger.js";
+import { clip, visible } from "./format.js";
 import { predictedOf } from "./figures/predicted.js";
 
 const keyOf = (place, step) => `${place ? `${place.response}:${place.position}` : "fork"}@${step}`;
@@ -65,7 +66,7 @@ export class LedgerSource {
   /** Predicted gainers with their actual ranks, as figures/predicted.js wants them. */
   predicted(history, index, place) {
     const answer = this.answer(history, history.steps[index], place);
-    if (answer?.predicted) return answer.predicted;
+    if (answer?.predicted?.length) return answer.predicted;
     if (place) return [];
     return predictedOf(history.probe.watched, this.ledger(history, index, {})?.gainers ?? []);
   }
@@ -89,6 +90,8 @@ function recentOf({ recent }) {
   };
 }
 
+const LONGEST_LABEL = 28;
+
 /** Which of a probe's positions were recorded: [[value, label]] of a choice, the fork first. */
 export function placesOf(answer, probe) {
   const fork = [["fork", probe.kind === "prompt" ? "the next token" : "the fork"]];
@@ -96,10 +99,11 @@ export function placesOf(answer, probe) {
   if (!recorded) return fork;
   const others = ["preferred", "dispreferred"].flatMap((response) =>
     (recorded[response] ?? []).map((position) => {
-      const token = probe[`${response}_tokens`][position] ?? "";
-      return { value: `${response}:${position}`, sign: response === "preferred" ? "y+" : "y−", position, token };
+      const token = visible(probe[`${response}_tokens`][position] ?? "");
+      const sign = response === "preferred" ? "y+" : "y−";
+      return [`${response}:${position}`, clip(`${sign} ${position + 1}: ${token}`, LONGEST_LABEL)];
     }));
-  return [...fork, ...others.map(({ value, sign, position, token }) => [value, `${sign} ${position + 1}: ${token}`])];
+  return [...fork, ...others];
 }
 
 /** "preferred:3" → {response, position}; the fork is null. */

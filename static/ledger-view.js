@@ -205,8 +205,7 @@ export class LedgerView {
   drawOptions() {
     if (!this.history) return;
     const answer = this.source.answer(this.history, this.step, this.place);
-    const places = placesOf(answer ?? this.lastAnswer, this.history.probe)
-      .map(([value, text]) => [value, visible(text.slice(0, 30))]);
+    const places = placesOf(answer ?? this.lastAnswer, this.history.probe);
     if (answer) this.lastAnswer = answer;
     const hasRecent = answer?.recent !== undefined || this.isRecent || this.lastAnswer?.recent !== undefined;
     const key = JSON.stringify([places, hasRecent, this.history.probe.pair]);

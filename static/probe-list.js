@@ -3,6 +3,7 @@
 
 import { h } from "./dom.js";
 import { aligned, clip, probability, probabilityChange, visible } from "./format.js";
+import { STILL } from "./histories.js";
 import { tokenView } from "./token-view.js";
 
 /** A probe in a few words: its two tokens at the fork, or its prompt. */
@@ -58,7 +59,7 @@ export class Glances {
     const margin = difference(preferred, dispreferred);
     return {
       step: last.step, preferred, dispreferred, margin, gainer: last.gainer, groups: last.groups,
-      isDisplaced: preferred !== null && margin !== null && preferred < 0 && margin > 0,
+      isDisplaced: preferred !== null && margin !== null && preferred < -STILL && margin > STILL,
     };
   }
 }
