@@ -9,6 +9,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from app import apidocs, errors, health, live, security, static
 from app.datasets import routes as datasets
+from app.displacement import routes as displacement
 from app.models import routes as models
 from app.pages import routes as pages
 from app.probes import routes as probes
@@ -46,7 +47,7 @@ def create_app() -> FastAPI:
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
     app.add_middleware(security.BodyLimit, settings=settings)
     app.add_middleware(security.Guard, settings=settings)
-    for noun in (datasets, models, runs, scores, probes, live):
+    for noun in (datasets, models, runs, scores, probes, displacement, live):
         app.include_router(noun.router, prefix=API)
     for frame in (pages, health, security, apidocs, static):
         app.include_router(frame.router)

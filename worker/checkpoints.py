@@ -16,11 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import Parameter
 
-from worker.probes import Start
-
 FOLDER = "checkpoint"
 FILE = "state.safetensors"
-VERSION = 1
+VERSION = 2
 
 
 class CheckpointMismatchError(ValueError):
@@ -57,6 +55,14 @@ class RandomState:
             torch.cuda.set_rng_state(self.cuda, device)
 
 
+@dataclass(frozen=True, slots=True)
+class ProbeState:
+    """What the probes need to go on: tensors by name, and the rest as JSON."""
+
+    tensors: dict[str, Tensor]
+    described: dict[str, Any]
+
+
 def exists(folder: Path) -> bool:
     return (folder / FOLDER / FILE).is_file()
 
@@ -72,30 +78,25 @@ def write(
     optimiser: torch.optim.Optimizer,
     random_state: RandomState,
     progress: Progress,
-    starts: Mapping[int, Start],
+    probes: ProbeState,
     config: Mapping[str, Any],
 ) -> None:
     """Write the state to `folder`/checkpoint in place of an earlier one.
 
     Keeps the trained parameters, the optimiser's state of each, random generators, progress,
-    and what the probes looked like at step 0. The learning rate follows from the step.
+    and what the probes compare with. The learning rate follows from the step.
     """
     tensors = _optimiser_tensors(parameters, optimiser)
     tensors.update({f"parameter.{name}": p.detach() for name, p in parameters.items()})
     tensors["random.cpu"] = random_state.cpu
     if random_state.cuda is not None:
         tensors["random.cuda"] = random_state.cuda
-    for pair, start in starts.items():
-        tensors[f"probe.{pair}.initial"] = start.initial_V
-        tensors[f"probe.{pair}.predicted"] = start.predicted_V
+    tensors.update({f"probe.{name}": tensor for name, tensor in probes.tensors.items()})
     described = {
         "version": VERSION,
         "progress": asdict(progress),
         "config": config,
-        "probes": {
-            str(pair): [start.preferred_logprob, start.dispreferred_logprob]
-            for pair, start in starts.items()
-        },
+        "probes": probes.described,
     }
     _replace(
         folder / FOLDER / FILE,
@@ -135,7 +136,7 @@ def read(
     optimiser: torch.optim.Optimizer,
     device: torch.device,
     config: Mapping[str, Any],
-) -> tuple[Progress, RandomState, dict[int, Start]]:
+) -> tuple[Progress, RandomState, ProbeState]:
     """Load parameters and optimiser in place from `folder`/checkpoint; return the rest.
 
     Raises:
@@ -162,15 +163,15 @@ def read(
             file.get_tensor("random.cpu").cpu(),
             file.get_tensor("random.cuda").cpu() if "random.cuda" in names else None,
         )
-        starts = {
-            int(pair): Start(
-                file.get_tensor(f"probe.{pair}.initial").cpu(),
-                file.get_tensor(f"probe.{pair}.predicted").cpu(),
-                *logprobs,
-            )
-            for pair, logprobs in described["probes"].items()
-        }
-    return Progress(**described["progress"]), random_state, starts
+        probes = ProbeState(
+            {
+                name.removeprefix("probe."): file.get_tensor(name).cpu()
+                for name in names
+                if name.startswith("probe.")
+            },
+            described["probes"],
+        )
+    return Progress(**described["progress"]), random_state, probes
 
 
 def _restore_optimiser(

@@ -5,7 +5,9 @@ Dimensions: V vocabulary, D hidden size.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,19 +69,46 @@ def predicted_changes(unembedding_VD: Tensor, initial_V: Tensor, direction_D: Te
     return p_V * (logits_V - (p_V * logits_V).sum())
 
 
+def top_gainers(change_V: Tensor, top: int) -> list[int]:
+    """Token ids of the largest positive changes, the largest first."""
+    return [token_id for token_id, _ in _top(change_V, top)]
+
+
+def ranks(change_V: Tensor, token_ids: Sequence[int]) -> list[int]:
+    """The place of each of these tokens in the vocabulary by change: 1 gained most."""
+    chosen_C = change_V[list(token_ids)]
+    ahead_C = (change_V[None, :] > chosen_C[:, None]).sum(1)
+    return [int(ahead) + 1 for ahead in ahead_C.tolist()]
+
+
+def rank_agreement(predicted: Sequence[float], actual: Sequence[float]) -> float | None:
+    """Spearman's rank correlation, ties averaged. None for fewer than two values, for values that
+    are all alike, and where one is not finite."""
+    both = np.array([predicted, actual], dtype=np.float64)
+    if both.shape[1] < 2 or not np.isfinite(both).all():
+        return None
+    ranked = np.array([_average_ranks(row) for row in both])
+    if (ranked.std(1) == 0).any():
+        return None
+    return float(np.corrcoef(ranked)[0, 1])
+
+
+def _average_ranks(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> Any:
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place]
+
+
 def watched_tokens(
     initial_V: Tensor,
-    predicted_V: Tensor,
+    predicted_V: Tensor | None,
     always: Sequence[int],
     likely: int = 48,
     predicted: int = 16,
 ) -> list[int]:
     """Tokens worth following at every step, each once: `always` first, then the likeliest at
-    the start, then those that theory lets gain and lose most."""
-    chosen = [
-        *always,
-        *initial_V.topk(min(likely, len(initial_V))).indices.tolist(),
-        *(token_id for token_id, _ in _top(predicted_V, predicted)),
-        *(token_id for token_id, _ in _top(-predicted_V, predicted)),
-    ]
+    the start, then those that theory lets gain and lose most, where it says something."""
+    chosen = [*always, *initial_V.topk(min(likely, len(initial_V))).indices.tolist()]
+    if predicted_V is not None:
+        chosen += top_gainers(predicted_V, predicted)
+        chosen += top_gainers(-predicted_V, predicted)
     return list(dict.fromkeys(chosen))

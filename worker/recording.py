@@ -13,7 +13,16 @@ from typing import Any
 from app.broker import wake
 from app.database import transaction
 from app.runs import recording
-from app.runs.records import MetricRecord, ProbeRecord, ProbeStepRecord, ScoreRecord
+from app.runs.records import (
+    AnswerRecord,
+    FinalRecord,
+    MetricRecord,
+    PositionRecord,
+    PositionStepRecord,
+    ProbeRecord,
+    ProbeStepRecord,
+    ScoreRecord,
+)
 from worker.patience import until_the_database_answers
 from worker.sink import LeaseLostError
 
@@ -76,6 +85,18 @@ class Recorder:
 
     def probe_step(self, record: ProbeStepRecord) -> None:
         self._put("probe_steps", [record])
+
+    def position(self, record: PositionRecord) -> None:
+        self._put("positions", [record])
+
+    def position_step(self, record: PositionStepRecord) -> None:
+        self._put("position_steps", [record])
+
+    def answer(self, record: AnswerRecord) -> None:
+        self._put("answers", [record])
+
+    def finals(self, records: Sequence[FinalRecord]) -> None:
+        self._put("finals", records)
 
     def scores(self, records: Sequence[ScoreRecord]) -> None:
         self._put("scores", records)

@@ -3,7 +3,16 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from app.runs.records import MetricRecord, ProbeRecord, ProbeStepRecord, ScoreRecord
+from app.runs.records import (
+    AnswerRecord,
+    FinalRecord,
+    MetricRecord,
+    PositionRecord,
+    PositionStepRecord,
+    ProbeRecord,
+    ProbeStepRecord,
+    ScoreRecord,
+)
 
 
 class RunCancelledError(Exception):
@@ -40,6 +49,15 @@ class Sink(Protocol):
     def probe(self, record: ProbeRecord) -> None: ...
 
     def probe_step(self, record: ProbeStepRecord) -> None: ...
+
+    def position(self, record: PositionRecord) -> None: ...
+
+    def position_step(self, record: PositionStepRecord) -> None: ...
+
+    def answer(self, record: AnswerRecord) -> None: ...
+
+    def finals(self, records: Sequence[FinalRecord]) -> None:
+        """Trained pairs as they are after the last step."""
 
     def scores(self, records: Sequence[ScoreRecord]) -> None: ...
 

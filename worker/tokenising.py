@@ -115,6 +115,21 @@ def tokenise_pairs(
     return tokenised
 
 
+def tokenise_prompt(tokenizer: Any, prompt: Prompt, max_prompt_tokens: int) -> list[int]:
+    """A prompt without a response, as it stands before one in `tokenise_pairs`.
+
+    Raises:
+        EmptyTextError: it has no tokens.
+    """
+    ids, _ = _encode(tokenizer, [render_prompt(tokenizer, prompt)])[0]
+    prefix_ids = [] if tokenizer.chat_template else find_prefix(tokenizer)
+    if ids and ids[: len(prefix_ids)] != prefix_ids:
+        ids = prefix_ids + ids
+    if not ids:
+        raise EmptyTextError("A prompt has no tokens.")
+    return _cut_prompt(ids, max_prompt_tokens, tokenizer.bos_token_id)
+
+
 def render_prompt(tokenizer: Any, prompt: Prompt) -> str:
     """The prompt as text: by the chat template and its generation prompt, or as it is."""
     if tokenizer.chat_template:

@@ -21,6 +21,7 @@ from app.runs.configs import LoraConfig, TrainConfig
 from app.runs.records import MetricRecord
 from worker import checkpoints
 from worker.checkpoints import Progress, RandomState
+from worker.displacement import measure_displacement
 from worker.forward import (
     PairForward,
     PairStates,
@@ -239,17 +240,18 @@ class _Run:
                 self._step()
                 self._observe()
                 self._checkpoint_if_due()
+            displacement = self._measure_displacement()
         except RunInterruptedError:
             self._checkpoint()
             raise
-        return self._summarise()
+        return {**self._summarise(), "displacement": displacement}
 
     def _begin(self) -> None:
         if not checkpoints.exists(self._folder):
             self._probes.begin()
             self._sink.progress(0, self._steps, "steps")
             return
-        self._at, self._random, starts = checkpoints.read(
+        self._at, self._random, probes = checkpoints.read(
             self._folder,
             self._trained,
             self._optimiser,
@@ -257,7 +259,7 @@ class _Run:
             self._config.model_dump(mode="json"),
         )
         self._random.restore(self._loaded.device)
-        self._probes.go_on(starts)
+        self._probes.go_on(probes)
         self._sink.progress(self._at.step, self._steps, "steps")
         # The interruption may have come between the step and its look at the probes.
         self._observe()
@@ -376,12 +378,22 @@ class _Run:
             )
 
     def _observe(self) -> None:
-        step = self._at.step
-        if step == self._steps or step % self._config.probe_every == 0:
-            started = time.perf_counter()
+        step, last = self._at.step, self._at.step == self._steps
+        started = time.perf_counter()
+        if last or step % self._config.probe_every == 0:
             self._probes.observe(step)
-            seconds = self._at.seconds + time.perf_counter() - started
-            self._at = replace(self._at, seconds=seconds)
+        self._probes.answer_if_due(step, last)
+        seconds = self._at.seconds + time.perf_counter() - started
+        self._at = replace(self._at, seconds=seconds)
+
+    def _measure_displacement(self) -> dict[str, Any] | None:
+        if not self._config.measure_displacement:
+            return None
+        found = measure_displacement(
+            self._forward, self._pairs, self._reference, self._budget, self._sink, self._control
+        )
+        self._sink.progress(self._steps, self._steps, "steps")
+        return found
 
     def _checkpoint_if_due(self) -> None:
         every = self._config.checkpoint_every
@@ -399,7 +411,7 @@ class _Run:
             self._optimiser,
             self._random,
             self._at,
-            self._probes.starts,
+            self._probes.state(self._at.step),
             self._config.model_dump(mode="json"),
         )
 
@@ -418,6 +430,7 @@ class _Run:
             "cut_tokens": sum(pair.cut_tokens for pair in self._pairs),
             "retokenised_pairs": sum(pair.retokenised for pair in self._pairs),
             "probes": probes,
+            "prompts": self._probes.summarise_prompts(),
         }
         summary.update(_summarise_probes(probes))
         return summary

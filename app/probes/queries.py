@@ -5,10 +5,11 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, case, func, lateral, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import REAL, ColumnElement, Select, case, func, lateral, select
+from sqlalchemy.dialects.postgresql import array
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
-from app.decimation import pick
+from app.decimation import pick, read_series
 from app.errors import NotFoundError
 from app.gaps import gaps
 from app.probes.schemas import (
@@ -53,7 +54,6 @@ _SERIES = (
     ProbeStep.dispreferred_prob,
     ProbeStep.other_prob,
     ProbeStep.group_probs,
-    ProbeStep.watched_probs,
     ProbeStep.moved_mass,
     ProbeStep.rank_agreement,
 )
@@ -84,11 +84,16 @@ def get_series(
     run = _run(session, run_id)
     revision = run.revision
     probe = _probe(session, run_id, pair)
-    steps, total = _chosen_steps(session, probe, window)
-    rows = _rows(session, probe, steps)
     now = _moment(session, probe, step)
     ledger = _ledger(now)
-    traces = _traces(probe, rows)
+    listed = [entry.token_id for entry in (*ledger.gainers, *ledger.losers)]
+    steps, total = _chosen_steps(session, probe, window)
+    traced = _watched_places(probe, listed)
+    rows = _rows(session, probe, steps, list(traced.values()))
+    traces = {
+        token_id: gaps([row.traced[column] for row in rows])
+        for column, token_id in enumerate(traced)
+    }
     verdict = _verdict(session, run, probe, now)
     return ProbeSeries(
         pair=pair,
@@ -314,7 +319,7 @@ def _predicted_hit(probe: Probe, gainers: Sequence[Mapping[str, Any]]) -> int | 
 def _chosen_steps(session: Session, probe: Probe, window: Window) -> tuple[list[int] | None, int]:
     """The steps to show and how many there are; None for all of a probe's.
 
-    Read from one index (ix_probe_steps_curves), as arrays: a long run has tens of thousands.
+    Read from one index (ix_probe_steps_curves): a long run has tens of thousands.
     """
     _, key = _steps_of(probe, None)
     key += window.conditions(ProbeStep.step)
@@ -335,22 +340,19 @@ def _chosen_steps(session: Session, probe: Probe, window: Window) -> tuple[list[
             for index in range(len(probe.groups))
         ),
     )
-    steps, *series = read_arrays(session, select(*curves).where(*key).order_by(ProbeStep.step))
+    steps, series = read_series(session, select(*curves).where(*key).order_by(ProbeStep.step))
     if window.points is None:
         return steps, total
     return [steps[place] for place in pick(len(steps), series, window.points)], total
 
 
-def read_arrays(session: Session, query: Select[*tuple[Any, ...]]) -> list[list[Any]]:
-    """The columns of a query, each as a list: many times faster than its rows one by one."""
-    rows = query.subquery()
-    found = session.execute(select(*(func.array_agg(column) for column in rows.c))).one()
-    return [column or [] for column in found]
-
-
-def _rows(session: Session, probe: Probe, steps: list[int] | None) -> Sequence[Any]:
+def _rows(
+    session: Session, probe: Probe, steps: list[int] | None, traced: Sequence[int]
+) -> Sequence[Any]:
+    """The steps' numbers (None: of all steps); of the watched tokens only those at these places."""
     _, key = _steps_of(probe, None)
-    query = select(*_SERIES).where(*key).order_by(ProbeStep.step)
+    probs = array([ProbeStep.watched_probs[place + 1] for place in traced], type_=REAL)
+    query = select(*_SERIES, probs.label("traced")).where(*key).order_by(ProbeStep.step)
     if steps is not None:
         query = query.where(ProbeStep.step == func.any(steps))
     return session.execute(query).all()
@@ -380,12 +382,10 @@ def _fork(probe: Probe, rows: Sequence[Any]) -> ForkSeries:
     )
 
 
-def _traces(probe: Probe, rows: Sequence[Any]) -> dict[int, list[float | None]]:
-    """Of each watched token, its probability at every recorded step."""
-    return {
-        token["token_id"]: gaps([row.watched_probs[index] for row in rows])
-        for index, token in enumerate(probe.watched)
-    }
+def _watched_places(probe: Probe, token_ids: Sequence[int]) -> dict[int, int]:
+    """Of these tokens, those that are watched: token → place among the watched ones."""
+    places = {token["token_id"]: place for place, token in enumerate(probe.watched)}
+    return {token_id: places[token_id] for token_id in token_ids if token_id in places}
 
 
 def _traced(
@@ -402,12 +402,12 @@ def _verdict(session: Session, run: Run, probe: Probe, now: Any) -> Verdict | No
     if now is None:
         return None
     begin, last = (
-        session.scalar(
+        session.execute(
             select(ProbeStep)
             .where(ProbeStep.run_id == run.id, ProbeStep.pair == probe.pair)
             .order_by(order)
             .limit(1)
-        )
+        ).scalar_one()
         for order in (ProbeStep.step, ProbeStep.step.desc())
     )
     running = is_going_on(run) and now is last
@@ -533,7 +533,7 @@ def get_bands(session: Session, run_id: int, window: Window = WHOLE) -> Bands:
     )
 
 
-def _finite(value: ColumnElement[Any]) -> ColumnElement[Any]:
+def _finite(value: InstrumentedAttribute[float | None]) -> ColumnElement[Any]:
     return case((value.between(-sys.float_info.max, sys.float_info.max), value))
 
 
@@ -556,21 +556,22 @@ _CHANGES = (
 def _band_steps(
     session: Session, changes: Select[*tuple[Any, ...]], window: Window
 ) -> tuple[list[int] | None, int]:
-    """The steps to show: those where a mean, a smallest or a largest value is extreme survive."""
-    each = changes.subquery()
+    """The steps to show; None for all. Those survive where the mean of a change or the smallest
+    change of y+ is extreme: to look for it costs less than the quantiles of every step."""
+    each = changes.with_only_columns(
+        ProbeStep.step, ProbeStep.preferred_change, ProbeStep.dispreferred_change
+    ).subquery()
     over_steps = (
         select(
             each.c.step,
             func.avg(each.c.preferred_change).label("mean_preferred"),
             func.min(each.c.preferred_change).label("least_preferred"),
-            func.max(each.c.preferred_change).label("most_preferred"),
             func.avg(each.c.dispreferred_change).label("mean_dispreferred"),
-            func.avg(each.c.displaced).label("displaced"),
         )
         .group_by(each.c.step)
         .order_by(each.c.step)
     )
-    steps, *series = read_arrays(session, over_steps)
+    steps, series = read_series(session, over_steps)
     if window.points is None or len(steps) <= window.points:
         return None, len(steps)
     return [steps[place] for place in pick(len(steps), series, window.points)], len(steps)

@@ -72,8 +72,8 @@ class ProbeStep(Base):
             ["run_id", "pair"], ["probes.run_id", "probes.pair"], ondelete="CASCADE"
         ),
         Index("ix_probe_steps_run_id_revision", "run_id", "revision"),
-        # Curves and bands over a long run are read from this index alone: the rows are wide, and
-        # those of one probe lie far apart. The groups are few enough for it (32 and 16 words).
+        # Curves and bands over a long run are read from these alone: the rows are wide, and those
+        # of one probe lie far apart. The groups are few enough for it (32 and 16 words).
         Index(
             "ix_probe_steps_curves",
             "run_id",
@@ -88,6 +88,13 @@ class ProbeStep(Base):
                 "moved_mass",
                 "group_probs",
             ],
+        ),
+        Index(
+            "ix_probe_steps_bands",
+            "run_id",
+            "step",
+            "pair",
+            postgresql_include=["preferred_change", "dispreferred_change"],
         ),
     )
 

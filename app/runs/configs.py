@@ -64,7 +64,7 @@ class ScoreConfig(ModelConfig):
 class Turn(_Config):
     """One message of a chat."""
 
-    role: str = Field(min_length=1, max_length=64)
+    role: Literal["system", "user", "assistant"]
     content: str
 
 
@@ -74,8 +74,9 @@ Word = Annotated[str, Field(min_length=1, max_length=100)]
 class PromptProbe(_Config):
     """A prompt of one's own, watched at the token that follows it."""
 
-    prompt: Annotated[str, Field(min_length=1)] | Annotated[list[Turn], Field(min_length=1)] = (
-        Field(description="Text, or chat messages; the model's chat template is put around it.")
+    prompt: str | list[Turn] = Field(
+        min_length=1,
+        description="Text, or chat messages; the model's chat template is put around it.",
     )
     watch: list[Word] = Field(
         default_factory=list,

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.database import transaction
 from app.datasets.tables import Dataset
-from app.decimation import pick
+from app.decimation import pick, read_series
 from app.errors import NotFoundError
 from app.probes import queries as probes
 from app.runs.schemas import METRICS, MetricList, MetricOut, RunOut, RunPage
@@ -91,7 +91,7 @@ def list_metrics(
     total = session.scalar(select(func.count()).select_from(query.order_by(None).subquery())) or 0
     if window.points is not None and total > window.points:
         columns = [getattr(Metric, name) for name in METRICS]
-        steps, *series = probes.read_arrays(session, query.with_only_columns(Metric.step, *columns))
+        steps, series = read_series(session, query.with_only_columns(Metric.step, *columns))
         kept = [steps[place] for place in pick(len(steps), series, window.points)]
         query = query.where(Metric.step == func.any(kept))
     items = [MetricOut.of(metric) for metric in session.scalars(query)]

@@ -52,6 +52,7 @@ from app.scores.tables import Flag, Score
 
 PERCENTS = (1, 5, 25, 50, 75, 95, 99)
 BINS = 40
+MOST_NAMED = 10
 _LARGEST = sys.float_info.max
 _PAIR_TEXT = (Pair.prompt, Pair.preferred, Pair.dispreferred)
 
@@ -238,7 +239,8 @@ def flag_pairs(session: Session, dataset_id: int, wanted: FlagRequest) -> FlagQu
 
     Raises:
         NotFoundError: no such dataset.
-        InvalidInputError: score_run is not a score run over this dataset.
+        InvalidInputError: score_run is not a score run over this dataset, or a named pair has no
+            finite value in it.
         ConflictError: score_run has not succeeded.
     """
     _dataset(session, dataset_id, lock=True)
@@ -255,6 +257,8 @@ def flag_pairs(session: Session, dataset_id: int, wanted: FlagRequest) -> FlagQu
         .where(Score.run_id == wanted.score_run, value.is_not(None))
         .order_by(_most_alike_first(value, wanted.measure), Score.pair)
     )
+    if wanted.pairs is not None:
+        _check_scored(session, wanted.pairs, chosen.subquery())
     session.execute(delete(Flag).where(Flag.dataset_id == dataset_id))
     columns = ["dataset_id", "pair", "score_run", "measure", "value"]
     session.execute(insert(Flag).from_select(columns, _cut(session, chosen, value, wanted)))
@@ -268,6 +272,8 @@ def _cut(
     wanted: FlagRequest,
 ) -> Select[*tuple[Any, ...]]:
     """The pairs that the request asks for, out of all in the order of the queue."""
+    if wanted.pairs is not None:
+        return chosen.where(Score.pair == func.any(wanted.pairs))
     if wanted.top_fraction is None:
         if wanted.measure in LOW_IS_ALIKE:
             return chosen.where(value <= wanted.threshold)
@@ -275,6 +281,16 @@ def _cut(
     scored = session.scalar(select(func.count()).select_from(chosen.subquery())) or 0
     # Rounded, so that 0.07 of 100 pairs is 7, not the 8 that binary fractions make of it.
     return chosen.limit(math.ceil(round(wanted.top_fraction * scored, 6)))
+
+
+def _check_scored(session: Session, pairs: list[int], scored: Any) -> None:
+    there = session.scalars(select(scored.c.pair).where(scored.c.pair == func.any(pairs)))
+    if missing := sorted(set(pairs) - set(there)):
+        shown = ", ".join(map(str, missing[:MOST_NAMED])) + (", ..." * (len(missing) > MOST_NAMED))
+        message = (
+            f"Without a score in this run: {'pair' if len(missing) == 1 else 'pairs'} {shown}."
+        )
+        raise InvalidInputError(message, [{"field": "pairs", "message": message}])
 
 
 def _most_alike_first(value: ColumnElement[Any], measure: str) -> ColumnElement[Any]:

@@ -103,7 +103,7 @@ class ScoreSummary(BaseModel):
 
 
 class FlagRequest(BaseModel):
-    """Which pairs to put up for review: a share of them, or all beyond a threshold.
+    """Which pairs to put up for review: a share of them, all beyond a threshold, or named ones.
 
     Pairs whose responses are most alike come first: the highest values, or of the normalised
     edit distance the lowest.
@@ -122,10 +122,15 @@ class FlagRequest(BaseModel):
         description="Flags values of at least this (normalized_edit_distance: at most this).",
     )
 
+    pairs: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = Field(
+        None, max_length=1_000_000, description="Flags these pairs (ordinals), all of them scored."
+    )
+
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        if (self.top_fraction is None) == (self.threshold is None):
-            raise ValueError("give either top_fraction or threshold")
+        ways = (self.top_fraction, self.threshold, self.pairs)
+        if sum(way is not None for way in ways) != 1:
+            raise ValueError("give either top_fraction, threshold or pairs")
         return self
 
 

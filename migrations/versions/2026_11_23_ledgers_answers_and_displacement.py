@@ -138,6 +138,13 @@ def upgrade() -> None:
         "probe_steps", "other_prob", existing_type=sa.DOUBLE_PRECISION(precision=53), nullable=True
     )
     op.create_index(
+        "ix_probe_steps_bands",
+        "probe_steps",
+        ["run_id", "step", "pair"],
+        unique=False,
+        postgresql_include=["preferred_change", "dispreferred_change"],
+    )
+    op.create_index(
         "ix_probe_steps_curves",
         "probe_steps",
         ["run_id", "pair", "step"],
@@ -233,6 +240,7 @@ def downgrade() -> None:
     op.drop_column("probes", "predicted")
     op.drop_column("probes", "name")
     op.drop_column("probes", "kind")
+    op.drop_index("ix_probe_steps_bands", table_name="probe_steps")
     op.drop_index(
         "ix_probe_steps_curves",
         table_name="probe_steps",

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.datasets.tables import Dataset, Pair
-from app.probes.tables import Probe, ProbeAnswer, ProbeStep
+from app.probes.tables import PositionStep, Probe, ProbeAnswer, ProbePosition, ProbeStep
 from app.runs.configs import CONFIGS
 from app.runs.revisions import next_revision
 from app.runs.tables import Metric, Run
@@ -151,6 +151,65 @@ def probe_step(
     made = session.merge(
         ProbeStep(run_id=run_id, pair=pair, step=step, revision=revision, **{**values, **columns})
     )
+    session.flush()
+    return made
+
+
+def prompt_step(session: Session, run_id: int, pair: int, step: int, **columns: Any) -> ProbeStep:
+    """As probe_step, of a prompt: it has no responses."""
+    none: dict[str, Any] = {
+        "preferred_logprobs": [],
+        "dispreferred_logprobs": [],
+        **dict.fromkeys(("preferred_change", "dispreferred_change", "onset_step")),
+        **dict.fromkeys(("preferred_prob", "dispreferred_prob", "other_prob")),
+        "rank_agreement": None,
+        "predicted_changes": [],
+        "predicted_ranks": [],
+    }
+    return probe_step(session, run_id, pair, step, **{**none, **columns})
+
+
+def position(
+    session: Session, run_id: int, pair: int, response: str, position: int, **columns: Any
+) -> ProbePosition:
+    """A position besides the fork, with "Yes" watched."""
+    values: dict[str, Any] = {
+        "watched": [{"token_id": 12, "token": "Yes", "initial": 0.1, "predicted": None}],
+        "predicted": [],
+    }
+    made = ProbePosition(
+        run_id=run_id, pair=pair, response=response, position=position, **{**values, **columns}
+    )
+    session.add(made)
+    session.flush()
+    return made
+
+
+def position_step(
+    session: Session,
+    run_id: int,
+    pair: int,
+    response: str,
+    position: int,
+    step: int,
+    change: float = 0.1,
+) -> PositionStep:
+    """A look at a position in which "Yes" took `change` from the rest (at step 0: nothing)."""
+    made = PositionStep(
+        run_id=run_id,
+        pair=pair,
+        response=response,
+        position=position,
+        step=step,
+        watched_probs=[0.1 + change if step else 0.1],
+        gainers=[entry(12, "Yes", 0.1, change)] if step else [],
+        losers=[],
+        rest_change=-change if step else 0.0,
+        moved_mass=change if step else 0.0,
+        predicted_changes=[],
+        predicted_ranks=[],
+    )
+    session.add(made)
     session.flush()
     return made
 

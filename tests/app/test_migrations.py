@@ -69,3 +69,47 @@ def test_a_database_of_a_later_version_is_refused_in_words(empty_url: str) -> No
         connection.execute("UPDATE alembic_version SET version_num = '999912312359'")
     with pytest.raises(SetupError, match="not one that this version knows"):
         migrations.upgrade(empty_url)
+
+
+BEFORE_LEDGERS = "202611231347"
+RUN_OF_BEFORE = """
+    INSERT INTO datasets (name, format, source_filename, source_sha256, source_bytes, pairs,
+        rejected, errors, statistics) VALUES ('words', 'text', 'w', '0', 1, 1, 0, '[]', '{}');
+    INSERT INTO runs (kind, name, dataset_id, config) VALUES ('train', 'a run', 1, '{}');
+    INSERT INTO probes VALUES (1, 0, 'Is it?', '["No", "</s>"]', '["Never", "</s>"]', 1,
+        '{"negative": ["No"], "all": ["No", "Yes"]}', '[]');
+    INSERT INTO probe_steps (run_id, pair, step, revision, preferred_logprobs,
+        dispreferred_logprobs, preferred_prob, dispreferred_prob, other_prob, group_probs,
+        watched_probs, gainers, losers, rest_change, moved_mass) VALUES
+        (1, 0, 0, 1, '{-1, -0.5}', '{-2, -0.5}', 0.4, 0.1, 0.5, '{0.4, 0.5}', '{}', '[]', '[]',
+            0, 0),
+        (1, 0, 5, 2, '{-1.25, -0.5}', '{-4, -0.5}', 0.3, 0, 0.7, '{0.3, 0.5}', '{}', '[]', '[]',
+            0, 0.2);
+    INSERT INTO reference_logprobs VALUES (1, 0, -1.5, -2.5);
+"""
+
+
+def test_a_run_of_before_keeps_its_numbers_and_gains_what_they_tell(
+    empty_url: str, engine: Engine
+) -> None:
+    migrations.upgrade(empty_url, BEFORE_LEDGERS)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(RUN_OF_BEFORE)
+    migrations.upgrade(empty_url)
+    with engine.connect() as connection:
+        probe = connection.exec_driver_sql("SELECT kind, groups, positions FROM probes").one()
+        steps = connection.exec_driver_sql(
+            "SELECT preferred_change, dispreferred_change, recent FROM probe_steps ORDER BY step"
+        ).all()
+    assert probe.kind == "pair"
+    # JSONB holds shorter keys first, and so were the sums beside them.
+    assert probe.groups == [
+        {"name": "all", "tokens": ["No", "Yes"]},
+        {"name": "negative", "tokens": ["No"]},
+    ]
+    assert probe.positions == {"preferred": [1], "dispreferred": [1]}
+    assert [tuple(step) for step in steps] == [(0, 0, None), (-0.25, -2, None)]
+    migrations.downgrade(empty_url, BEFORE_LEDGERS)
+    with engine.connect() as connection:
+        groups = connection.exec_driver_sql("SELECT groups FROM probes").scalar_one()
+    assert groups == {"negative": ["No"], "all": ["No", "Yes"]}

@@ -23,6 +23,7 @@ from tests.app import factories
 
 API = "/api/v1"
 MODEL = "example/model"  # a hub name, which only a worker could find wanting
+NAN = float("nan")
 
 
 @pytest.fixture
@@ -115,6 +116,19 @@ def test_the_learning_rate_that_was_left_out_is_stored_as_the_optimisers(
     assert stored.model_dump(mode="json") == run["config"]
 
 
+def test_prompts_to_watch_may_be_text_or_messages(client: TestClient, dataset_id: int) -> None:
+    prompts = [
+        {"prompt": "Is it?", "watch": ["Yes", "No"], "name": "it"},
+        {"prompt": [{"role": "user", "content": "Go on"}]},
+    ]
+    positions = {"preferred": "all", "dispreferred": [0, 3]}
+    config = {"probes": {"prompts": prompts}, "ledger_positions": positions}
+    stored = post(client, dataset_id, config=config).json()["config"]
+    assert stored["probes"]["prompts"][0] == prompts[0]
+    assert stored["probes"]["prompts"][1] == {**prompts[1], "watch": [], "name": None}
+    assert stored["ledger_positions"] == positions
+
+
 @pytest.mark.parametrize(
     ("config", "field"),
     [
@@ -127,6 +141,16 @@ def test_the_learning_rate_that_was_left_out_is_stored_as_the_optimisers(
         ({"selection": {"pairs": [2**40]}}, "config.selection.pairs"),
         ({"model": "nowhere"}, "config.model"),
         ({"token_groups": {"odd": ["a\0b"]}}, "config.token_groups"),
+        ({"token_groups": {f"g{n}": ["a"] for n in range(33)}}, "config.token_groups"),
+        ({"probes": {"prompts": [{"prompt": ""}]}}, "config.probes.prompts.0.prompt"),
+        ({"probes": {"prompts": [{"prompt": "a"}] * 17}}, "config.probes.prompts"),
+        (
+            {"probes": {"prompts": [{"prompt": "a", "watch": ["b"] * 17}]}},
+            "config.probes.prompts.0.watch",
+        ),
+        ({"probes": {"prompts": [{"prompt": "a\0"}]}}, "config.probes"),
+        ({"answer_every": 0}, "config.answer_every"),
+        ({"ledger_positions": {"chosen": [0]}}, "config.ledger_positions.chosen"),
     ],
 )
 def test_a_setting_that_cannot_be_is_named(
@@ -419,3 +443,42 @@ def test_metrics_as_csv(client: TestClient, make_run: Callable[..., int], sessio
     assert answer.headers["content-type"].startswith("text/csv")
     rows = list(csv.DictReader(answer.text.splitlines()))
     assert [(row["step"], row["loss"]) for row in rows] == [("1", "0.5"), ("2", "")]
+
+
+# --- long runs -----------------------------------------------------------------------------------
+
+
+def test_many_metrics_are_thinned_out_and_keep_every_extreme(
+    client: TestClient, session: Session
+) -> None:
+    run = factories.run(session, factories.dataset(session).id, revision=5)
+    for step in range(1, 301):
+        spike = {"loss": 99.0} if step == 123 else {"loss": NAN} if step == 200 else {}
+        factories.metric(session, run.id, step, revision=5, margin=0.1, **spike)
+    session.commit()
+    path = f"/api/v1/runs/{run.id}/metrics"
+    whole = client.get(path).json()
+    assert (len(whole["items"]), whole["total"], whole["decimated"]) == (300, 300, False)
+    thin = client.get(path, params={"points": 60}).json()
+    assert (thin["total"], thin["decimated"], thin["revision"]) == (300, True, 5)
+    steps = [item["step"] for item in thin["items"]]
+    assert {1, 123, 200, 300} <= set(steps)
+    assert len(steps) <= 60
+    assert thin["items"] == [item for item in whole["items"] if item["step"] in steps]
+    zoomed = client.get(path, params={"points": 60, "from_step": 100, "to_step": 130}).json()
+    assert [item["step"] for item in zoomed["items"]] == list(range(100, 131))
+    assert (zoomed["total"], zoomed["decimated"]) == (31, False)
+    later = client.get(path, params={"points": 60, "since": 280}).json()
+    assert [item["step"] for item in later["items"]] == list(range(281, 301))
+
+
+@pytest.mark.parametrize("query", ["points=1", "points=x", "from_step=-1", "to_step=99999999999"])
+def test_a_window_that_makes_no_sense_is_refused(
+    client: TestClient, session: Session, query: str
+) -> None:
+    run = factories.run(session, factories.dataset(session).id)
+    session.commit()
+    for path in ("metrics", "probes/bands"):
+        answer = client.get(f"/api/v1/runs/{run.id}/{path}?{query}")
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["field"] == query.split("=")[0]

@@ -236,6 +236,29 @@ def test_by_edit_distance_the_smallest_are_the_most_alike(client: TestClient, ru
     assert pairs(flag(client, run_id, threshold=0.35, **measure).json()) == [7, 6]
 
 
+def test_the_pairs_of_a_selection_are_flagged(client: TestClient, run_id: int) -> None:
+    queue = flag(client, run_id, pairs=[0, 6, 4, 6]).json()
+    assert queue["items"] == [
+        {"pair": 6, "value": 5},
+        {"pair": 4, "value": 1},
+        {"pair": 0, "value": -3},
+    ]
+    assert flag(client, run_id, pairs=[]).json()["flagged"] == 0
+
+
+def test_a_pair_without_a_score_cannot_be_selected_and_nothing_changes(
+    client: TestClient, run_id: int
+) -> None:
+    flag(client, run_id, pairs=[1])
+    # pair 2 has no value, pair 3 none that is finite, and there is no pair 8
+    answer = flag(client, run_id, pairs=[0, 2, 3, 8])
+    assert answer.status_code == 422
+    assert answer.json()["errors"] == [
+        {"field": "pairs", "message": "Without a score in this run: pairs 2, 3, 8."}
+    ]
+    assert pairs(get(client, f"/datasets/{dataset_of(client, run_id)}/flags")) == [1]
+
+
 def test_flagging_anew_replaces_the_queue_and_scores_show_it(
     client: TestClient, run_id: int
 ) -> None:
@@ -258,6 +281,8 @@ def test_the_queue_is_emptied(client: TestClient, run_id: int) -> None:
     [
         ({}, None),
         ({"top_fraction": 0.1, "threshold": 1}, None),
+        ({"top_fraction": 0.1, "pairs": [1]}, None),
+        ({"pairs": [-1]}, "pairs.0"),
         ({"top_fraction": 0}, "top_fraction"),
         ({"top_fraction": 1.5}, "top_fraction"),
         ({"top_fraction": 0.1, "measure": "beauty"}, "measure"),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.verdicts import Observation, probe_sentence, run_sentence
+from app.verdicts import Observation, probe_sentence, prompt_sentence, run_sentence
 
 NAN = float("nan")
 
@@ -42,6 +42,52 @@ def test_displacement() -> None:
         "and the mass went to “Yes” (+0.310), “Sure” (+0.040)."
     )
     assert is_displaced()
+
+
+def test_when_it_began_and_whether_theory_knew() -> None:
+    sentence = say(onset_step=12, predicted_hit=2)
+    assert "(the dispreferred “Never” lost 5.0 nats), displaced since step 12; the prob" in sentence
+    assert sentence.endswith("“Sure” (+0.040). Theory predicted 2 of the top 3 gainers.")
+
+
+@pytest.mark.parametrize(
+    ("hit", "gainers", "words"),
+    [
+        (0, 3, "Theory predicted none of the top 3 gainers."),
+        (3, 3, "Theory predicted all of the top 3 gainers."),
+        (3, 9, "Theory predicted all of the top 3 gainers."),
+        (1, 2, "Theory predicted 1 of the top 2 gainers."),
+        (1, 1, "Theory predicted this gainer."),
+        (0, 1, "Theory did not predict this gainer."),
+    ],
+)
+def test_theory_is_counted_in_words(hit: int, gainers: int, words: str) -> None:
+    tokens = [(f"t{n}", 0.1) for n in range(gainers)]
+    assert say(predicted_hit=hit, gainers=tokens).endswith(f". {words}")
+
+
+def test_theory_is_not_mentioned_where_it_or_the_gainers_are_nothing() -> None:
+    assert "Theory" not in say()
+    assert "Theory" not in say(predicted_hit=0, gainers=[])
+
+
+def test_a_pair_that_is_not_displaced_has_no_onset() -> None:
+    assert "since step" not in say(onset_step=12, preferred_change=0.1)
+    assert "since step" not in say("cross_entropy", onset_step=12)
+
+
+def test_a_prompt_is_told_by_the_tokens_that_follow_it() -> None:
+    def tell(moved: float, running: bool = False, **changes: Any) -> str:
+        told = {"gainers": [("Yes", 0.3), ("a", 0.001)], "losers": [("No", -0.25)], **changes}
+        return prompt_sentence(**told, moved_mass=moved, running=running).sentence
+
+    assert tell(0.31) == (
+        "0.310 of the next token's probability moved: “Yes” (+0.300) gained and “No” (-0.250) lost."
+    )
+    assert tell(0.31, running=True).startswith("So far, 0.310 of the next")
+    assert "spread over many tokens" in tell(0.31, gainers=[("a", 0.001)], losers=[])
+    assert tell(1e-5, running=True).startswith("So far, nothing has moved yet")
+    assert "no longer finite" in tell(NAN)
 
 
 def test_while_it_runs_it_is_so_far() -> None:

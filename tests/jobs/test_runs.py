@@ -99,6 +99,49 @@ def test_a_training_run_leaves_curves_a_balanced_ledger_and_a_model(
     assert wait(api, again, "succeeded", "failed")["status"] == "succeeded"
 
 
+def test_a_run_watches_prompts_and_positions_answers_and_measures(
+    api: httpx.Client, dataset_id: int
+) -> None:
+    config = {
+        "model": "tiny",
+        "learning_rate": 1e-3,
+        "batch_size": 3,
+        "epochs": 2,
+        "probes": {"pairs": [1], "prompts": [{"prompt": "Is it?", "watch": ["Yes", "zebra"]}]},
+        "probe_every": 2,
+        "ledger_positions": {"preferred": "all", "dispreferred": "all"},
+        "answer_every": 4,
+        "answer_tokens": 3,
+    }
+    scored = start(api, dataset_id, "score", {"model": "tiny"})
+    run_id = start(api, dataset_id, "train", config)
+    assert wait(api, scored, "succeeded", "failed")["status"] == "succeeded"
+    run = wait(api, run_id, "succeeded", "failed")
+    assert run["status"] == "succeeded", run["error"]
+    assert any("“zebra” is more than one token" in text for text in run["messages"])
+    pair, prompt = api.get(f"/runs/{run_id}/probes").json()
+    assert (pair["pair"], prompt["pair"], prompt["kind"]) == (1, -1, "prompt")
+    assert [group["name"] for group in prompt["groups_list"]] == ["Yes"]
+    assert api.get(f"/runs/{run_id}/probes/-1").json()["steps"] == [0, 2, 4]
+    for response, positions in pair["positions"].items():
+        for position in positions:
+            query = {"response": response, "position": position}
+            ledger = api.get(f"/runs/{run_id}/probes/1/ledger", params=query).json()
+            assert (ledger["step"], ledger["recent"]["since_step"]) == (4, 2)
+            for part in (ledger, ledger["recent"]):
+                listed = [entry["change"] for entry in part["gainers"] + part["losers"]]
+                assert abs(sum(listed) + part["rest_change"]) < 1e-5
+    for probe in (1, -1):
+        answers = api.get(f"/runs/{run_id}/probes/{probe}/answers").json()["items"]
+        assert [answer["step"] for answer in answers] == [0, 4]
+    bands = api.get(f"/runs/{run_id}/probes/bands").json()
+    assert (bands["steps"], bands["probes"]) == ([0, 2, 4], 1)
+    found = api.get(f"/runs/{run_id}/displacement").json()
+    assert (found["total"], found["measured"], found["n"]) == (len(PAIRS),) * 3
+    assert found["score_run"] == scored
+    assert run["summary"]["displacement"]["measured"] == len(PAIRS)
+
+
 def test_the_same_seed_gives_the_same_curve(api: httpx.Client, dataset_id: int) -> None:
     config = {"model": "tiny", "learning_rate": 1e-3, "batch_size": 2, "seed": 7}
     losses = []

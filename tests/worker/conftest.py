@@ -17,7 +17,16 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from app.runs.records import MetricRecord, ProbeRecord, ProbeStepRecord, ScoreRecord
+from app.runs.records import (
+    AnswerRecord,
+    FinalRecord,
+    MetricRecord,
+    PositionRecord,
+    PositionStepRecord,
+    ProbeRecord,
+    ProbeStepRecord,
+    ScoreRecord,
+)
 from worker.loaded import LoadedModel
 from worker.sink import RunInterruptedError
 from worker.tokenising import TokenisedPair, find_fork
@@ -182,6 +191,10 @@ class KeepingSink:
     metrics: list[MetricRecord] = field(default_factory=list)
     probes: list[ProbeRecord] = field(default_factory=list)
     probe_steps: list[ProbeStepRecord] = field(default_factory=list)
+    positions: list[PositionRecord] = field(default_factory=list)
+    position_steps: list[PositionStepRecord] = field(default_factory=list)
+    answers: list[AnswerRecord] = field(default_factory=list)
+    final_records: list[FinalRecord] = field(default_factory=list)
     score_records: list[ScoreRecord] = field(default_factory=list)
     references: dict[int, tuple[float, float]] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
@@ -202,6 +215,18 @@ class KeepingSink:
 
     def probe_step(self, record: ProbeStepRecord) -> None:
         self.probe_steps.append(record)
+
+    def position(self, record: PositionRecord) -> None:
+        self.positions.append(record)
+
+    def position_step(self, record: PositionStepRecord) -> None:
+        self.position_steps.append(record)
+
+    def answer(self, record: AnswerRecord) -> None:
+        self.answers.append(record)
+
+    def finals(self, records: Sequence[FinalRecord]) -> None:
+        self.final_records.extend(records)
 
     def scores(self, records: Sequence[ScoreRecord]) -> None:
         self.score_records.extend(records)

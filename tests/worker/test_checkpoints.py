@@ -4,9 +4,8 @@ from torch.nn import Parameter
 
 from app.runs.configs import TrainConfig
 from worker import checkpoints
-from worker.checkpoints import CheckpointMismatchError, Progress, RandomState
+from worker.checkpoints import CheckpointMismatchError, ProbeState, Progress, RandomState
 from worker.optimisers import make_optimiser
-from worker.probes import Start
 
 CPU = torch.device("cpu")
 PROGRESS = Progress(step=5, tokens_seen=100, seconds=2.5, loss=float("nan"), margin=0.1)
@@ -28,9 +27,9 @@ def step(parameters, optimiser):
 
 
 def write(folder, parameters, optimiser, config=None):
-    start = Start(torch.tensor([0.25, 0.75]), torch.tensor([0.5, -0.5]), -1.5, -2.0)
+    probes = ProbeState({"3.fork.initial": torch.tensor([0.25, 0.75])}, {"3": {"onset_step": 2}})
     checkpoints.write(
-        folder, parameters, optimiser, RandomState.capture(CPU), PROGRESS, {3: start}, config or {}
+        folder, parameters, optimiser, RandomState.capture(CPU), PROGRESS, probes, config or {}
     )
 
 
@@ -51,14 +50,13 @@ def test_progress_probes_and_random_numbers_come_back(tmp_path):
     parameters, optimiser = make_state()
     write(tmp_path, parameters, optimiser)
     expected = torch.rand(3)
-    progress, random_state, starts = checkpoints.read(tmp_path, parameters, optimiser, CPU, {})
+    progress, random_state, probes = checkpoints.read(tmp_path, parameters, optimiser, CPU, {})
     random_state.restore(CPU)
     assert torch.equal(torch.rand(3), expected)
     assert (progress.step, progress.tokens_seen, progress.seconds) == (5, 100, 2.5)
     assert progress.loss != progress.loss
-    assert starts[3].initial_V.tolist() == [0.25, 0.75]
-    assert starts[3].predicted_V.tolist() == [0.5, -0.5]
-    assert (starts[3].preferred_logprob, starts[3].dispreferred_logprob) == (-1.5, -2.0)
+    assert probes.tensors["3.fork.initial"].tolist() == [0.25, 0.75]
+    assert probes.described == {"3": {"onset_step": 2}}
 
 
 def test_failed_write_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):

@@ -6,10 +6,21 @@ import pytest
 from sqlalchemy import select, text
 
 from app.database import get_engine, transaction
-from app.probes.tables import ProbeStep
+from app.probes.tables import PositionStep, ProbeAnswer, ProbeStep
 from app.runs import leases
-from app.runs.records import LedgerEntry, MetricRecord, ProbeRecord, ProbeStepRecord
-from app.runs.tables import Metric, Run
+from app.runs.records import (
+    AnswerRecord,
+    FinalRecord,
+    LedgerEntry,
+    LedgerRecord,
+    MetricRecord,
+    PositionRecord,
+    PositionStepRecord,
+    ProbeRecord,
+    ProbeStepRecord,
+    RecentLedger,
+)
+from app.runs.tables import Metric, ReferenceLogprob, Run
 from app.settings import get_settings
 from tests.app import factories
 from worker import recording
@@ -31,21 +42,20 @@ METRIC = MetricRecord(
     tokens_per_second=100.0,
     tokens_seen=20,
 )
-PROBE = ProbeRecord(0, "Is it?", ["No"], ["Never"], 0, {}, [])
+PROBE = ProbeRecord(0, "Is it?", ["No"], ["Never"], 0, [], [])
 PROBE_STEP = ProbeStepRecord(
     pair=0,
     step=1,
     preferred_logprobs=[-1.0],
     dispreferred_logprobs=[-2.0],
+    preferred_change=-0.1,
+    dispreferred_change=-0.3,
+    onset_step=1,
     preferred_prob=0.4,
     dispreferred_prob=0.1,
     other_prob=0.5,
     group_probs=[],
-    watched_probs=[],
-    gainers=[],
-    losers=[],
-    rest_change=0.0,
-    moved_mass=0.0,
+    ledger=LedgerRecord([], [], [], 0.0, 0.0),
 )
 
 
@@ -117,10 +127,53 @@ def test_a_ledger_with_numbers_that_are_not_finite_is_stored_with_gaps(
     entry = LedgerEntry(7, "Yes", 0.1, float("nan"), float("nan"), None)
     with Recorder(claim.run_id, claim.token) as recorder:
         recorder.probe(PROBE)
-        recorder.probe_step(replace(PROBE_STEP, gainers=[entry], moved_mass=float("nan")))
+        recorder.probe_step(
+            replace(PROBE_STEP, ledger=LedgerRecord([], [entry], [], 0.0, float("nan")))
+        )
     with transaction() as session:
         [gainer] = session.scalars(select(ProbeStep.gainers)).one()
     assert (gainer["initial"], gainer["final"], gainer["change"]) == (0.1, None, None)
+
+
+def test_positions_answers_and_final_numbers_are_stored_and_overwritten(
+    claim: leases.Claim,
+) -> None:
+    ledger = LedgerRecord(
+        watched_probs=[0.25],
+        gainers=[],
+        losers=[],
+        rest_change=0.0,
+        moved_mass=0.1,
+        recent=RecentLedger(1, [], [], float("nan"), 0.1),
+        predicted_changes=[0.5],
+        predicted_ranks=[3],
+        rank_agreement=0.5,
+    )
+    with Recorder(claim.run_id, claim.token) as recorder:
+        recorder.reference([(0, -1.0, -2.0)])
+        recorder.probe(PROBE)
+        recorder.probe(replace(PROBE, pair=-1, kind="prompt", name="mine"))
+        recorder.position(PositionRecord(0, "dispreferred", 4, [], []))
+        for text in ("No", "Yes"):
+            recorder.position_step(PositionStepRecord(0, "dispreferred", 4, 7, ledger))
+            recorder.answer(AnswerRecord(-1, 7, text, ended=True))
+            recorder.finals([FinalRecord(0, -1.0, -2.0, -1.5, -4.0)])
+            recorder.flush()
+    with transaction() as session:
+        step = session.scalars(select(PositionStep)).one()
+        answer = session.scalars(select(ProbeAnswer)).one()
+        final = session.scalars(select(ReferenceLogprob)).one()
+    assert (step.response, step.position, step.step) == ("dispreferred", 4, 7)
+    assert step.recent == {
+        "since_step": 1,
+        "gainers": [],
+        "losers": [],
+        "rest_change": None,
+        "moved_mass": 0.1,
+    }
+    assert (step.predicted_ranks, step.rank_agreement) == ([3], 0.5)
+    assert (answer.pair, answer.text) == (-1, "Yes")
+    assert (final.preferred, final.final_preferred, final.final_dispreferred) == (-1, -1.5, -4)
 
 
 def test_after_the_lease_is_lost_nothing_is_written_and_the_caller_is_told(

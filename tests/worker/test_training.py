@@ -163,6 +163,72 @@ def test_interrupted_run_goes_on_bit_for_bit(tmp_path, config, checks):
     assert again["final_loss"] == summary["final_loss"]
 
 
+WATCHED = {
+    "probes": {"prompts": [{"prompt": "Is it the end?", "watch": ["Yes"]}]},
+    "ledger_positions": {"preferred": "all", "dispreferred": [1, 2]},
+    "answer_every": 3,
+    "answer_tokens": 2,
+}
+
+
+def everything(sink):
+    """What was recorded last under each key, in the order of the keys."""
+    kept = {
+        "steps": {(r.pair, r.step): r for r in sink.probe_steps},
+        "positions": {(r.pair, r.response, r.position, r.step): r for r in sink.position_steps},
+        "answers": {(r.pair, r.step): r for r in sink.answers},
+        "finals": {r.pair: r for r in sink.final_records},
+    }
+    return {name: dict(sorted(records.items())) for name, records in kept.items()}
+
+
+@pytest.mark.parametrize("checks", range(13, 47, 2))
+def test_resumed_run_records_the_same_ledgers_and_answers(tmp_path, checks):
+    """Those since the previous record too, wherever the run stops, the last measuring included."""
+    config = {**WATCHED, "max_steps": 4}
+    summary, whole, _ = run(tmp_path / "whole", **config)
+    sink = KeepingSink()
+    with pytest.raises(RunInterruptedError):
+        run(tmp_path / "parts", control=StopAfter(checks), sink=sink, **config)
+    again, sink, _ = run(tmp_path / "parts", sink=sink, reference=dict(sink.references), **config)
+    assert everything(sink) == everything(whole)
+    assert sink.probes[: len(whole.probes)] == whole.probes
+    assert sink.positions[: len(whole.positions)] == whole.positions
+    for name in ("probes", "prompts", "displacement"):
+        assert again[name] == summary[name]
+
+
+@pytest.mark.parametrize("config", [{}, {"lora": LORA}])
+def test_watching_changes_no_bit_of_the_training(tmp_path, config):
+    """Answers, ledgers and the last measuring draw no random number and leave no gradient."""
+    quiet = {"probe_every": 1000, "measure_displacement": False}
+    _, plain, loaded = run(tmp_path / "plain", **config, **quiet)
+    watched = {**WATCHED, "answer_every": 1, "probe_every": 1}
+    _, sink, other = run(tmp_path / "watched", **config, **watched)
+    assert len(sink.answers) == 4 * 7
+    assert len(plain.answers) == 0
+    assert timeless(sink.metrics) == timeless(plain.metrics)
+    for name, weight in weights(loaded).items():
+        assert torch.equal(weight, weights(other)[name])
+
+
+def test_after_the_last_step_every_trained_pair_is_measured(tmp_path):
+    summary, sink, loaded = run(tmp_path)
+    assert sorted(record.pair for record in sink.final_records) == [p.pair for p in PAIRS]
+    for record in sink.final_records[:3]:
+        pair = PAIRS[record.pair]
+        now = math.fsum(naive.read(loaded, pair.prompt_ids, pair.preferred_ids).logprobs)
+        assert record.final_preferred == pytest.approx(now, rel=1e-4)
+        assert (record.preferred, record.dispreferred) == sink.references[record.pair]
+    assert summary["displacement"]["measured"] == len(PAIRS)
+    assert sink.progresses[-1] == (6, 6, "steps")
+
+
+def test_measuring_can_be_left_out(tmp_path):
+    summary, sink, _ = run(tmp_path, measure_displacement=False)
+    assert (sink.final_records, summary["displacement"]) == ([], None)
+
+
 def test_run_that_dies_goes_on_from_its_last_checkpoint(tmp_path):
     class Dies(GoOn):
         left = 24

@@ -1,0 +1,136 @@
+"""The SQL of measured displacement: trained pairs after a run, and their scores before it."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import and_, func, select
+from sqlalchemy.orm import Session
+
+from app.displacement.ranks import spearman
+from app.displacement.schemas import Displaced, DisplacementList, MeasuredRun, MeasuredRunList
+from app.errors import InvalidInputError, NotFoundError
+from app.runs.queries import csv_line, require_run
+from app.runs.records import is_displaced
+from app.runs.schemas import finite
+from app.runs.tables import ReferenceLogprob, Run
+from app.scores.queries import require_scores
+from app.scores.schemas import Measure
+from app.scores.tables import Score
+
+
+def get_displacement(
+    session: Session, run_id: int, score_run: int | None = None, measure: Measure = "ches"
+) -> DisplacementList:
+    """How far each pair of a training run was displaced, beside its score.
+
+    score_run: left out, the newest succeeded one over the same dataset.
+
+    Raises:
+        NotFoundError: no such run, or it is not a training run.
+        InvalidInputError: score_run is not a score run over the same dataset.
+    """
+    run = _require_training(session, run_id)
+    scored = _score_run(session, run, score_run)
+    total = session.scalar(select(func.count()).where(ReferenceLogprob.run_id == run_id)) or 0
+    items = [_displaced(row) for row in _rows(session, run_id, scored, measure)]
+    both = [
+        (item.value, item.preferred_change)
+        for item in items
+        if item.value is not None and item.preferred_change is not None
+    ]
+    return DisplacementList(
+        total=total,
+        measured=len(items),
+        items=items,
+        spearman=spearman([value for value, _ in both], [change for _, change in both]),
+        n=len(both),
+        measure=measure,
+        score_run=scored,
+    )
+
+
+def export_displacement(found: DisplacementList) -> Iterator[str]:
+    """The same as CSV, header first; what is not a finite number is left empty."""
+    names = list(Displaced.model_fields)
+    yield csv_line([found.measure if name == "value" else name for name in names])
+    for item in found.items:
+        yield csv_line([getattr(item, name) for name in names])
+
+
+def list_measured_runs(session: Session, score_run: int) -> MeasuredRunList:
+    """Training runs over the dataset of a score run whose displacement was measured.
+
+    Raises:
+        NotFoundError: no such run, or it scores nothing.
+    """
+    dataset_id = require_scores(session, score_run).dataset_id
+    found = session.execute(
+        select(Run.id, Run.name, func.count())
+        .join(ReferenceLogprob, ReferenceLogprob.run_id == Run.id)
+        .where(Run.dataset_id == dataset_id, ReferenceLogprob.final_preferred.is_not(None))
+        .group_by(Run.id)
+        .order_by(Run.id.desc())
+    )
+    return MeasuredRunList(
+        items=[MeasuredRun(run_id=run, name=name, measured=count) for run, name, count in found]
+    )
+
+
+def _require_training(session: Session, run_id: int) -> Run:
+    run = require_run(session, run_id)
+    if run.kind != "train":
+        raise NotFoundError(f"Run {run_id} trains nothing, so it displaces nothing.")
+    return run
+
+
+def _score_run(session: Session, run: Run, wanted: int | None) -> int | None:
+    if wanted is None:
+        return session.scalar(
+            select(Run.id)
+            .where(Run.dataset_id == run.dataset_id, Run.kind == "score", Run.status == "succeeded")
+            .order_by(Run.id.desc())
+            .limit(1)
+        )
+    try:
+        scored = require_run(session, wanted)
+    except NotFoundError as error:
+        raise _wrong_run(str(error)) from None
+    if scored.kind != "score":
+        raise _wrong_run(f"Run {wanted} is not a score run.")
+    if scored.dataset_id != run.dataset_id:
+        raise _wrong_run(
+            f"Run {wanted} scored dataset {scored.dataset_id}, but run {run.id} trained on "
+            f"dataset {run.dataset_id}."
+        )
+    return wanted
+
+
+def _wrong_run(message: str) -> InvalidInputError:
+    return InvalidInputError(message, [{"field": "score_run", "message": message}])
+
+
+def _rows(session: Session, run_id: int, scored: int | None, measure: Measure) -> Sequence[Any]:
+    ours = and_(Score.run_id == scored, Score.pair == ReferenceLogprob.pair)
+    return session.execute(
+        select(
+            ReferenceLogprob.pair,
+            (ReferenceLogprob.final_preferred - ReferenceLogprob.preferred).label("preferred"),
+            (ReferenceLogprob.final_dispreferred - ReferenceLogprob.dispreferred).label(
+                "dispreferred"
+            ),
+            getattr(Score, measure).label("value"),
+        )
+        .outerjoin(Score, ours)
+        .where(ReferenceLogprob.run_id == run_id, ReferenceLogprob.final_preferred.is_not(None))
+        .order_by(ReferenceLogprob.pair)
+    ).all()
+
+
+def _displaced(row: Any) -> Displaced:
+    return Displaced(
+        pair=row.pair,
+        preferred_change=finite(row.preferred),
+        dispreferred_change=finite(row.dispreferred),
+        displaced=is_displaced(row.preferred, row.dispreferred),
+        value=finite(row.value),
+    )

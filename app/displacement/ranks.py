@@ -1,0 +1,28 @@
+"""Spearman's rank correlation."""
+
+from collections.abc import Sequence
+from statistics import StatisticsError, correlation
+
+
+def spearman(xs: Sequence[float], ys: Sequence[float]) -> float | None:
+    """The correlation of the ranks, those of ties averaged. None for fewer than two values, and
+    where all of one side are alike."""
+    try:
+        return correlation(average_ranks(xs), average_ranks(ys))
+    except StatisticsError:
+        return None
+
+
+def average_ranks(values: Sequence[float]) -> list[float]:
+    """1 for the smallest; equal values share the mean of their places."""
+    order = sorted(range(len(values)), key=values.__getitem__)
+    ranks = [0.0] * len(values)
+    start = 0
+    while start < len(order):
+        end = start + 1
+        while end < len(order) and values[order[end]] == values[order[start]]:
+            end += 1
+        for place in order[start:end]:
+            ranks[place] = (start + end + 1) / 2
+        start = end
+    return ranks

@@ -1,0 +1,52 @@
+"""How far each trained pair was displaced, measured once after the last step."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from app.runs.records import FinalRecord, is_displaced
+from worker.forward import PairForward, TokenBudget, in_batches
+from worker.sink import Control, Sink
+from worker.tokenising import TokenisedPair
+
+
+def measure_displacement(
+    forward: PairForward,
+    pairs: Sequence[TokenisedPair],
+    reference: Mapping[int, tuple[float, float]],
+    budget: TokenBudget,
+    sink: Sink,
+    control: Control,
+) -> dict[str, Any]:
+    """Log-probabilities of all trained pairs under the trained model, handed to the sink beside
+    those of the reference. Returns the summary: means in nats, and the displaced share."""
+    records: list[FinalRecord] = []
+
+    @torch.no_grad()
+    def measure(batch: list[TokenisedPair]) -> None:
+        states = forward(batch)
+        preferred = states.preferred_logprobs_B().tolist()
+        dispreferred = states.dispreferred_logprobs_B().tolist()
+        found = [
+            FinalRecord(pair.pair, *reference[pair.pair], preferred[b], dispreferred[b])
+            for b, pair in enumerate(batch)
+        ]
+        sink.finals(found)
+        records.extend(found)
+        sink.progress(len(records), len(pairs), "pairs measured")
+
+    in_batches(pairs, forward.row_tokens, budget, control, measure)
+    return _summarise(records)
+
+
+def _summarise(records: Sequence[FinalRecord]) -> dict[str, Any]:
+    preferred = [record.final_preferred - record.preferred for record in records]
+    dispreferred = [record.final_dispreferred - record.dispreferred for record in records]
+    displaced = [is_displaced(*both) for both in zip(preferred, dispreferred, strict=True)]
+    return {
+        "measured": len(records),
+        "preferred_change": sum(preferred) / len(records),
+        "dispreferred_change": sum(dispreferred) / len(records),
+        "displaced_fraction": sum(displaced) / len(records),
+    }

@@ -1,0 +1,31 @@
+"""What the model says comes next behind a plain text, through its own head.
+
+Dimensions: P positions, V vocabulary.
+"""
+
+import inspect
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from worker.forward import causal_model, computing
+from worker.loaded import LoadedModel
+
+
+@torch.no_grad()
+def next_token_logits(loaded: LoadedModel, ids: Sequence[int], positions: Sequence[int]) -> Tensor:
+    """logits_PV of the token that follows each of these positions of one text, without padding.
+
+    Only the positions that are asked for go through the head, where the model allows it.
+    """
+    model = causal_model(loaded)
+    input_1L = torch.tensor([list(ids)], device=loaded.device)
+    kept_P = torch.tensor(list(positions), device=loaded.device)
+    with computing(loaded):
+        if "logits_to_keep" in inspect.signature(model.forward).parameters:
+            outputs = model(input_ids=input_1L, use_cache=False, logits_to_keep=kept_P)
+            logits_PV: Tensor = outputs.logits[0]
+        else:
+            logits_PV = model(input_ids=input_1L, use_cache=False).logits[0, kept_P]
+    return logits_PV.float()
