@@ -1,18 +1,24 @@
 // A chart on the page: its heading and explanation, the plot, and its downloads.
 //
 // `figure(colors)` is asked again whenever numbers or the theme changed. What was only appended is
-// appended to the plot too; anything else is drawn anew. Nothing is drawn while out of sight.
+// appended to the plot too; anything else is drawn anew. Nothing is drawn while out of sight, and
+// at most once a frame: a tab in the background has no frames, so it draws once when it is back.
 
+import { downloads, explained } from "./controls.js";
 import { h, saveFile, toCsv } from "./dom.js";
 import { palette } from "./figures/frame.js";
+import { extend, shapeOf } from "./plot-append.js";
 
 const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset+autosize", showTips: false };
 const PICTURE = { width: 1100, height: 560, scale: 2 };
+const ZOOM_MS = 250;
 const charts = new Set();
 
 export class Chart {
   /** title; why: one sentence; formula; name: for files; figure(colors) → {data, layout};
-   *  csv() → columns; describe() → words for those who do not see it; note() → a line below. */
+   *  csv() → columns; describe() → words for those who do not see it; note() → a line below;
+   *  onzoom([from, to]): someone looks closer; onselect(points or null): someone drew around them;
+   *  controls: elements beside the heading; height() → pixels; picture(colors): for downloads. */
   constructor(host, options) {
     this.options = options;
     this.host = host;
@@ -65,12 +71,28 @@ export class Chart {
       return;
     }
     this.nothing.remove();
-    if (this.drawn && extend(this.plot, this.drawn, figure)) {
-      this.drawn = shape(figure);
-      return;
+    if (!this.drawn || !extend(this.plot, this.drawn, figure)) {
+      const isNew = !this.plot.data;
+      Plotly.react(this.plot, figure.data, figure.layout, CONFIG);
+      if (isNew) this.listen();
     }
-    Plotly.react(this.plot, figure.data, figure.layout, CONFIG);
-    this.drawn = shape(figure);
+    this.drawn = shapeOf(figure);
+  }
+
+  /** Plotly forgets who listens when a plot is purged. */
+  listen() {
+    const { onzoom, onselect } = this.options;
+    if (onzoom) {
+      this.plot.on("plotly_relayout", (change) => {
+        const range = rangeOf(change);
+        clearTimeout(this.zooming);
+        if (range) this.zooming = setTimeout(() => onzoom(range), ZOOM_MS);
+      });
+    }
+    if (onselect) {
+      this.plot.on("plotly_selected", (event) => onselect(event?.points ?? null));
+      this.plot.on("plotly_deselect", () => onselect(null));
+    }
   }
 
   async download(format) {
@@ -91,45 +113,10 @@ export class Chart {
   }
 }
 
-/** What of a drawn figure tells whether the next one only appends to it. */
-function shape(figure) {
-  return figure.data.map((trace) => ({
-    mode: trace.mode, name: trace.name, length: trace.x?.length ?? 0,
-    firstX: trace.x?.[0], lastX: trace.x?.at(-1), lastY: trace.y?.at(-1),
-  }));
-}
-
-/** Append the new points of lines; false where that would not give the same picture. */
-function extend(plot, before, figure) {
-  const after = figure.data;
-  const fits = before.length === after.length && before.every((old, i) => {
-    const trace = after[i];
-    return trace.type === "scatter" && !Array.isArray(trace.marker?.color) && old.mode === trace.mode &&
-      old.name === trace.name && trace.x.length >= old.length && old.length > 0 && trace.x[0] === old.firstX &&
-      trace.x[old.length - 1] === old.lastX && trace.y[old.length - 1] === old.lastY;
-  });
-  if (!fits) return false;
-  const grown = after.map((_, i) => i).filter((i) => after[i].x.length > before[i].length);
-  if (grown.length) {
-    const tail = (name) => grown.map((i) => after[i][name].slice(before[i].length));
-    Plotly.extendTraces(plot, { x: tail("x"), y: tail("y") }, grown);
-  }
-  return true;
-}
-
-let tips = 0;
-
-/** An explanation that opens on hover and on focus. */
-export function explained(why, formula) {
-  const id = `tip-${(tips += 1)}`;
-  return h("span", { class: "tip" },
-    h("button", { type: "button", class: "why", "aria-describedby": id, "aria-label": "What is this?" }, "?"),
-    h("span", { role: "tooltip", id }, why, formula ? h("code", {}, formula) : null));
-}
-
-export function downloads(target, formats = ["png", "svg", "csv"]) {
-  return h("span", { class: "downloads" }, formats.map((format) =>
-    h("button", { type: "button", class: "icon", title: `Download as ${format.toUpperCase()}`, "aria-label": `Download as ${format.toUpperCase()}`, onclick: () => target.download(format) }, format.toUpperCase())));
+/** [from, to] on the horizontal axis, where a change of the layout narrowed it. */
+export function rangeOf(change) {
+  const both = change["xaxis.range"] ?? [change["xaxis.range[0]"], change["xaxis.range[1]"]];
+  return both.every(Number.isFinite) ? both : null;
 }
 
 function heading(options, chart) {
@@ -137,17 +124,6 @@ function heading(options, chart) {
     h("span", { class: "chart-title" }, h("h3", {}, options.title), explained(options.why, options.formula)),
     options.controls ?? null,
     downloads(chart));
-}
-
-/** Buttons of which one is pressed. choices: [[value, label]]. group.choose(value) presses one. */
-export function segmented(label, choices, value, onchange) {
-  const group = h("div", { class: "segmented", role: "group", "aria-label": label });
-  group.choose = (chosen) => [...group.children].forEach((button, i) => button.setAttribute("aria-pressed", String(choices[i][0] === chosen)));
-  group.append(...choices.map(([choice, text]) => h("button", {
-    type: "button", "aria-pressed": String(choice === value),
-    onclick: () => { group.choose(choice); onchange(choice); },
-  }, text)));
-  return group;
 }
 
 document.addEventListener("themechange", () => {

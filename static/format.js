@@ -12,7 +12,12 @@ export function number(value, digits = 3) {
   }
   const whole = size >= 1 ? Math.floor(Math.log10(size)) + 1 : 1;
   const decimals = size >= 1 ? Math.max(0, digits - whole) : digits - 1 + leadingZeros(size);
-  return value.toLocaleString("en-US", { minimumFractionDigits: Math.min(decimals, 6), maximumFractionDigits: Math.min(decimals, 6) }).replace("-", MINUS);
+  return fixed(value, Math.min(decimals, 6));
+}
+
+function fixed(value, decimals) {
+  const digits = { minimumFractionDigits: decimals, maximumFractionDigits: decimals };
+  return value.toLocaleString("en-US", digits).replace("-", MINUS);
 }
 
 /** Fixed decimals that suit a whole column, so that its points stand under each other. */
@@ -20,9 +25,7 @@ export function aligned(values, digits = 4) {
   const sizes = values.filter(isNumber).map(Math.abs).filter((size) => size > 0);
   const largest = sizes.length ? Math.max(...sizes) : 1;
   const decimals = Math.max(0, Math.min(6, digits - 1 - Math.floor(Math.log10(largest))));
-  return (value) => (isNumber(value)
-    ? value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }).replace("-", MINUS)
-    : "–");
+  return (value) => (isNumber(value) ? fixed(value, decimals) : "–");
 }
 
 const leadingZeros = (size) => (size === 0 ? 0 : Math.max(0, -Math.floor(Math.log10(size))));

@@ -3,10 +3,10 @@
 
 import { API } from "./api.js";
 
-const EVENTS = ["status", "progress", "metric", "probe"];
+const EVENTS = ["status", "progress", "metric", "probe", "answer"];
 const RETRY_MS = 1500;
 
-/** handlers: {status, progress, metric, probe, end, connection(isUp)}. Returns a function that stops. */
+/** handlers: {status, progress, metric, probe, answer, end, connection(isUp)}. Returns what stops it. */
 export function follow(runId, since, handlers) {
   let last = since;
   let source = null;

@@ -22,7 +22,9 @@ export function side(kind, body) {
 
 export function pairView(pair, ...more) {
   return h("article", { class: "pair", id: `pair-${pair.pair}` },
-    h("div", { class: "pair-head" }, h("strong", {}, `Pair ${pair.pair}`), pair.meta?.row ? h("span", {}, `row ${pair.meta.row}`) : null, ...more),
+    h("div", { class: "pair-head" },
+      h("strong", {}, `Pair ${pair.pair}`), pair.meta?.row ? h("span", {}, `row ${pair.meta.row}`) : null, ...more),
     promptView(pair.prompt),
-    h("div", { class: "sides" }, side("preferred", text(pair.preferred)), side("dispreferred", text(pair.dispreferred))));
+    h("div", { class: "sides" },
+      side("preferred", text(pair.preferred)), side("dispreferred", text(pair.dispreferred))));
 }

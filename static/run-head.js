@@ -19,12 +19,16 @@ export function headOf(run) {
     }
     button.disabled = false;
   });
-  return { showProgress, showVerdict, showConnection, refreshHead: (more = []) => refresh([...HEAD, ...more]).catch(() => {}) };
+  const refreshHead = (more = []) => refresh([...HEAD, ...more]).catch(() => {});
+  return { showProgress, showVerdict, showConnection, refreshHead };
 }
 
 async function act(run, action) {
   if (action === "delete") {
-    const isSure = await confirmed({ title: `Delete “${run.name}”?`, text: "Its numbers, checkpoints and resulting model are deleted. The dataset stays.", action: "Delete the run" });
+    const isSure = await confirmed({
+      title: `Delete “${run.name}”?`, action: "Delete the run",
+      text: "Its numbers, checkpoints and resulting model are deleted. The dataset stays.",
+    });
     if (!isSure) return;
     await api(`/runs/${run.id}`, { method: "DELETE" });
     location.assign("/runs");

@@ -6,8 +6,9 @@ import { faded, gap, layout } from "./frame.js";
 const FEWEST_SMOOTHED = 30;
 
 const DASHES = ["dash", "dot", "dashdot", "longdash"];
+const BAND = 0.13;
 
-function line(x, y, name, color, options = {}) {
+export function line(x, y, name, color, options = {}) {
   const { width = 2, dash, ...rest } = options;
   return {
     type: "scatter", mode: x.length === 1 ? "markers" : "lines", x: [...x], y: y.map(gap), name,
@@ -15,19 +16,29 @@ function line(x, y, name, color, options = {}) {
   };
 }
 
-/** Probabilities at the fork. fork: {steps, preferred, dispreferred, other, groups: [{name, probs}],
- *  preferredToken, dispreferredToken} */
+const hasNumbers = (values) => !values.length || values.some((value) => gap(value) !== null);
+
+/** Probabilities at the fork, the token groups as bands from zero behind them.
+ *
+ *  fork: {steps, preferred, dispreferred, other, groups: [{name, probs}], preferredToken,
+ *  dispreferredToken}; a free prompt has no responses: its lines are null throughout. */
 export function forkFigure(fork, colors, { log = false } = {}) {
   const hover = { hovertemplate: "%{y:.4f}" };
-  const data = [
-    line(fork.steps, fork.preferred, `preferred ${fork.preferredToken}`, colors.preferred, { width: 2.5, ...hover }),
-    line(fork.steps, fork.dispreferred, `dispreferred ${fork.dispreferredToken}`, colors.dispreferred, { width: 2.5, ...hover }),
-    line(fork.steps, fork.other, "all other", colors.other, { width: 2.5, ...hover }),
-    ...fork.groups.map((group, i) =>
-      line(fork.steps, group.probs, group.name, colors.series[i % 4], { dash: DASHES[i % 4], ...hover })),
-  ];
+  const strong = (values, name, color) => (hasNumbers(values)
+    ? [line(fork.steps, values, name, color, { width: 2.5, ...hover })] : []);
+  const bands = fork.groups.map((group, i) => {
+    const color = colors.series[i % 4];
+    return line(fork.steps, group.probs, group.name, color, {
+      width: 1.5, dash: DASHES[i % 4], fill: "tozeroy", fillcolor: faded(color, BAND), legendrank: 1100 + i, ...hover,
+    });
+  });
   return {
-    data,
+    data: [
+      ...bands,
+      ...strong(fork.preferred, `preferred ${fork.preferredToken}`, colors.preferred),
+      ...strong(fork.dispreferred, `dispreferred ${fork.dispreferredToken}`, colors.dispreferred),
+      ...strong(fork.other, "all other", colors.other),
+    ],
     layout: layout(colors, {
       x: { title: "step" },
       y: log
@@ -37,29 +48,52 @@ export function forkFigure(fork, colors, { log = false } = {}) {
   };
 }
 
-/** Change of log p since the first step, in nats. change: {steps, preferred, dispreferred} */
-export function changeFigure(change, colors) {
+/** Change of log p since the first step, in nats. change: {steps, preferred, dispreferred};
+ *  onset: the step from which the pair is displaced, marked where there is one. */
+export function changeFigure(change, colors, { onset = null } = {}) {
   const hover = { hovertemplate: "%{y:+.4f}" };
+  const figure = layout(colors, {
+    x: { title: "step" },
+    y: { title: "change of log p, nats", zeroline: true, zerolinecolor: colors.ink2, zerolinewidth: 1 },
+  });
+  if (onset !== null) Object.assign(figure, onsetMark(onset, change.steps.at(-1), colors));
   return {
     data: [
       line(change.steps, change.preferred, "preferred y+", colors.preferred, { width: 2.5, ...hover }),
       line(change.steps, change.dispreferred, "dispreferred y−", colors.dispreferred, { width: 2.5, ...hover }),
     ],
-    layout: layout(colors, {
-      x: { title: "step" },
-      y: { title: "change of log p, nats", zeroline: true, zerolinecolor: colors.ink2, zerolinewidth: 1 },
-    }),
+    layout: figure,
   };
 }
 
-/** Exponential moving average, corrected for its start; leaves gaps as they are. */
-export function smoothed(values, weight) {
+function onsetMark(step, last, colors) {
+  // Towards the side where there is room for the words.
+  const isLate = step > last / 2;
+  return {
+    shapes: [{
+      type: "line", x0: step, x1: step, yref: "paper", y0: 0, y1: 1,
+      line: { color: colors.ink2, width: 1, dash: "dot" },
+    }],
+    annotations: [{
+      x: step, yref: "paper", y: 0.98, yanchor: "top", xanchor: isLate ? "right" : "left", showarrow: false,
+      text: isLate ? `displaced from step ${step} ` : ` displaced from step ${step}`,
+      font: { size: 12, color: colors.ink2 },
+    }],
+  };
+}
+
+/** Exponential moving average over steps that may lie apart, corrected for its start; leaves gaps
+ *  as they are. weight: what is kept of the past from one step to the next. */
+export function smoothed(values, weight, steps = values.map((_, i) => i)) {
   let sum = 0;
   let mass = 0;
-  return values.map((value) => {
+  let before = null;
+  return values.map((value, i) => {
     if (gap(value) === null) return null;
-    sum = weight * sum + (1 - weight) * value;
-    mass = weight * mass + (1 - weight);
+    const kept = before === null ? weight : weight ** Math.max(1, steps[i] - before);
+    before = steps[i];
+    sum = kept * sum + (1 - kept) * value;
+    mass = kept * mass + (1 - kept);
     return sum / mass;
   });
 }
@@ -74,7 +108,7 @@ export function batchFigure(steps, lines, colors, { weight = 0.8, unit = "", y =
       width: isSmooth ? 1 : 2, legendgroup: name, showlegend: !isSmooth, hovertemplate: `%{y:${format}}`,
     });
     if (!isSmooth) return [raw];
-    return [raw, line(steps, smoothed(values, weight), name, hue, {
+    return [raw, line(steps, smoothed(values, weight, steps), name, hue, {
       legendgroup: name, hovertemplate: `%{y:${format}}`,
     })];
   });
@@ -84,19 +118,22 @@ export function batchFigure(steps, lines, colors, { weight = 0.8, unit = "", y =
   };
 }
 
-/** Likelihood of y+ against the margin, in the order of the steps. */
+/** Likelihood of y+ against the margin, in the order of the steps; the last one is marked. */
 export function phaseFigure(steps, margins, changes, colors) {
   const last = steps.length - 1;
+  const hover = "step %{customdata}<br>margin %{x:+.4f}<br>change %{y:+.4f}<extra></extra>";
   const data = [{
-    type: "scatter", mode: "lines+markers", x: margins.map(gap), y: changes.map(gap),
+    type: "scatter", mode: "lines+markers", name: "steps", x: margins.map(gap), y: changes.map(gap),
     customdata: [...steps], line: { color: faded(colors.other, 0.45), width: 1 },
-    marker: { size: 5, color: [...steps], colorscale: colors.dark
-      ? [[0, "#3a4049"], [1, "#e8eaed"]] : [[0, "#cfd2d6"], [1, "#17191d"]] },
-    hovertemplate: "step %{customdata}<br>margin %{x:+.4f}<br>change %{y:+.4f}<extra></extra>", showlegend: false,
+    marker: {
+      size: 5, color: [...steps],
+      colorscale: colors.dark ? [[0, "#3a4049"], [1, "#e8eaed"]] : [[0, "#cfd2d6"], [1, "#17191d"]],
+    },
+    hovertemplate: hover, showlegend: false,
   }];
   if (last >= 0) {
     data.push({
-      type: "scatter", mode: "markers", x: [gap(margins[last])], y: [gap(changes[last])],
+      type: "scatter", mode: "markers", x: [gap(margins[last])], y: [gap(changes[last])], meta: { window: 1 },
       marker: { size: 11, color: colors.preferred, line: { color: colors.surface, width: 2 } },
       hoverinfo: "skip", name: "now", showlegend: false,
     });

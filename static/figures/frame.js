@@ -1,5 +1,7 @@
-// What all figures share: axes, fonts and colours. Figures are pure: numbers and a palette in,
+// What all figures share: axes, fonts, texts and colours. Figures are pure: numbers and a palette in,
 // {data, layout} for Plotly out.
+
+import { clip, visible } from "../format.js";
 
 /** The page's colours as the style sheet has them at this moment. */
 export function palette(root = document.documentElement) {
@@ -15,6 +17,8 @@ export function palette(root = document.documentElement) {
     dispreferred: get("dispreferred"),
     other: get("other"),
     series: ["series-3", "series-4", "series-5", "series-6"].map(get),
+    // Runs never take the colours of preferred and dispreferred.
+    runs: ["series-3", "series-4", "series-6", "series-5", "series-7", "series-8"].map(get),
     sans: get("sans"),
     dark: root.dataset.theme === "dark",
   };
@@ -62,13 +66,14 @@ export function layout(colors, { x = {}, y = {}, ...rest } = {}) {
 /** null where there is no finite number: Plotly leaves a gap there. */
 export const gap = (value) => (typeof value === "number" && Number.isFinite(value) ? value : null);
 
-export function notFinite(...columns) {
-  const missing = columns.flat().filter((value) => value === null || !Number.isFinite(value)).length;
-  return missing ? `${missing} value${missing === 1 ? " is" : "s are"} not a finite number: shown as a gap.` : "";
-}
-
 /** #rrggbb with an opacity. */
 export function faded(color, opacity) {
   const [r, g, b] = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
   return `rgba(${r},${g},${b},${opacity})`;
 }
+
+/** Text as Plotly shows it: it would take "<" for markup. */
+export const plainText = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+
+/** A token's text for an axis, a label or a legend. */
+export const tokenLabel = (token, length = 16) => plainText(clip(visible(token), length));

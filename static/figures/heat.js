@@ -1,19 +1,37 @@
 // Token × step: change of each token's log-probability since the first step.
 
-import { visible } from "../format.js";
-import { gap, layout } from "./frame.js";
+import { gap, layout, tokenLabel } from "./frame.js";
+
+/** So many steps side by side can be told apart on a screen. */
+export const MOST_COLUMNS = 320;
+const MOST_LABELS = 28;
 
 /** steps: S, tokens: N texts, logprobs: S lists of N. Rows that got the first step's value are 0. */
 export function heatChanges(logprobs, tokens) {
   const first = logprobs[0] ?? [];
-  return tokens.map((_, k) => logprobs.map((row) => gap(row[k]) === null || gap(first[k]) === null ? null : row[k] - first[k]));
+  const change = (row, k) => (gap(row[k]) === null || gap(first[k]) === null ? null : row[k] - first[k]);
+  return tokens.map((_, k) => logprobs.map((row) => change(row, k)));
 }
 
 /** The largest absolute change, so that two maps can share one scale. */
 export function largestChange(changes) {
   let largest = 0;
-  for (const row of changes) for (const value of row) if (value !== null) largest = Math.max(largest, Math.abs(value));
+  for (const row of changes) {
+    for (const value of row) if (value !== null) largest = Math.max(largest, Math.abs(value));
+  }
   return largest;
+}
+
+/** Which of many steps to draw: of each stretch the one with the largest change of any token. */
+export function heatColumns(changes, most = MOST_COLUMNS) {
+  const length = changes[0]?.length ?? 0;
+  const all = Array.from({ length }, (_, i) => i);
+  if (length <= most) return all;
+  const size = (i) => changes.reduce((largest, row) => Math.max(largest, Math.abs(row[i] ?? 0)), 0);
+  const stretch = (s) => all.slice(Math.floor((s * length) / most), Math.floor(((s + 1) * length) / most));
+  const kept = Array.from({ length: most }, (_, s) =>
+    stretch(s).reduce((best, i) => (size(i) > size(best) ? i : best)));
+  return [...new Set([0, ...kept, length - 1])];
 }
 
 /** Room for a label a token, as far as that goes; in pixels. */
@@ -22,24 +40,32 @@ export function heatHeight(tokens) {
 }
 
 export function heatFigure({ steps, tokens, logprobs, limit }, colors) {
-  const z = heatChanges(logprobs, tokens);
+  const changes = heatChanges(logprobs, tokens);
+  const columns = heatColumns(changes);
+  const x = columns.map((i) => steps[i]);
+  const z = changes.map((row) => columns.map((i) => row[i]));
   const bound = limit || largestChange(z) || 1e-6;
   const places = tokens.map((_, k) => k);
   // With many tokens only some labels fit; the hover names each.
-  const every = Math.max(1, Math.ceil(tokens.length / 28));
+  const every = Math.max(1, Math.ceil(tokens.length / MOST_LABELS));
   const shown = places.filter((k) => k % every === 0);
-  const label = (text) => visible(text).slice(0, 16).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+  const small = { size: 11.5, color: colors.ink2 };
   return {
     data: [{
-      type: "heatmap", x: [...steps], y: places, z, zmin: -bound, zmax: bound, xgap: 0, ygap: tokens.length < 40 ? 1 : 0,
-      customdata: tokens.map((token, k) => steps.map(() => `${k + 1}: ${label(token)}`)),
+      type: "heatmap", x, y: places, z, zmin: -bound, zmax: bound, xgap: 0, ygap: tokens.length < 40 ? 1 : 0,
+      customdata: tokens.map((token, k) => x.map(() => `${k + 1}: ${tokenLabel(token)}`)),
       colorscale: [[0, colors.dispreferred], [0.5, colors.surface], [1, colors.preferred]],
-      colorbar: { thickness: 10, outlinewidth: 0, tickfont: { size: 11.5, color: colors.ink2 }, tickformat: "+.2~g", title: { text: "nats", font: { size: 11.5, color: colors.ink2 } } },
+      colorbar: {
+        thickness: 10, outlinewidth: 0, tickfont: small, tickformat: "+.2~g", title: { text: "nats", font: small },
+      },
       hovertemplate: "token %{customdata}<br>step %{x}<br>%{z:+.4f} nats<extra></extra>", hoverongaps: false,
     }],
     layout: layout(colors, {
       x: { title: "step" },
-      y: { autorange: "reversed", tickvals: shown, ticktext: shown.map((k) => label(tokens[k])), showgrid: false, tickfont: { size: 11.5, color: colors.ink2, family: "ui-monospace, Menlo, Consolas, monospace" } },
+      y: {
+        autorange: "reversed", tickvals: shown, ticktext: shown.map((k) => tokenLabel(tokens[k])), showgrid: false,
+        tickfont: { ...small, family: "ui-monospace, Menlo, Consolas, monospace" },
+      },
       hovermode: "closest", showlegend: false, margin: { l: 84, r: 8, t: 8, b: 38 },
     }),
   };
