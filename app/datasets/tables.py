@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, Text, func
+from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, Text, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -49,6 +49,9 @@ class Pair(Base):
     dispreferred: Mapped[str] = mapped_column(Text)
     meta: Mapped[dict[str, Any]] = mapped_column(
         JSONB, doc="The row's other columns, and 'row': its line in the source file, from 1."
+    )
+    version: Mapped[int] = mapped_column(
+        server_default=text("1"), doc="Of the text: 1 as in the file, one more for each edit."
     )
     source: Mapped[dict[str, Any] | None] = mapped_column(
         JSONB, doc="What else is needed to write the row as it came (app.datasets.layouts)."

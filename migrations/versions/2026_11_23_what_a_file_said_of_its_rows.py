@@ -1,7 +1,7 @@
 """what a file said of its rows
 
 Revision: 202611231644
-Follows: 202611231347
+Follows: 202611231629
 """
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision: str = "202611231644"
-down_revision: str | None = "202611231347"
+down_revision: str | None = "202611231629"
 branch_labels: str | None = None
 depends_on: str | None = None
 
