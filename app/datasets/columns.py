@@ -77,6 +77,22 @@ class Columns:
         named = (self.prompt, self.preferred, self.dispreferred, *optional)
         return tuple(name for name in named if name)
 
+    def roles(self) -> dict[str, str]:
+        """Column -> what it is taken for, in words."""
+        which = bool(self.choice or self.scores)
+        roles = {
+            self.prompt: "prompt",
+            self.preferred: "first response" if which else "preferred response",
+            self.dispreferred: "second response" if which else "dispreferred response",
+        }
+        if self.system:
+            roles[self.system] = "system prompt"
+        if self.context:
+            roles[self.context] = "input, after the prompt"
+        for name in (self.choice[0],) if self.choice else self.scores or ():
+            roles[name] = "says which response is preferred"
+        return roles
+
     def needed(self) -> tuple[str, ...]:
         """Without a prompt, whole dialogues are meant; where the form says which, it needs one."""
         explicit = self.persona or self.choice or self.scores

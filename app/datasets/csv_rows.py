@@ -24,6 +24,8 @@ from app.errors import InvalidInputError
 
 JSON_SUFFIX = ":json"
 QUOTED = "chesboard:quoted"
+QUOTED_SUFFIX = ":quoted"
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 DELIMITERS = ",;\t"
 MAX_PRINTED_CHARACTERS = 1 << 20
 
@@ -99,8 +101,23 @@ def _header(names: list[str]) -> list[str]:
     return names if recognise(map(_plain, names)) else stripped
 
 
+def header_of(name: str, *, is_json: bool) -> str:
+    """How a column is called in a header, of which `_plain` makes its name again."""
+    name = f"{name}{JSON_SUFFIX}" if is_json else name
+    # A name can be a formula too.
+    return f"'{name}{QUOTED_SUFFIX}" if name.startswith(FORMULA_SIGNS) or _is_quoted(name) else name
+
+
+def _is_quoted(name: str) -> bool:
+    return name.startswith("'") and name.endswith(QUOTED_SUFFIX)
+
+
 def _plain(name: str) -> str:
-    return name.removesuffix(JSON_SUFFIX)
+    return _unquoted(name).removesuffix(JSON_SUFFIX)
+
+
+def _unquoted(name: str) -> str:
+    return name[1:].removesuffix(QUOTED_SUFFIX) if _is_quoted(name) else name
 
 
 def has_known_header(start: bytes) -> bool:
@@ -123,7 +140,7 @@ def _names(line: str, delimiter: str) -> list[str]:
 
 
 def _row(row: int, header: list[str], cells: list[str]) -> SourceRow | RowError:
-    columns: dict[str, Any] = dict(zip(header, cells, strict=True))
+    columns = dict(zip(map(_unquoted, header), cells, strict=True))
     try:
         _take_off_quotes(columns)
         return SourceRow(row, dict(_values(columns)))

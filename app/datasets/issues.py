@@ -58,7 +58,7 @@ _LONG = text("""
     SELECT :dataset, 'long', unnest(CAST(:pairs AS integer[]))
 """)
 
-_COUNTS = text("SELECT issue, count(*) FROM pair_issues WHERE dataset_id = :dataset GROUP BY issue")
+_COUNTS = text("SELECT issue, count(*) AS pairs FROM pair_issues WHERE dataset_id = :dataset GROUP BY issue")
 
 
 def find_issues(session: Session, dataset_id: int, long: "array[int]") -> dict[str, int]:
@@ -68,5 +68,5 @@ def find_issues(session: Session, dataset_id: int, long: "array[int]") -> dict[s
     session.execute(_CONTRADICTIONS, of)
     if long:
         session.execute(_LONG, {**of, "pairs": long.tolist()})
-    counts: dict[str, int] = dict(session.execute(_COUNTS, of).tuples().all())
+    counts = {row.issue: row.pairs for row in session.execute(_COUNTS, of)}
     return {issue: counts.get(issue, 0) for issue in ISSUES}

@@ -84,7 +84,7 @@ def _as_file(file: Source) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _child(task: str, stdin: Any) -> "Iterator[subprocess.Popen[bytes]]":
-    child = subprocess.Popen(
+    child = subprocess.Popen(  # noqa: S603 - our own program, of our own arguments
         [sys.executable, "-m", "app.datasets.parquet_child", task],
         stdin=stdin,
         stdout=subprocess.PIPE,
