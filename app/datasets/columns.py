@@ -70,6 +70,8 @@ class Columns:
     scores: tuple[str, str] | None = None
     form: str | None = None
     """The name of the form, where the columns alone say it."""
+    has_scores: bool = False
+    """Whether UltraFeedback's scores stand beside the responses."""
 
     def all(self) -> tuple[str, ...]:
         """The columns that make up the pair; every other one is kept beside it."""
@@ -156,6 +158,7 @@ def _with_optional(columns: Columns, names: set[str]) -> Columns:
         prompt=prompt,
         system=next((name for name in _SYSTEMS if name in names), None),
         context=context if context in names else None,
+        has_scores={"prompt", "score_chosen", "score_rejected"} <= names,
     )
 
 

@@ -167,7 +167,7 @@ def _from_messages(
     prompt: Any, preferred: Messages, dispreferred: Messages, columns: Columns
 ) -> _Pair:
     before, ours, theirs = cut(preferred, dispreferred, (columns.preferred, columns.dispreferred))
-    form = columns.form or "chat"
+    form = columns.form or ("ultrafeedback" if columns.has_scores else "chat")
     if isinstance(prompt, list):
         explicit = read_messages(prompt, columns.prompt)
         # Some files repeat the prompt at the beginning of both dialogues, others do not.

@@ -23,12 +23,15 @@ patiently = settings(deadline=None)
 
 
 def understand(
-    data: bytes | str, filename: str = "data.jsonl", mapping: str | None = None
+    data: bytes | str,
+    filename: str = "data.jsonl",
+    mapping: str | None = None,
+    max_bytes: int = MANY_BYTES,
 ) -> tuple[list[PairRow], Intake]:
     """The pairs of a file, and the account that was kept of it."""
     data = data.encode() if isinstance(data, str) else data
     intake = Intake(parse_mapping(mapping))
-    return list(intake.usable(read_rows(io.BytesIO(data), filename, MANY_BYTES))), intake
+    return list(intake.usable(read_rows(io.BytesIO(data), filename, max_bytes))), intake
 
 
 def understand_row(row: dict[str, Any]) -> PairRow:
