@@ -30,9 +30,23 @@ def lines_of(file: Buffered) -> Iterator[tuple[int, bytes]]:
     row = 0
     while line := file.readline(MAX_ROW_BYTES + 1):
         row += 1
+        if line == b"\n":
+            # Millions of empty lines are no work.
+            row += _skip_empty(file)
+            continue
         yield row, line
         while len(line) > MAX_ROW_BYTES and not line.endswith(b"\n"):
             line = file.readline(MAX_ROW_BYTES + 1)
+
+
+def _skip_empty(file: Buffered) -> int:
+    """Pass over the empty lines that come next; how many they were."""
+    skipped = 0
+    while (ahead := file.peek(1)).startswith(b"\n"):
+        empty = len(ahead) - len(ahead.lstrip(b"\n"))
+        file.read(empty)
+        skipped += empty
+    return skipped
 
 
 def parse_line(row: int, line: bytes) -> SourceRow | RowError:

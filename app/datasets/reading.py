@@ -115,15 +115,24 @@ def kind_of(name: str, start: bytes) -> Literal["jsonl", "json", "csv"]:
     suffix = PurePath(name).suffix
     start = start.lstrip()
     if start.startswith(b"["):
-        # A line of JSONL that is a list, or a CSV whose first column is called so, are no rows.
-        return "jsonl" if suffix in (".jsonl", ".ndjson") else "json"
+        return "jsonl" if suffix in (".jsonl", ".ndjson") and _is_line_of_several(start) else "json"
     if start.startswith(b"{"):
         return "json" if _is_wrapped(start, suffix) else "jsonl"
-    if suffix in (".csv", ".tsv"):
+    if suffix in (".csv", ".tsv") or csv_rows.has_known_header(start):
         return "csv"
-    if suffix == ".jsonl" or not csv_rows.has_known_header(start):
-        return "jsonl"
-    return "csv"
+    return "jsonl"
+
+
+def _is_line_of_several(start: bytes) -> bool:
+    """Whether the first line is JSON as a whole, and not the last."""
+    line, _, rest = start.partition(b"\n")
+    if not rest.strip():
+        return False
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 _WRAPPER = re.compile(
@@ -136,10 +145,12 @@ def _is_wrapped(start: bytes, suffix: str) -> bool:
     """Whether an object holds the rows ({"data": [...]}), rather than being the first of them."""
     if _WRAPPER.match(start):
         return True
-    if suffix != ".json":
-        return False
     # An object over several lines is no line of JSONL.
     line, newline, _ = start.partition(b"\n")
+    if line.strip() == b"{":
+        return True
+    if suffix != ".json":
+        return False
     if not newline:
         return False
     try:

@@ -23,6 +23,7 @@ from app.datasets.schemas import (
     UploadProgress,
 )
 from app.datasets.storing import measure_file, store_dataset
+from app.datasets.tables import Dataset
 from app.errors import ConflictError
 from app.runs.configs import Verdict
 from app.samples import SAMPLES, get_sample
@@ -84,11 +85,7 @@ def create_dataset(
         sha256, _ = measure_file(file.file, max_bytes)
         known = queries.find_by_sha256(session, sha256)
         if known and if_known == "refuse":
-            raise ConflictError(
-                f"This very file is stored already, as dataset {known[0].id} "
-                f"(“{known[0].name}”). Send if_known=store to store it once more.",
-                [{"field": "file", "message": f"is the same file as dataset {known[0].id}"}],
-            )
+            raise _stored_already(known[0])
         dataset = store_dataset(
             session,
             file.file,
@@ -104,6 +101,16 @@ def create_dataset(
         raise
     told.phase = "done"
     return stored.model_copy(update={"same_file": [earlier.id for earlier in known]})
+
+
+def _stored_already(dataset: Dataset) -> ConflictError:
+    error = ConflictError(
+        f"This very file is stored already, as dataset {dataset.id} (“{dataset.name}”). "
+        "Send if_known=store to store it once more.",
+        [{"field": "file", "message": f"is the same file as dataset {dataset.id}"}],
+    )
+    error.headers = {"Location": f"/api/v1/datasets/{dataset.id}"}
+    return error
 
 
 @router.post("/datasets/preview")
