@@ -16,7 +16,7 @@ const ROLES = [
 export function previewView(file, seen, { store, lookAgain, cancel }) {
   const isUsable = seen.usable > 0;
   const title = isUsable ? `Read as ${seen.form}` : "Which column holds what?";
-  return h("section", { class: `card preview`, "aria-label": `What ${file.name} holds` },
+  return h("section", { class: "card preview", "aria-label": `What ${file.name} holds` },
     h("div", { class: "card-head" }, h("h2", {}, `${file.name}: ${title}`), h("span", { class: "tag" }, kindOf(seen))),
     h("p", { class: "quiet" }, summary(seen)),
     seen.reasons.length ? h("div", { class: "notice warn" }, h("strong", {}, isUsable ? "Please look whether this is right" : "Nothing can be read so"), h("ul", {}, seen.reasons.map((reason) => h("li", {}, reason)))) : null,
@@ -32,9 +32,9 @@ const KINDS = { jsonl: "JSONL", json: "JSON", csv: "CSV", parquet: "Parquet" };
 const kindOf = (seen) => KINDS[seen.kind] + (seen.is_packed ? ", gzipped" : "");
 
 function summary(seen) {
-  const rows = `${count(seen.rows)} row${seen.rows === 1 ? "" : "s"}`;
-  const what = seen.is_whole ? `All ${rows} were looked at` : `The first ${rows} were looked at`;
-  return `${what}: ${count(seen.usable)} can be used. Nothing is stored yet.`;
+  const rows = seen.rows === 1 ? "1 row" : `${count(seen.rows)} rows`;
+  const of = seen.is_whole ? `The file has ${rows}` : `Of the first ${rows}`;
+  return `${of}${seen.is_whole ? ";" : ","} ${count(seen.usable)} can be used. Nothing is stored yet.`;
 }
 
 function pairPreview(pair) {

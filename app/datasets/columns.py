@@ -112,8 +112,11 @@ class Columns:
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Columns":
         """The reverse of `as_dict`, after a passage through JSON."""
-        lists = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
-        return cls(**lists)
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in stored.items()
+        }
+        return cls(**values)
 
 
 KNOWN_COLUMNS = (

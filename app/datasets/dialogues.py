@@ -60,11 +60,17 @@ def _read_message(message: Any, number: int, field: str) -> dict[str, str]:
 def _text_of(content: Any) -> Any:
     """[{"type": "text", "text": "Hi"}] -> "Hi"; anything else as it is."""
     if isinstance(content, list) and content:
-        texts = [part.get("text") if isinstance(part, dict) else None for part in content]
-        kinds = {part.get("type", "text") if isinstance(part, dict) else None for part in content}
-        if kinds == {"text"} and all(isinstance(text, str) for text in texts):
-            return "".join(texts)
+        texts = [_text_of_part(part) for part in content]
+        if None not in texts:
+            return "".join(text or "" for text in texts)
     return content
+
+
+def _text_of_part(part: Any) -> str | None:
+    if isinstance(part, dict) and part.get("type", "text") == "text":
+        text = part.get("text")
+        return text if isinstance(text, str) else None
+    return None
 
 
 def is_dialogue(text: str) -> bool:

@@ -58,7 +58,9 @@ _LONG = text("""
     SELECT :dataset, 'long', unnest(CAST(:pairs AS integer[]))
 """)
 
-_COUNTS = text("SELECT issue, count(*) AS pairs FROM pair_issues WHERE dataset_id = :dataset GROUP BY issue")
+_COUNTS = text(
+    "SELECT issue, count(*) AS pairs FROM pair_issues WHERE dataset_id = :dataset GROUP BY issue"
+)
 
 
 def find_issues(session: Session, dataset_id: int, long: "array[int]") -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import zlib
 from collections.abc import Iterator
 
 from app.datasets.rows import SNIPPET_CHARACTERS, RowError, SourceRow
@@ -142,12 +143,25 @@ class _Text:
 
     def _more(self, size: int = CHUNK_BYTES) -> bool:
         """Read on; False at the file's end."""
-        data = self._file.read(size)
-        self._is_whole = len(data) < size
+        data = self._read(size)
         self._gone += self._at
         self._text = self._text[self._at :] + self._decoder.decode(data, self._is_whole)
         self._at = 0
         return bool(data)
+
+    def _read(self, size: int) -> bytes:
+        """So many bytes, or what there is before the end, or before a packed file's break."""
+        parts: list[bytes] = []
+        try:
+            while size > 0 and not self._is_whole:
+                data = self._file.read1(size)
+                parts.append(data)
+                size -= len(data)
+                self._is_whole = not data
+        except (EOFError, OSError, zlib.error):
+            if not parts:
+                raise
+        return b"".join(parts)
 
     def next_sign(self) -> str:
         """The next character that is not blank, which stays; "" at the end."""

@@ -93,9 +93,9 @@ def _prompts(
         yield from _chats(columns, prompt, ours, theirs)
         if columns.system:
             for said, rest in _without_system(prompt):
-                for cells, *sides in _chats(columns, rest, ours, theirs):
-                    for more in said:
-                        yield {**cells, **({columns.system: more[0]} if more else {})}, *sides
+                for cells, *both in _chats(columns, rest, ours, theirs):
+                    for value in said:
+                        yield {**cells, columns.system: value}, *both
 
 
 def _contexts(columns: Columns) -> Iterator[Cells]:
@@ -105,14 +105,12 @@ def _contexts(columns: Columns) -> Iterator[Cells]:
     yield {}
 
 
-def _without_system(
-    prompt: Messages,
-) -> Iterator[tuple[tuple[tuple[str | None, ...], ...], Messages]]:
+def _without_system(prompt: Messages) -> Iterator[tuple[tuple[str | None, ...], Messages]]:
     """(what the system column may hold, the other messages)."""
     if prompt[0]["role"] == "system" and len(prompt) > 1:
-        yield ((prompt[0]["content"],),), prompt[1:]
+        yield (prompt[0]["content"],), prompt[1:]
     else:
-        yield (("",), (None,)), prompt
+        yield ("", None), prompt
 
 
 def _chats(

@@ -115,7 +115,7 @@ def kind_of(name: str, start: bytes) -> Literal["jsonl", "json", "csv"]:
     suffix = PurePath(name).suffix
     start = start.lstrip()
     if start.startswith(b"["):
-        return "jsonl" if suffix in (".jsonl", ".ndjson") and _is_line_of_several(start) else "json"
+        return "jsonl" if suffix in (".jsonl", ".ndjson") and not _is_of_rows(start) else "json"
     if start.startswith(b"{"):
         return "json" if _is_wrapped(start, suffix) else "jsonl"
     if suffix in (".csv", ".tsv") or csv_rows.has_known_header(start):
@@ -123,16 +123,18 @@ def kind_of(name: str, start: bytes) -> Literal["jsonl", "json", "csv"]:
     return "jsonl"
 
 
-def _is_line_of_several(start: bytes) -> bool:
-    """Whether the first line is JSON as a whole, and not the last."""
+def _is_of_rows(start: bytes) -> bool:
+    """Whether a list holds objects, and is not just the first of several lines."""
+    if not start[1:].lstrip().startswith(b"{"):
+        return False
     line, _, rest = start.partition(b"\n")
     if not rest.strip():
-        return False
+        return True
     try:
         json.loads(line)
     except (ValueError, RecursionError):
-        return False
-    return True
+        return True
+    return False
 
 
 _WRAPPER = re.compile(

@@ -40,7 +40,7 @@ class _Unpacked(_Raw):
 
     def __init__(self, packed: "Buffered", max_bytes: int) -> None:
         self._packed = _Counted(packed)
-        super().__init__(gzip.GzipFile(fileobj=self._packed))  # type: ignore[call-overload]
+        super().__init__(_AsItComes(gzip.GzipFile(fileobj=self._packed)))  # type: ignore[call-overload]
         self._max_bytes = max_bytes
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
@@ -53,6 +53,16 @@ class _Unpacked(_Raw):
                 "Unpack it yourself if it is meant so."
             )
         return size
+
+
+class _AsItComes:
+    """Hands on what is unpacked before a broken end is noticed."""
+
+    def __init__(self, file: gzip.GzipFile) -> None:
+        self._file = file
+
+    def read(self, size: int = -1, /) -> bytes:
+        return self._file.read1(size)
 
 
 class _Counted:

@@ -57,7 +57,8 @@ def round_trip(client: TestClient, rows: list[Any], format: str, form: str) -> N
 # --- whatever the rows hold -------------------------------------------------------------------
 
 TEXT = st.text(
-    st.characters(exclude_categories=["Cs"], exclude_characters="\0") | st.sampled_from("=+-@'\"\t\r\n,;[{"),
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+    | st.sampled_from("=+-@'\"\t\r\n,;[{"),
     max_size=12,
 )
 SAID = TEXT.map(lambda text: f"{text}.")  # not empty
@@ -246,7 +247,11 @@ def test_manifest_says_how_the_export_came_about(client: TestClient) -> None:
 
 
 def test_edited_pair_is_exported_as_it_is_now(client: TestClient) -> None:
-    row = {"question": "Q?", "answer_matching_behavior": " Yes", "answer_not_matching_behavior": " No"}
+    row = {
+        "question": "Q?",
+        "answer_matching_behavior": " Yes",
+        "answer_not_matching_behavior": " No",
+    }
     stored = upload(client, jsonl(row)).json()["id"]
     with transaction() as session:
         from app.datasets.tables import Pair
