@@ -11,6 +11,7 @@ Ends with 3 and {"error": …} on stderr where the table cannot be read.
 """
 
 import json
+import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -50,7 +51,9 @@ def main(task: str) -> int:
 def _read() -> None:
     import pyarrow.parquet as pq
 
-    table = pq.ParquetFile(sys.stdin.buffer)
+    # Unbuffered, and read by this thread alone: a buffer's lock that another thread of the
+    # library holds while the process ends would abort it.
+    table = pq.ParquetFile(open(0, "rb", buffering=0, closefd=False), pre_buffer=False)
     schema = table.schema_arrow
     names = schema.names
     if len(set(names)) < len(names):
@@ -160,4 +163,8 @@ def _batches() -> Iterator[list[list[Any]]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    status = main(sys.argv[1])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not by way of the interpreter's end, for which the library's threads may not be ready.
+    os._exit(status)

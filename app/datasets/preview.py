@@ -98,7 +98,9 @@ def _doubts(intake: Intake, pairs: list[PairRow], *, is_guess: bool) -> Iterator
     seen = len(pairs) + intake.rejected
     if is_guess:
         yield "The columns make up no known form; the mapping is guessed from their names."
-    if intake.columns is None:
+    if not intake.statistics.columns:
+        yield "None of the rows could be read."
+    elif intake.columns is None:
         yield "The columns make up no known form. Say which holds what."
     elif not pairs:
         yield "None of the rows could be read so."

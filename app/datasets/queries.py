@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Select, delete, func, null, select
+from sqlalchemy import delete, func, null, select
 from sqlalchemy.orm import Session
 
 from app.datasets.issues import Issue
@@ -61,7 +61,7 @@ def list_pairs(
     total = _dataset(session, dataset_id).pairs
     if issue is None:
         # Ordinals have no gaps, so the offset is one and the index finds it at once.
-        query: Select[Any] = (
+        query: Any = (
             select(Pair, null())
             .where(Pair.dataset_id == dataset_id, Pair.pair >= min(offset, total))
             .order_by(Pair.pair)

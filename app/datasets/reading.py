@@ -125,7 +125,7 @@ def kind_of(name: str, start: bytes) -> Literal["jsonl", "json", "csv"]:
 
 def _is_of_rows(start: bytes) -> bool:
     """Whether a list holds objects, and is not just the first of several lines."""
-    if not start[1:].lstrip().startswith(b"{"):
+    if not start[1:].lstrip().startswith((b"{", b"]")):
         return False
     line, _, rest = start.partition(b"\n")
     if not rest.strip():

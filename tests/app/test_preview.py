@@ -48,6 +48,7 @@ def test_known_form_is_shown_with_its_columns_and_first_pairs(
         ([{"chosen": "It is so", "rejected": "It is not"}], "unsure", "no prompt column"),
         ([{"query": "a", "good": "b", "bad": "c"}], "unsure", "guessed from their names"),
         ([{"text": "a", "label": 1}], "none", "no known form"),
+        ([1], "none", "None of the rows could be read."),
     ],
 )
 def test_confidence_says_whether_to_look(
@@ -107,6 +108,6 @@ def test_parquet_is_looked_at_as_a_whole(client: TestClient) -> None:
     assert "at its end" in problem["detail"]
 
 
-@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"[1", b"\x1f\x8bbroken"])
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"[{", b"\x1f\x8bbroken"])
 def test_what_is_no_dataset_is_said_to_be_none(client: TestClient, data: bytes) -> None:
     assert preview(client, data, status=422)["detail"]

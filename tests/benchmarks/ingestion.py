@@ -26,8 +26,8 @@ from app.settings import PROJECT_ROOT
 from tests.support import disposable_services
 
 PAIRS = 200_000
-CHARACTERS = 2500
-"""Of a pair: 200,000 of them make 500 MB."""
+CHARACTERS = 1500
+"""Of a pair, whose prompt stands in it three times: 200,000 of them make 500 MB."""
 DUPLICATE_EVERY, SWAPPED_EVERY, BROKEN_EVERY = 1000, 2000, 5000
 
 
