@@ -10,6 +10,7 @@ null means that the row has no such column.
 Ends with 3 and {"error": …} on stderr where the table cannot be read.
 """
 
+import io
 import json
 import os
 import resource
@@ -39,6 +40,9 @@ def main(task: str) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     import pyarrow as pa
 
+    # One thread is enough beside the process that waits for it, and none can fail to start.
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
     try:
         _read() if task == "read" else _write()
     except (_TableError, pa.ArrowException, MemoryError, OSError, ValueError, OverflowError) as e:
@@ -53,7 +57,8 @@ def _read() -> None:
 
     # Unbuffered, and read by this thread alone: a buffer's lock that another thread of the
     # library holds while the process ends would abort it.
-    table = pq.ParquetFile(open(0, "rb", buffering=0, closefd=False), pre_buffer=False)
+    stdin = io.FileIO(0, closefd=False)
+    table = pq.ParquetFile(stdin, pre_buffer=False)
     schema = table.schema_arrow
     names = schema.names
     if len(set(names)) < len(names):

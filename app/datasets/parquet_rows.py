@@ -5,6 +5,7 @@ memory and time, a file made to harm it harms nothing else, and the web process 
 """
 
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,8 @@ from app.datasets.rows import RowError, SourceRow
 from app.datasets.unpacking import Source, buffered
 from app.errors import InvalidInputError, TooLargeError
 from app.settings import PROJECT_ROOT
+
+log = logging.getLogger(__name__)
 
 COPY_BYTES = 1 << 20
 DAMAGED = "The Parquet file is damaged, or asks for more memory or time than a dataset needs."
@@ -113,6 +116,7 @@ def _finish(child: "subprocess.Popen[bytes]") -> None:
         message = json.loads(said.splitlines()[-1])["error"]
     except (IndexError, ValueError, KeyError, TypeError):
         message = DAMAGED
+        log.warning("the process that reads Parquet ended with %s: %s", child.wait(), said[-2000:])
     raise InvalidInputError(message)
 
 
