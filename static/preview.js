@@ -22,7 +22,7 @@ export function previewView(file, seen, { store, lookAgain, cancel }) {
     seen.reasons.length ? h("div", { class: "notice warn" }, h("strong", {}, isUsable ? "Please look whether this is right" : "Nothing can be read so"), h("ul", {}, seen.reasons.map((reason) => h("li", {}, reason)))) : null,
     seen.errors.length ? h("details", {}, h("summary", {}, `${count(seen.rejected)} of ${count(seen.rows)} rows cannot be used`), rejectedRows(seen.errors)) : null,
     seen.pairs.length ? h("details", { open: true }, h("summary", {}, "The first pairs"), seen.pairs.slice(0, 2).map(pairPreview)) : null,
-    h("details", { open: seen.confidence !== "sure" }, h("summary", {}, `Columns (${count(seen.columns.length)})`), columnsTable(seen.columns), mappingForm(seen, lookAgain)),
+    h("details", { open: seen.confidence !== "sure" || seen.needs_mapping }, h("summary", {}, `Columns (${count(seen.columns.length)})`), columnsTable(seen.columns), mappingForm(seen, lookAgain)),
     h("div", { class: "actions preview-actions" },
       h("button", { type: "button", class: "primary", disabled: !isUsable, onclick: () => store(seen.needs_mapping ? seen.mapping : undefined) }, "Store this dataset"),
       h("button", { type: "button", onclick: cancel }, "Not this file")));
