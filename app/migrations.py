@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 
 import app.datasets.tables
 import app.probes.tables
+import app.reviews.tables
 import app.runs.tables
 import app.scores.tables  # noqa: F401 - the imports register the tables
 from app.database import Base

@@ -15,11 +15,11 @@ from sqlalchemy.orm import Session
 
 from app.broker import wake
 from app.database import transaction
-from app.datasets.tables import Pair
 from app.runs import leases
 from app.runs.configs import CONFIGS, ModelConfig, ProbesConfig, Selection, TrainConfig
+from app.runs.selecting import ChosenPair, chosen_pairs, read_pairs
 from app.runs.tables import ReferenceLogprob, Run
-from app.scores.tables import Flag, Score
+from app.scores.tables import Score
 from app.settings import get_settings
 from worker import checkpoints
 from worker.control import LeaseKeeper
@@ -107,7 +107,7 @@ def _work(
     config = CONFIGS[claim.kind].model_validate(claim.config)
     selection = config.selection if isinstance(config, TrainConfig) else Selection()
     with transaction() as session:
-        raw_pairs = select_pairs(session, claim.dataset_id, selection)
+        raw_pairs = select_pairs(session, claim.run_id, claim.dataset_id, selection)
     recorder.progress(0, len(raw_pairs), "pairs")
     loaded = models.load(config)
     recorder.device(f"{describe_device(loaded.device)}, {_dtype_name(loaded.compute_dtype)}")
@@ -147,7 +147,12 @@ def _train(
 ) -> dict[str, Any]:
     with transaction() as session:
         probe_raw = choose_probes(
-            session, claim.dataset_id, config.probes, [pair.pair for pair in pairs], recorder
+            session,
+            claim.run_id,
+            claim.dataset_id,
+            config.probes,
+            [pair.pair for pair in pairs],
+            recorder,
         )
         reference = {
             row.pair: (row.preferred, row.dispreferred)
@@ -176,32 +181,26 @@ def _plain(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
-def select_pairs(session: Session, dataset_id: int, selection: Selection) -> list[RawPair]:
-    """The pairs of a dataset that take part in a run, in their order.
+def select_pairs(
+    session: Session, run_id: int, dataset_id: int, selection: Selection
+) -> list[RawPair]:
+    """The pairs that take part in a run, in their order; the same ones whenever it goes on.
 
     Raises:
         EmptySelectionError: the selection leaves none.
     """
-    query = select(Pair).where(Pair.dataset_id == dataset_id).order_by(Pair.pair)
-    if selection.pairs is not None:
-        query = query.where(Pair.pair.in_(selection.pairs))
-    if selection.exclude_flagged:
-        query = query.where(
-            Pair.pair.not_in(select(Flag.pair).where(Flag.dataset_id == dataset_id))
-        )
-    if selection.limit is not None:
-        query = query.limit(selection.limit)
-    pairs = [_raw(row) for row in session.scalars(query)]
-    if not pairs:
+    chosen = chosen_pairs(session, run_id, dataset_id, selection)
+    if not chosen:
         raise EmptySelectionError(
             "The run's selection leaves no pair of the dataset to work on. "
-            "Loosen the selection (pairs, exclude_flagged) and queue the run again."
+            "Loosen the selection (flags, verdicts, measures) and queue the run again."
         )
-    return pairs
+    return [_raw(pair) for pair in chosen]
 
 
 def choose_probes(
     session: Session,
+    run_id: int,
     dataset_id: int,
     wanted: ProbesConfig,
     trained: list[int],
@@ -221,9 +220,7 @@ def choose_probes(
         chosen = random.Random(0).sample(trained, min(wanted.count, len(trained)))  # noqa: S311
     if not chosen:
         chosen = trained[: wanted.count] if wanted.pairs is None else []
-    rows = session.scalars(
-        select(Pair).where(Pair.dataset_id == dataset_id, Pair.pair.in_(chosen))
-    ).all()
+    rows = read_pairs(session, run_id, dataset_id, chosen)
     return sorted((_raw(row) for row in rows), key=lambda raw: chosen.index(raw.pair))
 
 
@@ -248,7 +245,7 @@ def _highest_ches(
     )
 
 
-def _raw(row: Pair) -> RawPair:
+def _raw(row: ChosenPair) -> RawPair:
     return RawPair(row.pair, row.prompt, row.preferred, row.dispreferred)
 
 

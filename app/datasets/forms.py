@@ -1,90 +1,34 @@
-"""From a row's columns to a pair: which column holds what, and how dialogues are cut.
+"""From a row's columns to a pair. Which column holds what is said in `app.datasets.columns`.
 
-    columns                          form
-    prompt, chosen, rejected         text: three texts
-                                     chat: the prompt, or the responses, are chat messages
-    chosen, rejected                 chat: both are whole dialogues of chat messages
-                                     hh-rlhf: both are whole dialogues in one text
-                                     ("\\n\\nHuman: …\\n\\nAssistant: …")
-    question, answer_matching_behavior, answer_not_matching_behavior
-                                     persona: the matching answer is preferred
-
-`preferred` and `dispreferred` may stand for `chosen` and `rejected`. In two whole dialogues the
-common messages are the prompt and the last message of each, the assistant's, is the response.
-A mapping names the columns where they are called something else.
+In two whole dialogues the common messages are the prompt, and the last message of each, the
+assistant's, is the response.
 """
 
 import math
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from app.datasets.rows import PairRow, Prompt, RowError, SourceRow
-
-Messages = list[dict[str, str]]
-
-FORMS_IN_WORDS = {
-    "text": "a prompt and two responses as plain text",
-    "chat": "chat messages",
-    "hh-rlhf": "whole dialogues in one text (HH-RLHF)",
-    "persona": "a question with a matching and a not matching answer (persona)",
-}
-KNOWN = (
-    "prompt/chosen/rejected (text or chat messages), chosen/rejected (whole dialogues: chat "
-    "messages, or text as in HH-RLHF), question/answer_matching_behavior/"
-    "answer_not_matching_behavior (persona)"
+from app.datasets.columns import Columns
+from app.datasets.dialogues import (
+    Messages,
+    UnusableError,
+    common_words,
+    cut,
+    is_dialogue,
+    read_dialogue,
+    read_messages,
 )
+from app.datasets.layouts import source_of
+from app.datasets.rows import PairRow, Prompt, RowError, SourceRow, snippet_of
 
-_HH_TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
-_HH_ROLES = {"Human": "user", "Assistant": "assistant"}
-
-
-class _UnusableError(Exception):
-    """Something in this row cannot be used; `field` names the column."""
-
-    def __init__(self, field: str | None, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-        self.message = message
+MAX_DEPTH = 64
+"""How deep a value may be nested: what shows or sends it on has limits of its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Which columns hold what. A persona row needs its prompt; others may be whole dialogues."""
-
-    prompt: str
+class _Pair(NamedTuple):
+    form: str
+    prompt: Prompt
     preferred: str
     dispreferred: str
-    persona: bool = False
-
-    def all(self) -> tuple[str, str, str]:
-        return self.prompt, self.preferred, self.dispreferred
-
-    def fit(self, found: Iterable[str]) -> bool:
-        """Whether a row with these columns is meant. Without a prompt, dialogues are."""
-        needed = set(self.all()) if self.persona else {self.preferred, self.dispreferred}
-        return needed <= set(found)
-
-
-KNOWN_COLUMNS = (
-    Columns("prompt", "chosen", "rejected"),
-    Columns("prompt", "preferred", "dispreferred"),
-    Columns("question", "answer_matching_behavior", "answer_not_matching_behavior", persona=True),
-)
-
-
-def recognise(found: Iterable[str]) -> Columns | None:
-    """The known form that these columns make up, if any."""
-    names = set(found)
-    return next((columns for columns in KNOWN_COLUMNS if columns.fit(names)), None)
-
-
-def nearest(found: Iterable[str]) -> Columns | None:
-    """The form that shares most of the columns, to say what is missing; None where none does."""
-    names = set(found)
-    best = max(KNOWN_COLUMNS, key=lambda columns: len(names & set(columns.all())))
-    return best if names & set(best.all()) else None
 
 
 def parse_row(source: SourceRow, columns: Columns) -> PairRow | RowError:
@@ -94,166 +38,212 @@ def parse_row(source: SourceRow, columns: Columns) -> PairRow | RowError:
             _storable_text(name, name): _storable(value, name)
             for name, value in source.columns.items()
         }
-        form, prompt, preferred, dispreferred = _pair(cells, columns)
-        _check_pair(prompt, preferred, dispreferred, columns)
-    except _UnusableError as error:
-        return RowError(source.row, error.message, error.field)
-    except RecursionError:
-        return RowError(source.row, "nested too deeply")
-    meta = {name: value for name, value in cells.items() if name not in columns.all()}
-    # The file's own column of this name gives way: `row` is where the pair is found again.
+        pair = _pair(cells, columns)
+        _check_pair(pair, columns)
+    except UnusableError as error:
+        snippet = snippet_of(source, error.field)
+        return RowError(source.row, error.message, error.field, snippet, error.reason)
+    consumed = columns.all()
+    meta = {name: value for name, value in cells.items() if name not in consumed}
+    origin = source_of(columns, pair.prompt, pair.preferred, pair.dispreferred, cells)
+    if "row" in meta:
+        # The file's own column of this name gives way: `row` is where the pair is found again.
+        origin = {**(origin or {}), "row": meta["row"]}
     meta["row"] = source.row
-    return PairRow(source.row, form, prompt, preferred, dispreferred, meta)
+    return PairRow(source.row, *pair, meta, origin)
 
 
-def _pair(cells: dict[str, Any], columns: Columns) -> tuple[str, Prompt, str, str]:
-    """(form, prompt, preferred, dispreferred)."""
-    prompt = cells.get(columns.prompt)
-    preferred = _required(cells, columns.preferred)
-    dispreferred = _required(cells, columns.dispreferred)
-    if type(preferred) is not type(dispreferred):
-        raise _UnusableError(
-            columns.dispreferred, f"must be of the same type as {columns.preferred}"
-        )
-    if isinstance(preferred, str):
-        return _from_texts(prompt, preferred, dispreferred, columns)
-    if isinstance(preferred, list):
-        return _from_messages(
+def _pair(cells: dict[str, Any], columns: Columns) -> _Pair:
+    prompt = _prompt_cell(cells, columns)
+    preferred, dispreferred = _ordered(cells, columns)
+    if isinstance(preferred, str) and isinstance(dispreferred, str):
+        pair = _from_texts(prompt, preferred, dispreferred, columns)
+    elif isinstance(preferred, list | dict) and isinstance(dispreferred, list | dict):
+        pair = _from_messages(
             prompt,
-            _messages(preferred, columns.preferred),
-            _messages(dispreferred, columns.dispreferred),
+            read_messages(preferred, columns.preferred),
+            read_messages(dispreferred, columns.dispreferred),
             columns,
         )
-    raise _UnusableError(columns.preferred, "must be text or a list of chat messages")
+    elif type(preferred) is not type(dispreferred):
+        raise UnusableError(
+            columns.dispreferred, f"must be of the same type as {columns.preferred}"
+        )
+    else:
+        raise UnusableError(columns.preferred, "must be text or a list of chat messages")
+    return _with_system(pair, cells, columns)
+
+
+def _prompt_cell(cells: dict[str, Any], columns: Columns) -> Any:
+    prompt = cells.get(columns.prompt)
+    context = cells.get(columns.context) if columns.context else None
+    if isinstance(prompt, str) and context:
+        if not isinstance(context, str):
+            raise UnusableError(columns.context, "must be text")
+        return f"{prompt}\n\n{context}"
+    return prompt
+
+
+def _ordered(cells: dict[str, Any], columns: Columns) -> tuple[Any, Any]:
+    """The preferred and the dispreferred response, where another column says which is which."""
+    first = _required(cells, columns.preferred)
+    second = _required(cells, columns.dispreferred)
+    if columns.choice:
+        return (first, second) if _first_is_chosen(cells, columns.choice) else (second, first)
+    if columns.scores:
+        ours, theirs = (_number(cells, name) for name in columns.scores)
+        if ours == theirs:
+            raise UnusableError(
+                columns.scores[1], f"equals {columns.scores[0]}: neither is preferred", "undecided"
+            )
+        return (first, second) if ours > theirs else (second, first)
+    return first, second
+
+
+def _first_is_chosen(cells: dict[str, Any], choice: tuple[str, int, int]) -> bool:
+    name, first, second = choice
+    said = _number(cells, name)
+    if said not in (first, second):
+        raise UnusableError(
+            name, f"must be {first} or {second}, which says the preferred response", "undecided"
+        )
+    return said == first
+
+
+def _number(cells: dict[str, Any], name: str) -> float:
+    value = _required(cells, name)
+    try:
+        # In CSV everything is text. A truth value does not say which of two it means.
+        return float("" if isinstance(value, bool) else value)
+    except (TypeError, ValueError, OverflowError):
+        raise UnusableError(name, "must be a number", "undecided") from None
 
 
 def _required(cells: dict[str, Any], name: str) -> Any:
     value = cells.get(name)
     if value is None:
-        raise _UnusableError(name, "is missing")
+        raise UnusableError(name, "is missing", "missing")
     return value
 
 
-def _from_texts(
-    prompt: Any, preferred: str, dispreferred: str, columns: Columns
-) -> tuple[str, Prompt, str, str]:
+def _from_texts(prompt: Any, preferred: str, dispreferred: str, columns: Columns) -> _Pair:
     if columns.persona:
         if not isinstance(prompt, str):
-            raise _UnusableError(columns.prompt, "is missing" if prompt is None else "must be text")
+            raise UnusableError(columns.prompt, *_no_prompt(prompt, "must be text"))
         # The answers of this data begin with a space, which a chat template supplies itself.
-        return "persona", prompt, preferred.strip(), dispreferred.strip()
+        return _Pair("persona", prompt, preferred.strip(), dispreferred.strip())
     if isinstance(prompt, str):
-        return "text", prompt, preferred, dispreferred
+        return _Pair(columns.form or "text", prompt, preferred, dispreferred)
     if isinstance(prompt, list):
-        return "chat", _messages(prompt, columns.prompt), preferred, dispreferred
-    if prompt is not None:
-        raise _UnusableError(columns.prompt, "must be text or a list of chat messages")
-    if not _is_dialogue(preferred):
-        raise _UnusableError(
+        messages = read_messages(prompt, columns.prompt)
+        return _Pair(columns.form or "chat", messages, preferred, dispreferred)
+    if prompt is not None or columns.choice or columns.scores:
+        message = "must be text or a list of chat messages"
+        raise UnusableError(columns.prompt, *_no_prompt(prompt, message))
+    if is_dialogue(preferred):
+        fields = columns.preferred, columns.dispreferred
+        parted = cut(read_dialogue(preferred), read_dialogue(dispreferred), fields)
+        return _Pair("hh-rlhf", *parted)
+    return _from_common_words(preferred, dispreferred, columns)
+
+
+def _no_prompt(prompt: Any, otherwise: str) -> tuple[str, Any]:
+    return ("is missing", "missing") if prompt is None else (otherwise, "unusable")
+
+
+def _from_common_words(preferred: str, dispreferred: str, columns: Columns) -> _Pair:
+    at = common_words(preferred, dispreferred)
+    if not preferred[:at].strip():
+        raise UnusableError(
             columns.prompt,
-            f"is missing, and {columns.preferred} is no dialogue that holds the prompt",
+            f"is missing, and {columns.preferred} is no dialogue that holds the prompt, nor do "
+            "both responses begin with the same words",
+            "missing",
         )
-    before, ours, theirs = _cut(_turns(preferred), _turns(dispreferred), columns)
-    return "hh-rlhf", before, ours, theirs
+    return _Pair("implicit", preferred[:at], preferred[at:], dispreferred[at:])
 
 
 def _from_messages(
     prompt: Any, preferred: Messages, dispreferred: Messages, columns: Columns
-) -> tuple[str, Prompt, str, str]:
-    before, ours, theirs = _cut(preferred, dispreferred, columns)
+) -> _Pair:
+    before, ours, theirs = cut(preferred, dispreferred, (columns.preferred, columns.dispreferred))
+    form = columns.form or ("ultrafeedback" if columns.has_scores else "chat")
     if isinstance(prompt, list):
-        explicit = _messages(prompt, columns.prompt)
+        explicit = read_messages(prompt, columns.prompt)
         # Some files repeat the prompt at the beginning of both dialogues, others do not.
         before = before if before[: len(explicit)] == explicit else explicit + before
     elif isinstance(prompt, str):
         before = before or [{"role": "user", "content": prompt}]
     elif prompt is not None:
-        raise _UnusableError(columns.prompt, "must be text or a list of chat messages")
-    return "chat", before, ours, theirs
+        raise UnusableError(columns.prompt, "must be text or a list of chat messages")
+    return _Pair(form, before, ours, theirs)
 
 
-def _messages(value: Any, field: str) -> Messages:
-    if not isinstance(value, list) or not value:
-        raise _UnusableError(field, "must be a list of chat messages, at least one")
-    messages = []
-    for number, message in enumerate(value, start=1):
-        role = message.get("role") if isinstance(message, dict) else None
-        content = message.get("content") if isinstance(message, dict) else None
-        if not isinstance(role, str) or not role or not isinstance(content, str):
-            raise _UnusableError(
-                field, f"message {number} must have a `role` and a `content`, both text"
-            )
-        messages.append({"role": role, "content": content})
-    return messages
+def _with_system(pair: _Pair, cells: dict[str, Any], columns: Columns) -> _Pair:
+    """A system prompt of its own column stands before the prompt, which makes it a chat."""
+    if columns.system is None or columns.system not in cells:
+        return pair
+    said = cells[columns.system]
+    if said is not None and not isinstance(said, str):
+        raise UnusableError(columns.system, "must be text")
+    prompt = pair.prompt
+    if isinstance(prompt, str):
+        prompt = [{"role": "user", "content": prompt}]
+    if said and said.strip() and prompt[0]["role"] != "system":
+        prompt = [{"role": "system", "content": said}, *prompt]
+    form = "orpo" if pair.form in ("text", "chat") else pair.form
+    return pair._replace(form=form, prompt=prompt)
 
 
-def _is_dialogue(text: str) -> bool:
-    return _HH_TURN.match(text.lstrip()) is not None
-
-
-def _turns(text: str) -> Messages:
-    """'\\n\\nHuman: Hi\\n\\nAssistant: Hello' -> [{user, Hi}, {assistant, Hello}]"""
-    _, *parts = _HH_TURN.split(text.lstrip())
-    return [
-        {"role": _HH_ROLES[speaker], "content": said.strip()}
-        for speaker, said in zip(parts[::2], parts[1::2], strict=True)
-    ]
-
-
-def _cut(ours: Messages, theirs: Messages, columns: Columns) -> tuple[Messages, str, str]:
-    """(common messages, our last one, their last one) of two dialogues."""
-    for field, dialogue in ((columns.preferred, ours), (columns.dispreferred, theirs)):
-        if not dialogue or dialogue[-1]["role"] != "assistant":
-            raise _UnusableError(field, "must end with a message of the assistant")
-    if ours[:-1] != theirs[:-1]:
-        raise _UnusableError(
-            columns.dispreferred,
-            f"differs from {columns.preferred} before the last message, so the two responses "
-            "do not answer the same prompt",
-        )
-    return ours[:-1], ours[-1]["content"], theirs[-1]["content"]
-
-
-def _check_pair(prompt: Prompt, preferred: str, dispreferred: str, columns: Columns) -> None:
-    texts = [prompt] if isinstance(prompt, str) else [turn["content"] for turn in prompt]
+def _check_pair(pair: _Pair, columns: Columns) -> None:
+    _, prompt, preferred, dispreferred = pair
+    # A system prompt alone asks for nothing.
+    texts = (
+        [prompt]
+        if isinstance(prompt, str)
+        else [turn["content"] for turn in prompt if turn["role"] != "system"]
+    )
     if not any(text.strip() for text in texts):
-        raise _UnusableError(columns.prompt, "the prompt is empty")
+        raise UnusableError(columns.prompt, "the prompt is empty", "empty")
     if not preferred.strip():
-        raise _UnusableError(columns.preferred, "the response is empty")
+        raise UnusableError(columns.preferred, "the response is empty", "empty")
     if not dispreferred.strip():
-        raise _UnusableError(columns.dispreferred, "the response is empty")
+        raise UnusableError(columns.dispreferred, "the response is empty", "empty")
     if preferred == dispreferred:
-        raise _UnusableError(columns.dispreferred, "the two responses are identical")
+        raise UnusableError(columns.dispreferred, "the two responses are identical", "identical")
 
 
-def _storable(value: Any, field: str) -> Any:
+def _storable(value: Any, field: str, depth: int = 1) -> Any:
     """The value as PostgreSQL can hold it in JSON: NaN and infinity become null.
 
     Raises:
-        _UnusableError: it holds a NUL character or a lone surrogate.
+        UnusableError: it holds a NUL character or a lone surrogate, or is nested too deeply.
     """
     match value:
         case str():
             return _storable_text(value, field)
         case float():
             return value if math.isfinite(value) else None
+        case list() | dict() if depth > MAX_DEPTH:
+            raise UnusableError(field, f"nested too deeply (more than {MAX_DEPTH} levels)")
         case list():
-            return [_storable(item, field) for item in value]
+            return [_storable(item, field, depth + 1) for item in value]
         case dict():
             return {
-                _storable_text(key, field): _storable(item, field) for key, item in value.items()
+                _storable_text(key, field): _storable(item, field, depth + 1)
+                for key, item in value.items()
             }
     return value
 
 
 def _storable_text(text: str, field: str) -> str:
     if "\0" in text:
-        raise _UnusableError(field, "holds a NUL character, which PostgreSQL cannot store")
+        raise UnusableError(field, "holds a NUL character, which PostgreSQL cannot store")
     if not text.isascii():
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise _UnusableError(
+            raise UnusableError(
                 field, f"is broken Unicode at character {error.start + 1} (not valid UTF-8)"
             ) from error
     return text

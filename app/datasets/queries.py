@@ -1,21 +1,19 @@
 """The SQL of datasets and their pairs."""
 
-import json
-from collections.abc import Iterator
+from typing import Any
 
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import delete, func, null, select
 from sqlalchemy.orm import Session
 
-from app.database import transaction
-from app.datasets.rows import Prompt
-from app.datasets.schemas import DatasetOut, Manifest, PairOut, PairPage
-from app.datasets.tables import Dataset, Pair
+from app.datasets.issues import Issue
+from app.datasets.preview import clip_prompt, clip_text
+from app.datasets.rows import Reason
+from app.datasets.schemas import DatasetOut, PairOut, PairPage, RejectionOut, RejectionPage
+from app.datasets.tables import Dataset, Pair, PairIssue, Rejection
 from app.errors import ConflictError, NotFoundError
 from app.runs.tables import Run
-from app.scores.tables import Flag
 
-# Rows that an export fetches at a time, so that it is never held as a whole.
-EXPORT_ROWS = 500
+CLIPPED_COLUMNS = 40
 MAX_RUNS_NAMED = 10
 
 
@@ -38,27 +36,92 @@ def _dataset(session: Session, dataset_id: int) -> Dataset:
     return dataset
 
 
-def find_by_sha256(session: Session, sha256: str) -> Dataset | None:
-    """The first dataset that was made of this very file."""
-    query = select(Dataset).where(Dataset.source_sha256 == sha256).order_by(Dataset.id).limit(1)
-    return session.scalars(query).first()
+def find_by_sha256(session: Session, sha256: str) -> list[Dataset]:
+    """The datasets that were made of this very file, the first one first."""
+    query = select(Dataset).where(Dataset.source_sha256 == sha256).order_by(Dataset.id)
+    return list(session.scalars(query))
 
 
-def list_pairs(session: Session, dataset_id: int, offset: int, limit: int) -> PairPage:
-    """Pairs `offset` to `offset + limit`, in the file's order.
+def list_pairs(
+    session: Session,
+    dataset_id: int,
+    offset: int,
+    limit: int,
+    *,
+    issue: Issue | None = None,
+    clip: int | None = None,
+) -> PairPage:
+    """Pairs `offset` to `offset + limit`, in the file's order; of those with an issue, if given.
+
+    clip: characters to which each text is cut, so that a page stays a page.
 
     Raises:
         NotFoundError: no such dataset.
     """
     total = _dataset(session, dataset_id).pairs
-    # Ordinals have no gaps, so the offset is one and the index finds it at once.
-    found = session.scalars(
-        select(Pair)
-        .where(Pair.dataset_id == dataset_id, Pair.pair >= min(offset, total))
-        .order_by(Pair.pair)
+    if issue is None:
+        # Ordinals have no gaps, so the offset is one and the index finds it at once.
+        query: Any = (
+            select(Pair, null())
+            .where(Pair.dataset_id == dataset_id, Pair.pair >= min(offset, total))
+            .order_by(Pair.pair)
+        )
+    else:
+        having = PairIssue.dataset_id == dataset_id, PairIssue.issue == issue
+        total = session.scalar(select(func.count()).select_from(PairIssue).where(*having)) or 0
+        query = (
+            select(Pair, PairIssue.other)
+            .join(Pair, (Pair.dataset_id == dataset_id) & (Pair.pair == PairIssue.pair))
+            .where(*having)
+            .order_by(PairIssue.pair)
+            .offset(min(offset, total))
+        )
+    items = []
+    for pair, other in session.execute(query.limit(limit)):
+        item = PairOut.model_validate(pair)
+        # What was not asked for is left unset, and so not sent.
+        item = item if issue is None else item.model_copy(update={"other": other})
+        items.append(item if clip is None else _clipped(item, clip))
+    return PairPage(total=total, items=items)
+
+
+def _clipped(pair: PairOut, characters: int) -> PairOut:
+    cut = {
+        "prompt": clip_prompt(pair.prompt, characters),
+        "preferred": clip_text(pair.preferred, characters),
+        "dispreferred": clip_text(pair.dispreferred, characters),
+    }
+    is_clipped = any(getattr(pair, name) != value for name, value in cut.items())
+    # What stands beside the pair can be as long; here it is a label.
+    meta = {
+        name: value if not isinstance(value, str) else clip_text(value, characters)
+        for name, value in list(pair.meta.items())[:CLIPPED_COLUMNS]
+        if not isinstance(value, list | dict)
+    }
+    return pair.model_copy(update={**cut, "is_clipped": is_clipped, "meta": meta})
+
+
+def list_rejections(
+    session: Session, dataset_id: int, offset: int, limit: int, *, reason: Reason | None = None
+) -> RejectionPage:
+    """Rejected rows, in the file's order.
+
+    Raises:
+        NotFoundError: no such dataset.
+    """
+    _dataset(session, dataset_id)
+    found = [Rejection.dataset_id == dataset_id]
+    if reason is not None:
+        found.append(Rejection.reason == reason)
+    total = session.scalar(select(func.count()).select_from(Rejection).where(*found)) or 0
+    rows = session.scalars(
+        select(Rejection)
+        .where(*found)
+        .order_by(Rejection.number)
+        .offset(min(offset, total))
         .limit(limit)
     )
-    return PairPage(total=total, items=[PairOut.model_validate(pair) for pair in found])
+    return RejectionPage(total=total, items=[RejectionOut.model_validate(row) for row in rows])
 
 
 def delete_dataset(session: Session, dataset_id: int) -> None:
@@ -79,57 +142,3 @@ def delete_dataset(session: Session, dataset_id: int) -> None:
             f"Delete {'it' if len(ids) == 1 else 'them'} first."
         )
     session.execute(delete(Dataset).where(Dataset.id == dataset_id))
-
-
-def make_manifest(session: Session, dataset_id: int, *, exclude_flagged: bool) -> Manifest:
-    """Raises NotFoundError where there is no such dataset."""
-    dataset = _dataset(session, dataset_id)
-    flags = select(func.count()).select_from(Flag).where(Flag.dataset_id == dataset_id)
-    left_out = session.scalar(flags) or 0 if exclude_flagged else 0
-    return Manifest(
-        dataset_id=dataset.id,
-        name=dataset.name,
-        source_filename=dataset.source_filename,
-        source_sha256=dataset.source_sha256,
-        source_pairs=dataset.pairs,
-        exclude=["flagged"] if exclude_flagged else [],
-        kept=dataset.pairs - left_out,
-        left_out=left_out,
-    )
-
-
-def export_jsonl(dataset_id: int, *, exclude_flagged: bool) -> Iterator[bytes]:
-    """Lines {prompt, chosen, rejected}, as this program and trainers read them.
-
-    Opens a transaction of its own: it goes on while the answer is being sent.
-    """
-    with transaction() as session:
-        query = _exported(dataset_id, exclude_flagged).execution_options(yield_per=EXPORT_ROWS)
-        for rows in session.execute(query).partitions():
-            yield b"".join(_line(prompt, ours, theirs) for prompt, ours, theirs in rows)
-
-
-def _exported(dataset_id: int, exclude_flagged: bool) -> Select[Prompt, str, str]:
-    query = (
-        select(Pair.prompt, Pair.preferred, Pair.dispreferred)
-        .where(Pair.dataset_id == dataset_id)
-        .order_by(Pair.pair)
-    )
-    if exclude_flagged:
-        flagged = select(Flag.pair).where(Flag.dataset_id == dataset_id)
-        query = query.where(Pair.pair.not_in(flagged))
-    return query
-
-
-def _line(prompt: Prompt, preferred: str, dispreferred: str) -> bytes:
-    chosen: object = preferred
-    rejected: object = dispreferred
-    if not isinstance(prompt, str):
-        # Trainers want either all of a row as chat messages or none of it.
-        chosen, rejected = _said(preferred), _said(dispreferred)
-    row = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-    return json.dumps(row, ensure_ascii=False).encode() + b"\n"
-
-
-def _said(response: str) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": response}]

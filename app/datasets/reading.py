@@ -1,190 +1,162 @@
 """From an uploaded file's bytes to its rows, one at a time and without holding the file.
 
-JSONL, a JSON array and CSV are read, each also gzipped. Which it is follows from the file's
-name and its first bytes. A row that cannot be read becomes a RowError and reading goes on; only
-a file that is no such file at all raises.
+JSONL, JSON, CSV and Parquet are read, each also gzipped. Which it is follows from what the file
+begins with; its name decides only where that leaves a choice. A row that cannot be read becomes
+a RowError and reading goes on; only a file that is no such file at all raises.
 """
 
-import csv
 import gzip
-import io
 import json
+import re
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Literal, Protocol
+from typing import Literal
 
-from app.datasets.rows import SNIPPET_CHARACTERS, RowError, SourceRow
-from app.errors import InvalidInputError, TooLargeError
+from app.datasets import csv_rows, json_rows, parquet_rows
+from app.datasets.rows import RowError, SourceRow
+from app.datasets.unpacking import Source, buffered, unpacked
+from app.errors import InvalidInputError
 
-Kind = Literal["jsonl", "json", "csv"]
-
-# A row is held in memory as a whole, and a response of megabytes is a file that lacks newlines.
-MAX_ROW_BYTES = 16 << 20
-# An array has to be parsed in one piece.
-MAX_ARRAY_BYTES = 64 << 20
+Kind = Literal["jsonl", "json", "csv", "parquet"]
 
 BOM = b"\xef\xbb\xbf"
+PEEKED_BYTES = 1 << 16
 UNREADABLE = {
-    b"PAR1": "Parquet is not read. Save the table as JSONL (one JSON object a line).",
     b"PK\x03\x04": "Archives are not opened. Upload the file that is inside.",
+    b"PK\x05\x06": "Archives are not opened. Upload the file that is inside.",
+    b"7z\xbc\xaf\x27\x1c": "Archives are not opened. Upload the file that is inside.",
+    b"Rar!": "Archives are not opened. Upload the file that is inside.",
+    b"BZh": "The file is packed with bzip2. Pack it with gzip, or not at all.",
+    b"\xfd7zXZ\x00": "The file is packed with xz. Pack it with gzip, or not at all.",
+    b"\x28\xb5\x2f\xfd": "The file is packed with zstd. Pack it with gzip, or not at all.",
+    b"\x1f\x8b": "The file is gzipped twice. Unpack it once.",
+    b"ARROW1": "The file is Arrow or Feather. Save the table as Parquet or JSONL.",
+    b"\x80\x04\x95": "Pickles are never opened: they can run code. Save the data as JSONL.",
+    b"\x80\x05\x95": "Pickles are never opened: they can run code. Save the data as JSONL.",
+    b"%PDF": "The file is a PDF, not a dataset.",
+    b"SQLite format 3": "The file is an SQLite database. Save the table as CSV or JSONL.",
     b"\xff\xfe": "The file is UTF-16. Save it as UTF-8.",
     b"\xfe\xff": "The file is UTF-16. Save it as UTF-8.",
 }
+PARQUET = b"PAR1"
+GZIP = b"\x1f\x8b"
 
-csv.field_size_limit(MAX_ROW_BYTES)
-
-
-class Source(Protocol):
-    def read(self, size: int = ..., /) -> bytes: ...
+Rows = Iterator[SourceRow | RowError]
 
 
-def read_rows(file: Source, filename: str, max_bytes: int) -> Iterator[SourceRow | RowError]:
-    """The rows of an upload; `file` stands at its start, `max_bytes` bounds what is unpacked.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file whose kind is known, and its rows, which can be taken once.
+
+    Taking them raises InvalidInputError where the file turns out to be none of its kind, and
+    TooLargeError where it unpacks to more than it may.
+    """
+
+    kind: Kind
+    is_packed: bool
+    rows: Rows
+
+
+def read_rows(file: Source, filename: str, max_bytes: int) -> Rows:
+    """The rows of an upload; see `open_rows`."""
+    return open_rows(file, filename, max_bytes).rows
+
+
+def open_rows(file: Source, filename: str, max_bytes: int) -> Opened:
+    """An upload; `file` stands at its start, `max_bytes` bounds what is unpacked.
 
     Raises:
         InvalidInputError: not a file of one of the kinds above.
-        TooLargeError: a gzipped file that unpacks to more than `max_bytes`.
+        TooLargeError: a packed file that unpacks to more than `max_bytes`, or is a bomb.
     """
     name = filename.lower()
-    buffered = io.BufferedReader(_Raw(file))
-    if buffered.peek(2).startswith(b"\x1f\x8b"):
+    plain = buffered(file)
+    is_packed = plain.peek(2).startswith(GZIP)
+    if is_packed:
         name = name.removesuffix(".gz")
-        buffered = io.BufferedReader(_Raw(gzip.GzipFile(fileobj=buffered), max_bytes))
-    try:
-        yield from _read_plain(buffered, name)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InvalidInputError(f"The gzipped file is damaged or incomplete: {error}") from error
-
-
-class _Raw(io.RawIOBase):
-    """Lets a reader be buffered, and stops at a limit. Closing it leaves the source open."""
-
-    def __init__(self, source: Source, limit: int | None = None) -> None:
-        self._source = source
-        self._limit = limit
-        self._seen = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        data = self._source.read(len(buffer))
-        buffer[: len(data)] = data
-        self._seen += len(data)
-        if self._limit is not None and self._seen > self._limit:
-            raise TooLargeError(f"The file unpacks to more than {self._limit:,} bytes.")
-        return len(data)
-
-
-def _read_plain(file: "io.BufferedReader[_Raw]", name: str) -> Iterator[SourceRow | RowError]:
-    start = file.peek(64)[:64]
+        plain = unpacked(plain, max_bytes)
+    with _damage_explained():
+        start = plain.peek(PEEKED_BYTES)
+    if start.startswith(PARQUET):
+        # A table's directory stands at its end, so the file itself is needed.
+        table = plain if is_packed else file
+        return Opened("parquet", is_packed, _guarded(parquet_rows.read(table, max_bytes)))
     for magic, message in UNREADABLE.items():
         if start.startswith(magic):
             raise InvalidInputError(message)
     if start.startswith(BOM):
-        file.read(len(BOM))
+        plain.read(len(BOM))
         start = start[len(BOM) :]
-    readers = {"jsonl": _read_jsonl, "json": _read_array, "csv": _read_csv}
-    yield from readers[_kind(name, start.lstrip()[:1])](file)
+    kind = kind_of(name, start)
+    return Opened(kind, is_packed, _guarded(READERS[kind](plain)))
 
 
-def _kind(name: str, first: bytes) -> Kind:
-    match PurePath(name).suffix:
-        case ".csv":
-            return "csv"
-        case ".jsonl" | ".ndjson":
-            return "jsonl"
-    return "json" if first == b"[" else "jsonl"
+READERS = {"jsonl": json_rows.read_lines, "json": json_rows.read_array, "csv": csv_rows.read}
 
 
-def _read_jsonl(file: "io.BufferedReader[_Raw]") -> Iterator[SourceRow | RowError]:
-    for row, line in _lines(file):
-        if len(line) > MAX_ROW_BYTES:
-            yield RowError(row, f"the line is longer than {MAX_ROW_BYTES:,} bytes")
-        elif line.strip():
-            yield _parse_line(row, line)
+def _guarded(rows: Rows) -> Rows:
+    with _damage_explained():
+        yield from rows
 
 
-def _lines(file: "io.BufferedReader[_Raw]") -> Iterator[tuple[int, bytes]]:
-    """(number from 1, line). Of a line that is too long, only its start is kept."""
-    row = 0
-    while line := file.readline(MAX_ROW_BYTES + 1):
-        row += 1
-        yield row, line
-        while len(line) > MAX_ROW_BYTES and not line.endswith(b"\n"):
-            line = file.readline(MAX_ROW_BYTES + 1)
-
-
-def _parse_line(row: int, line: bytes) -> SourceRow | RowError:
-    snippet = line[: SNIPPET_CHARACTERS * 4].decode("utf-8", "replace").strip()[:SNIPPET_CHARACTERS]
+@contextmanager
+def _damage_explained() -> Iterator[None]:
     try:
-        value = _parse_json(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        return RowError(row, f"not UTF-8: byte {error.start + 1} of the line", snippet=snippet)
-    except ValueError as error:
-        return RowError(row, f"not JSON: {error}", snippet=snippet)
-    if not isinstance(value, dict):
-        return RowError(row, f"not a JSON object but {_noun(value)}", snippet=snippet)
-    return SourceRow(row, value)
+        yield
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InvalidInputError(f"The gzipped file is damaged or incomplete: {error}") from error
 
 
-def _parse_json(text: str) -> object:
-    """Raises ValueError for whatever is wrong, too deep nesting included."""
+def kind_of(name: str, start: bytes) -> Literal["jsonl", "json", "csv"]:
+    """Which kind of text file it is, by its first bytes (without BOM) and its name."""
+    suffix = PurePath(name).suffix
+    start = start.lstrip()
+    if start.startswith(b"["):
+        return "jsonl" if suffix in (".jsonl", ".ndjson") and not _is_of_rows(start) else "json"
+    if start.startswith(b"{"):
+        return "json" if _is_wrapped(start, suffix) else "jsonl"
+    if suffix in (".csv", ".tsv") or csv_rows.has_known_header(start):
+        return "csv"
+    return "jsonl"
+
+
+def _is_of_rows(start: bytes) -> bool:
+    """Whether a list holds objects, and is not just the first of several lines."""
+    if not start[1:].lstrip().startswith((b"{", b"]")):
+        return False
+    line, _, rest = start.partition(b"\n")
+    if not rest.strip():
+        return True
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{error.msg} at character {error.pos + 1}") from error
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return True
+    return False
 
 
-def _noun(value: object) -> str:
-    names = {list: "a list", str: "a text", bool: "a truth value", type(None): "null"}
-    return names.get(type(value), "a number")
+_WRAPPER = re.compile(
+    rb'\{\s*(?:"[^"\\]*"\s*:\s*(?:"[^"\\]*"|[-+.\w]+)\s*,\s*)*'
+    rb'"(?:data|rows|items|examples|train|test|pairs|records|instances)"\s*:\s*\[\s*[{\]]'
+)
 
 
-def _read_array(file: "io.BufferedReader[_Raw]") -> Iterator[SourceRow | RowError]:
-    data = file.read(MAX_ARRAY_BYTES + 1)
-    if len(data) > MAX_ARRAY_BYTES:
-        raise TooLargeError(
-            f"A JSON array is read up to {MAX_ARRAY_BYTES:,} bytes. "
-            "Save it as JSONL (one JSON object a line), which has no such limit."
-        )
+def _is_wrapped(start: bytes, suffix: str) -> bool:
+    """Whether an object holds the rows ({"data": [...]}), rather than being the first of them."""
+    if _WRAPPER.match(start):
+        return True
+    # An object over several lines is no line of JSONL.
+    line, newline, _ = start.partition(b"\n")
+    if line.strip() == b"{":
+        return True
+    if suffix != ".json":
+        return False
+    if not newline:
+        return False
     try:
-        items = _parse_json(data.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(f"The file is not UTF-8: byte {error.start + 1}.") from error
-    except ValueError as error:
-        raise InvalidInputError(f"The file is not JSON: {error}.") from error
-    assert isinstance(items, list)  # it begins with a bracket
-    for row, item in enumerate(items, start=1):
-        if isinstance(item, dict):
-            yield SourceRow(row, item)
-        else:
-            yield RowError(row, f"not a JSON object but {_noun(item)}")
-
-
-def _read_csv(file: "io.BufferedReader[_Raw]") -> Iterator[SourceRow | RowError]:
-    # Broken UTF-8 turns into lone surrogates here, which no row may hold.
-    text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
-    lines = csv.reader(text)
-    try:
-        header = [name.strip() for name in next(lines, [])]
-    except csv.Error as error:
-        raise InvalidInputError(f"The first line is no CSV header: {error}.") from error
-    if len(set(header)) < len(header):
-        raise InvalidInputError("The CSV header names a column twice.")
-    while True:
-        row = lines.line_num + 1
-        try:
-            cells = next(lines)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield RowError(row, f"not CSV: {error}")
-            continue
-        if len(cells) == len(header):
-            yield SourceRow(row, dict(zip(header, cells, strict=True)))
-        elif cells:
-            yield RowError(row, f"{len(cells)} cells, but the header names {len(header)} columns")
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return not line.rstrip().endswith(b"}")
+    return False

@@ -6,43 +6,149 @@ from fastapi import APIRouter, File, Form, Query, Response, UploadFile
 from fastapi.responses import StreamingResponse
 
 from app.database import SessionDep
-from app.datasets import queries
-from app.datasets.schemas import DatasetList, DatasetOut, Manifest, PairPage, SampleList, SampleOut
-from app.datasets.storing import store_dataset
+from app.datasets import exporting, progress, queries
+from app.datasets.exporting import Export
+from app.datasets.issues import Issue
+from app.datasets.preview import preview_file
+from app.datasets.rows import Reason
+from app.datasets.schemas import (
+    DatasetList,
+    DatasetOut,
+    Manifest,
+    PairPage,
+    Preview,
+    RejectionPage,
+    SampleList,
+    SampleOut,
+    UploadProgress,
+)
+from app.datasets.storing import measure_file, store_dataset
+from app.datasets.tables import Dataset
+from app.errors import ConflictError
+from app.runs.configs import Verdict
 from app.samples import SAMPLES, get_sample
 from app.settings import get_settings
 
 router = APIRouter(tags=["datasets"])
 
 Exclude = Annotated[
-    list[Literal["flagged"]],
-    Query(description="Leave out the pairs that are flagged for review."),
+    list[Literal["flagged"] | Verdict],
+    Query(description="Leave out the flagged pairs, or those with one of these verdicts."),
+]
+ExportForm = Annotated[
+    exporting.Form,
+    Query(
+        description="trl: prompt, chosen and rejected, as trainers take them. original: the "
+        "columns that the file came with."
+    ),
+]
+UploadKey = Annotated[
+    str | None,
+    Query(
+        alias="progress",
+        pattern="^[0-9A-Za-z_-]{8,64}$",
+        description="A key of your own choice, under which GET /datasets/progress/KEY tells how "
+        "far the upload is.",
+    ),
+]
+Upload = Annotated[UploadFile, File(description="JSONL, JSON, CSV or Parquet, each also gzipped.")]
+Mapping = Annotated[
+    str | None,
+    Form(
+        description="JSON: which columns hold prompt, preferred and dispreferred, where they "
+        'are called something else. {"prompt": "q", "preferred": "good", "dispreferred": "bad"}; '
+        "also `system`, and `preference`: a column with 1 or 2, where the two responses are not "
+        "in their order."
+    ),
 ]
 
 
 @router.post("/datasets", status_code=201)
 def create_dataset(
     session: SessionDep,
-    file: Annotated[UploadFile, File(description="JSONL, a JSON array or CSV, also gzipped.")],
+    file: Upload,
     name: Annotated[str | None, Form(description="Default: the file's name.")] = None,
-    mapping: Annotated[
-        str | None,
-        Form(
-            description="JSON: which columns hold prompt, preferred and dispreferred, where they "
-            'are called something else. {"prompt": "q", "preferred": "good", "dispreferred": "bad"}'
-        ),
-    ] = None,
+    mapping: Mapping = None,
+    if_known: Annotated[
+        Literal["store", "refuse"],
+        Form(description="What to do with a file that is stored already; refuse: answer 409."),
+    ] = "store",
+    key: UploadKey = None,
 ) -> DatasetOut:
-    """Store a preference dataset. Rows that cannot be used are listed with number and reason."""
-    dataset = store_dataset(
-        session,
+    """Store a preference dataset. Rows that cannot be used are listed with number and reason.
+
+    A file that was stored before is stored again; `same_file` then names the earlier datasets.
+    """
+    told = progress.begin(key)
+    max_bytes = get_settings().max_upload_bytes
+    try:
+        sha256, _ = measure_file(file.file, max_bytes)
+        known = queries.find_by_sha256(session, sha256)
+        if known and if_known == "refuse":
+            raise _stored_already(known[0])
+        dataset = store_dataset(
+            session,
+            file.file,
+            file.filename or "dataset",
+            max_bytes=max_bytes,
+            name=name,
+            mapping=mapping,
+            progress=told,
+        )
+        stored = queries.get_dataset(session, dataset.id)
+    except BaseException:
+        told.phase = "failed"
+        raise
+    told.phase = "done"
+    return stored.model_copy(update={"same_file": [earlier.id for earlier in known]})
+
+
+def _stored_already(dataset: Dataset) -> ConflictError:
+    error = ConflictError(
+        f"This very file is stored already, as dataset {dataset.id} (“{dataset.name}”). "
+        "Send if_known=store to store it once more.",
+        [{"field": "file", "message": f"is the same file as dataset {dataset.id}"}],
+    )
+    error.headers = {"Location": f"/api/v1/datasets/{dataset.id}"}
+    return error
+
+
+@router.post("/datasets/preview")
+def preview_dataset(
+    file: Upload,
+    mapping: Mapping = None,
+    whole: Annotated[
+        bool, Form(description="Whether this is the whole file, or only its first part.")
+    ] = True,
+) -> Preview:
+    """What would be understood of a file, by its first rows. Nothing is stored."""
+    return preview_file(
         file.file,
         file.filename or "dataset",
         max_bytes=get_settings().max_upload_bytes,
-        name=name,
         mapping=mapping,
+        is_whole=whole,
     )
-    return queries.get_dataset(session, dataset.id)
+
+
+@router.get("/datasets/progress/{key}")
+def get_progress(key: str) -> UploadProgress:
+    """How far the rows of an upload are, once its bytes are here."""
+    found = progress.find(key)
+    return UploadProgress(
+        phase=found.phase,
+        bytes_done=found.bytes_done,
+        bytes_total=found.bytes_total,
+        pairs=found.pairs,
+        rejected=found.rejected,
+        eta_seconds=found.eta_seconds(),
+    )
+
+
+@router.delete("/datasets/progress/{key}", status_code=204)
+def call_off(key: str) -> None:
+    """Call an upload off while its rows are read: nothing of it is stored."""
+    progress.find(key).is_called_off = True
 
 
 @router.get("/datasets")
@@ -56,14 +162,30 @@ def get_dataset(session: SessionDep, dataset_id: int) -> DatasetOut:
     return queries.get_dataset(session, dataset_id)
 
 
-@router.get("/datasets/{dataset_id}/pairs")
+@router.get("/datasets/{dataset_id}/pairs", response_model_exclude_unset=True)
 def list_pairs(
     session: SessionDep,
     dataset_id: int,
     offset: Annotated[int, Query(ge=0)] = 0,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    issue: Annotated[Issue | None, Query(description="Only pairs with this issue.")] = None,
+    clip: Annotated[
+        int | None, Query(ge=1, description="Cut each text to so many characters.")
+    ] = None,
 ) -> PairPage:
-    return queries.list_pairs(session, dataset_id, offset, limit)
+    return queries.list_pairs(session, dataset_id, offset, limit, issue=issue, clip=clip)
+
+
+@router.get("/datasets/{dataset_id}/rejected")
+def list_rejected(
+    session: SessionDep,
+    dataset_id: int,
+    offset: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    reason: Annotated[Reason | None, Query(description="Only rows rejected for this.")] = None,
+) -> RejectionPage:
+    """Rows of the file that could not be used: empty, identical, unreadable, …"""
+    return queries.list_rejections(session, dataset_id, offset, limit, reason=reason)
 
 
 @router.delete("/datasets/{dataset_id}", status_code=204)
@@ -72,18 +194,26 @@ def delete_dataset(session: SessionDep, dataset_id: int) -> None:
     queries.delete_dataset(session, dataset_id)
 
 
+MEDIA_TYPES = {
+    "jsonl": "application/jsonl",
+    "csv": "text/csv; charset=utf-8",
+    "parquet": "application/vnd.apache.parquet",
+}
+
+
 @router.get("/datasets/{dataset_id}/export", response_class=Response)
 def export_dataset(
     session: SessionDep,
     dataset_id: int,
     exclude: Exclude = [],  # noqa: B006 - FastAPI copies defaults
-    format: Literal["jsonl"] = "jsonl",
+    format: exporting.Format = "jsonl",
+    form: ExportForm = "trl",
 ) -> StreamingResponse:
-    """The pairs as training input: one {prompt, chosen, rejected} a line."""
+    """The pairs as training input, in their present texts; read again, they are the same."""
     queries.get_dataset(session, dataset_id)
     return StreamingResponse(
-        queries.export_jsonl(dataset_id, exclude_flagged="flagged" in exclude),
-        media_type="application/jsonl",
+        exporting.export_dataset(Export(dataset_id, format, form, tuple(exclude))),
+        media_type=MEDIA_TYPES[format],
         headers={
             "Content-Disposition": f'attachment; filename="dataset-{dataset_id}.{format}"',
             "Link": '<export/manifest>; rel="describedby"',
@@ -96,9 +226,11 @@ def get_manifest(
     session: SessionDep,
     dataset_id: int,
     exclude: Exclude = [],  # noqa: B006 - FastAPI copies defaults
+    format: exporting.Format = "jsonl",
+    form: ExportForm = "trl",
 ) -> Manifest:
-    """How the export with the same query comes about: the source and how much is left out."""
-    return queries.make_manifest(session, dataset_id, exclude_flagged="flagged" in exclude)
+    """How the export with the same query comes about: source, rules, verdicts, score runs."""
+    return exporting.make_manifest(session, Export(dataset_id, format, form, tuple(exclude)))
 
 
 @router.get("/samples")
@@ -117,7 +249,7 @@ def create_from_sample(session: SessionDep, name: str, response: Response) -> Da
     sample = get_sample(name)
     if existing := queries.find_by_sha256(session, sample.sha256):
         response.status_code = 200
-        return DatasetOut.model_validate(existing)
+        return DatasetOut.model_validate(existing[0])
     with sample.path.open("rb") as file:
         dataset = store_dataset(
             session, file, sample.path.name, max_bytes=get_settings().max_upload_bytes

@@ -1,19 +1,24 @@
 """What a row of a preference file is, before and after it is understood."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from app.errors import ErrorItem
 
 Prompt = str | list[dict[str, str]]
 """Plain text, or chat messages {role, content}."""
 
+Reason = Literal["unreadable", "missing", "empty", "identical", "undecided", "unusable"]
+"""Why a row is rejected: it cannot be read, a column is missing, the prompt or a response is
+empty, the two responses are identical, neither is preferred, or it is unusable otherwise."""
+
 SNIPPET_CHARACTERS = 120
+SNIPPET_COLUMNS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """A row as it was written. `row` is its line in the file (in a JSON array: its place)."""
+    """A row as it was written. `row` is its line in the file (in an array or table: its place)."""
 
     row: int
     columns: dict[str, Any]
@@ -21,7 +26,11 @@ class SourceRow:
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
-    """A row that was understood. Every text in it can be stored."""
+    """A row that was understood. Every text in it can be stored.
+
+    source: what is needed, besides the rest, to write the row as it came; see
+    `app.datasets.layouts`.
+    """
 
     row: int
     form: str
@@ -29,6 +38,7 @@ class PairRow:
     preferred: str
     dispreferred: str
     meta: dict[str, Any]
+    source: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +49,7 @@ class RowError:
     message: str
     field: str | None = None
     snippet: str | None = None
+    reason: Reason = "unreadable"
 
     def as_item(self) -> ErrorItem:
         """As it is stored and sent; what was quoted from the file is made presentable."""
@@ -48,6 +59,28 @@ class RowError:
         if self.snippet is not None:
             item["snippet"] = presentable(self.snippet)
         return item
+
+
+def snippet_of(source: SourceRow, field: str | None = None) -> str | None:
+    """How the cell begins that could not be used; the row, where the cell is not there."""
+    value = source.columns.get(field) if field is not None else None
+    if value is not None:
+        return _begun(value)
+    first = list(source.columns.items())[:SNIPPET_COLUMNS]
+    row = ", ".join(f"{name[:SNIPPET_CHARACTERS]}: {_begun(cell)}" for name, cell in first)
+    return row[:SNIPPET_CHARACTERS] or None
+
+
+def _begun(value: Any) -> str:
+    """The beginning of a value. A row may be megabytes: only what is shown becomes text."""
+    if isinstance(value, list):
+        value = [_begun(item) if isinstance(item, list | dict) else item for item in value[:2]]
+    elif isinstance(value, dict):
+        value = dict(list(value.items())[:SNIPPET_COLUMNS])
+        value = {name: "…" if isinstance(v, list | dict) else v for name, v in value.items()}
+    elif isinstance(value, str):
+        return value[:SNIPPET_CHARACTERS]
+    return str(value)[:SNIPPET_CHARACTERS]
 
 
 def presentable(text: str) -> str:

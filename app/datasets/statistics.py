@@ -1,12 +1,12 @@
-"""What a dataset looks like: lengths in characters, duplicates, columns. Kept in one pass."""
+"""What a dataset looks like: lengths in characters, columns, forms. Kept in one pass."""
 
-import json
 from array import array
 from collections import Counter
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any
 
-from app.datasets.forms import FORMS_IN_WORDS
+from app.datasets.columns import FORMS_IN_WORDS
 from app.datasets.rows import PairRow, Prompt, presentable
 
 QUANTILES = {
@@ -20,17 +20,24 @@ QUANTILES = {
 }
 HISTOGRAM_BINS = 20
 MAX_COLUMNS = 200
+LONG_CHARACTERS = 4096
+"""A prompt or response longer than this is over-long: at about four characters a token, runs
+with their default limits (1,024 tokens of each) would cut it."""
 
 
 class Statistics:
-    """Collects, pair by pair, what `Dataset.statistics` holds. About 40 bytes a pair."""
+    """Collects, pair by pair, what `Dataset.statistics` holds.
+
+    Its size grows with the number of different lengths, not with the number of pairs.
+    """
 
     def __init__(self) -> None:
         self.forms: Counter[str] = Counter()
+        self.long = array("I")  # the ordinals of over-long pairs
         self._columns: dict[str, None] = {}  # a set that keeps the order
-        self._lengths = {name: array("L") for name in ("prompt", "preferred", "dispreferred")}
-        self._seen: set[int] = set()
-        self._duplicates = 0
+        self._lengths: dict[str, Counter[int]] = {
+            name: Counter() for name in ("prompt", "preferred", "dispreferred")
+        }
 
     def see_columns(self, columns: Iterable[str]) -> None:
         for name in columns:
@@ -38,15 +45,15 @@ class Statistics:
             if name not in self._columns and len(self._columns) < MAX_COLUMNS:
                 self._columns[presentable(name)] = None
 
-    def see_pair(self, pair: PairRow) -> None:
+    def see_pair(self, pair: PairRow, ordinal: int) -> None:
         self.forms[pair.form] += 1
-        self._lengths["prompt"].append(prompt_characters(pair.prompt))
-        self._lengths["preferred"].append(len(pair.preferred))
-        self._lengths["dispreferred"].append(len(pair.dispreferred))
-        # 64 bits: among a million pairs, two that differ share one with odds of 1 in 10^7.
-        key = hash((json.dumps(pair.prompt), pair.preferred, pair.dispreferred))
-        self._duplicates += key in self._seen
-        self._seen.add(key)
+        prompt = prompt_characters(pair.prompt)
+        preferred, dispreferred = len(pair.preferred), len(pair.dispreferred)
+        self._lengths["prompt"][prompt] += 1
+        self._lengths["preferred"][preferred] += 1
+        self._lengths["dispreferred"][dispreferred] += 1
+        if max(prompt, preferred, dispreferred) > LONG_CHARACTERS:
+            self.long.append(ordinal)
 
     @property
     def columns(self) -> list[str]:
@@ -61,7 +68,7 @@ class Statistics:
             "columns": self.columns,
             "form": FORMS_IN_WORDS[self.form()],
             "forms": dict(self.forms),
-            "duplicates": self._duplicates,
+            "long_characters": LONG_CHARACTERS,
             "characters": {name: _describe(values) for name, values in self._lengths.items()},
         }
 
@@ -73,16 +80,22 @@ def prompt_characters(prompt: Prompt) -> int:
     return sum(len(message["content"]) for message in prompt)
 
 
-def _describe(values: "array[int]") -> dict[str, Any]:
+def _describe(lengths: "Counter[int]") -> dict[str, Any]:
     """Quantiles, mean and a histogram {start, width, counts} of bins of equal width."""
-    ordered = sorted(values)
-    last = len(ordered) - 1
-    described: dict[str, Any] = {name: ordered[round(at * last)] for name, at in QUANTILES.items()}
-    described["mean"] = sum(ordered) / len(ordered)
+    ordered = sorted(lengths)
+    upto = list(accumulate(lengths[length] for length in ordered))
+    total = upto[-1]
+    described: dict[str, Any] = {}
+    for name, at in QUANTILES.items():
+        rank = round(at * (total - 1))
+        described[name] = next(
+            length for length, seen in zip(ordered, upto, strict=True) if seen > rank
+        )
+    described["mean"] = sum(length * times for length, times in lengths.items()) / total
     start = ordered[0]
-    width = (ordered[last] - start) // HISTOGRAM_BINS + 1
-    counts = [0] * ((ordered[last] - start) // width + 1)
-    for value in ordered:
-        counts[(value - start) // width] += 1
+    width = (ordered[-1] - start) // HISTOGRAM_BINS + 1
+    counts = [0] * ((ordered[-1] - start) // width + 1)
+    for length, times in lengths.items():
+        counts[(length - start) // width] += times
     described["histogram"] = {"start": start, "width": width, "counts": counts}
     return described

@@ -10,102 +10,65 @@ from pathlib import PurePath
 from typing import Any, BinaryIO, cast
 
 import psycopg
-from pydantic import BaseModel, ConfigDict, ValidationError
+from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from app.datasets.forms import KNOWN, Columns, nearest, parse_row, recognise
+from app.datasets.columns import parse_mapping
+from app.datasets.intake import Intake
+from app.datasets.issues import find_issues, fingerprint
+from app.datasets.progress import Progress
 from app.datasets.reading import read_rows
-from app.datasets.rows import PairRow, RowError, SourceRow, presentable
-from app.datasets.statistics import Statistics
-from app.datasets.tables import Dataset
-from app.errors import ErrorItem, InvalidInputError, TooLargeError, field_errors
-
-MAX_ERRORS = 100
-"""How many rejected rows are listed; all of them are counted."""
+from app.datasets.rows import PairRow, presentable
+from app.datasets.tables import Dataset, Rejection
+from app.errors import InvalidInputError, TooLargeError
 
 MAX_NAME_CHARACTERS = 200
-COPY = "COPY pairs (dataset_id, pair, prompt, preferred, dispreferred, meta) FROM STDIN"
+HASHED_BYTES = 1 << 20
+COPY = (
+    "COPY pairs (dataset_id, pair, prompt, preferred, dispreferred, meta, source, fingerprint) "
+    "FROM STDIN"
+)
 
 
 class _Source:
-    """Reads a file, counting and hashing what goes by."""
+    """A file that says how far it is read. Everything else is the file's own."""
 
-    def __init__(self, file: BinaryIO, max_bytes: int) -> None:
+    def __init__(self, file: BinaryIO, progress: Progress) -> None:
         self._file = file
-        self._max_bytes = max_bytes
-        self._hash = hashlib.sha256()
-        self.bytes = 0
+        self._progress = progress
 
     def read(self, size: int = -1) -> bytes:
         data = self._file.read(size)
-        self._hash.update(data)
-        self.bytes += len(data)
-        if self.bytes > self._max_bytes:
-            raise TooLargeError(
-                f"The file is larger than {self._max_bytes:,} bytes, which is what this server "
-                "accepts (CHESBOARD_MAX_UPLOAD_BYTES)."
-            )
+        self._progress.bytes_done += len(data)
         return data
 
-    def sha256(self) -> str:
-        return self._hash.hexdigest()
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, to: int) -> int:
+        return self._file.seek(to)
+
+    def fileno(self) -> int:
+        return self._file.fileno()
 
 
-class _Intake:
-    """Turns a file's rows into pairs, and keeps account of what was and was not usable."""
+def measure_file(file: BinaryIO, max_bytes: int) -> tuple[str, int]:
+    """(SHA-256, bytes) of a file from its start, to which it returns.
 
-    def __init__(self, columns: Columns | None) -> None:
-        self.columns = columns
-        self.is_mapped = columns is not None
-        self.pairs = 0
-        self.rejected = 0
-        self.errors: list[ErrorItem] = []
-        self.statistics = Statistics()
-
-    def usable(self, rows: Iterator[SourceRow | RowError]) -> Iterator[PairRow]:
-        for source in rows:
-            row = self._understand(source) if isinstance(source, SourceRow) else source
-            if isinstance(row, RowError):
-                self._reject(row)
-            else:
-                self.pairs += 1
-                self.statistics.see_pair(row)
-                yield row
-
-    def _understand(self, source: SourceRow) -> PairRow | RowError:
-        self.statistics.see_columns(source.columns)
-        if self.columns is None:
-            # The first row whose columns make up a known form decides for the whole file.
-            self.columns = recognise(source.columns)
-        if self.columns is not None:
-            return parse_row(source, self.columns)
-        near = nearest(source.columns)
-        if near is None:
-            return RowError(source.row, "the columns make up no known form")
-        missing = [name for name in near.all() if name not in source.columns]
-        return RowError(source.row, "is missing", field=missing[0])
-
-    def _reject(self, error: RowError) -> None:
-        self.rejected += 1
-        if len(self.errors) < MAX_ERRORS:
-            self.errors.append(error.as_item())
-
-    def why_nothing_is_usable(self) -> InvalidInputError:
-        if self.rejected == 0:
-            return InvalidInputError("The file holds no rows.")
-        found = self.statistics.columns[:50]
-        mapped = set(self.columns.all()) if self.is_mapped and self.columns else set()
-        if found and (self.columns is None or (mapped and not mapped & set(found))):
-            return InvalidInputError(
-                f"The columns found are {', '.join(found)}. The forms known are {KNOWN}. Where "
-                "columns are called something else, say which holds what with `mapping`: "
-                '{"prompt": …, "preferred": …, "dispreferred": …}.',
-                self.errors,
+    Raises:
+        TooLargeError: more than `max_bytes`.
+    """
+    digest, size = hashlib.sha256(), 0
+    while data := file.read(HASHED_BYTES):
+        digest.update(data)
+        size += len(data)
+        if size > max_bytes:
+            raise TooLargeError(
+                f"The file is larger than {max_bytes:,} bytes, which is what this server "
+                "accepts (CHESBOARD_MAX_UPLOAD_BYTES)."
             )
-        return InvalidInputError(
-            f"None of the rows can be used ({self.rejected:,} were rejected). Nothing was stored.",
-            self.errors,
-        )
+    file.seek(0)
+    return digest.hexdigest(), size
 
 
 def store_dataset(
@@ -116,6 +79,7 @@ def store_dataset(
     max_bytes: int,
     name: str | None = None,
     mapping: str | None = None,
+    progress: Progress | None = None,
 ) -> Dataset:
     """Read a preference file, which stands at its start, and store its pairs.
 
@@ -124,16 +88,20 @@ def store_dataset(
     Raises:
         InvalidInputError: nothing in it can be used, or it is no file that is known.
         TooLargeError: more than `max_bytes`, as it is or unpacked.
+        CalledOffError: by whoever looks at its progress.
     """
+    progress = progress or Progress()
     filename = presentable(PurePath(filename.replace("\\", "/")).name)
-    intake = _Intake(parse_mapping(mapping))
-    source = _Source(file, max_bytes)
+    intake = Intake(parse_mapping(mapping), progress)
+    checked_name = _checked_name(name)
+    sha256, size = measure_file(file, max_bytes)
+    progress.bytes_total = size
     dataset = Dataset(
-        name=_checked_name(name) or _name_of(filename),
+        name=checked_name or _name_of(filename),
         format="",
         source_filename=filename,
-        source_sha256="",
-        source_bytes=0,
+        source_sha256=sha256,
+        source_bytes=size,
         pairs=0,
         rejected=0,
         errors=[],
@@ -141,16 +109,46 @@ def store_dataset(
     )
     session.add(dataset)
     session.flush()  # gives it its id
-    _copy(session, dataset.id, intake.usable(read_rows(source, filename, max_bytes)))
+    rows = read_rows(_Source(file, progress), filename, max_bytes)
+    _copy(session, dataset.id, intake.usable(rows))
     if intake.pairs == 0:
         raise intake.why_nothing_is_usable()
-    dataset.format = intake.statistics.form()
-    dataset.source_sha256, dataset.source_bytes = source.sha256(), source.bytes
-    dataset.pairs, dataset.rejected = intake.pairs, intake.rejected
-    dataset.errors = [dict(item) for item in intake.errors]
-    dataset.statistics = intake.statistics.as_dict()
+    progress.phase = "checking"
+    _describe(session, dataset, intake)
+    progress.check()
+    progress.phase = "storing"
     session.flush()
     return dataset
+
+
+def _describe(session: Session, dataset: Dataset, intake: Intake) -> None:
+    """What was found in the file beside its pairs."""
+    dataset.format = intake.statistics.form()
+    dataset.pairs, dataset.rejected = intake.pairs, intake.rejected
+    dataset.errors = [dict(item) for item in intake.errors]
+    dataset.columns = intake.columns.as_dict() if intake.columns else None
+    issues = find_issues(session, dataset.id, intake.statistics.long)
+    dataset.statistics = {
+        **intake.statistics.as_dict(),
+        "duplicates": issues["duplicate"],
+        "issues": issues,
+        "rejected": dict(intake.reasons),
+    }
+    if intake.rejections:
+        session.execute(
+            insert(Rejection),
+            [
+                {
+                    "dataset_id": dataset.id,
+                    "number": number,
+                    "reason": error.reason,
+                    "field": None,
+                    "snippet": None,
+                    **error.as_item(),
+                }
+                for number, error in enumerate(intake.rejections)
+            ],
+        )
 
 
 def _copy(session: Session, dataset_id: int, pairs: Iterator[PairRow]) -> None:
@@ -165,37 +163,10 @@ def _copy(session: Session, dataset_id: int, pairs: Iterator[PairRow]) -> None:
                     pair.preferred,
                     pair.dispreferred,
                     json.dumps(pair.meta),
+                    json.dumps(pair.source) if pair.source else None,
+                    fingerprint(pair.prompt, pair.preferred, pair.dispreferred),
                 )
             )
-
-
-def parse_mapping(text: str | None) -> Columns | None:
-    """`{"prompt": "q", "preferred": "good", "dispreferred": "bad"}` as columns.
-
-    The prompt may be left out where the responses are whole dialogues.
-
-    Raises:
-        InvalidInputError: not such an object.
-    """
-    if text is None or not text.strip():
-        return None
-    try:
-        mapping = _Mapping.model_validate_json(text)
-    except ValidationError as error:
-        raise InvalidInputError(
-            "`mapping` must be a JSON object that says which columns hold the prompt, the "
-            "preferred and the dispreferred response.",
-            field_errors(error, prefix="mapping"),
-        ) from error
-    return Columns(mapping.prompt, mapping.preferred, mapping.dispreferred)
-
-
-class _Mapping(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    prompt: str = "prompt"
-    preferred: str
-    dispreferred: str
 
 
 def _checked_name(name: str | None) -> str | None:

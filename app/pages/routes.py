@@ -8,6 +8,7 @@ from fastapi.templating import Jinja2Templates
 
 from app.database import SessionDep
 from app.datasets import queries as datasets
+from app.datasets.issues import Issue
 from app.health import Health, healthz
 from app.models import queries as models
 from app.pages import forms, words
@@ -25,6 +26,7 @@ templates.env.filters.update(words.FILTERS)
 templates.env.globals.update(
     KINDS=words.KINDS, MEASURES=words.MEASURES, FORMATS=words.FORMATS, PLOTLY_URL=PLOTLY_URL
 )
+templates.env.globals.update(ISSUES=words.ISSUES, REASONS=words.REASONS)
 
 LAST_RUNS = 8
 RUNS_A_PAGE = 50
@@ -72,7 +74,11 @@ def show_datasets(request: Request, session: SessionDep) -> HTMLResponse:
 
 @router.get("/datasets/{dataset_id}")
 def show_dataset(
-    request: Request, session: SessionDep, dataset_id: int, pair: Annotated[int, Query(ge=0)] = 0
+    request: Request,
+    session: SessionDep,
+    dataset_id: int,
+    pair: Annotated[int, Query(ge=0)] = 0,
+    issue: Annotated[Issue | None, Query(description="Show only pairs with it.")] = None,
 ) -> HTMLResponse:
     return _page(
         request,
@@ -80,6 +86,7 @@ def show_dataset(
         dataset=datasets.get_dataset(session, dataset_id),
         runs=runs.list_runs(session, dataset_id=dataset_id, limit=RUNS_A_PAGE).items,
         first_pair=pair,
+        first_issue=issue,
     )
 
 

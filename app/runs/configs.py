@@ -119,13 +119,83 @@ class ProbesConfig(_Config):
     )
 
 
-class Selection(_Config):
-    """Which pairs of the dataset take part. Empty: all of them."""
+Verdict = Literal["keep", "drop", "fix", "unsure"]
+"""What a reviewer says of a pair."""
+
+
+class MeasureRule(_Config):
+    """Pairs at one end of a measure's values in a score run. A pair without a value is not kept."""
+
+    score_run: int = Field(description="A finished score run over the dataset.", ge=1, lt=2**63)
+    measure: Literal[
+        "ches",
+        "ln_ches",
+        "last_hidden_inner_product",
+        "normalized_edit_distance",
+        "preferred_logprob",
+        "dispreferred_logprob",
+    ] = Field("ln_ches", description="The paper filters by ln_ches (Section 6).")
+    keep: Literal["lowest", "highest"] = Field("lowest", description="Which end is kept.")
+    fraction: float | None = Field(
+        None, gt=0, le=1, description="Share of the scored pairs, rounded up to whole pairs."
+    )
+    threshold: float | None = Field(
+        None, allow_inf_nan=False, description="At most (lowest) or at least (highest) this value."
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.fraction is None) == (self.threshold is None):
+            raise ValueError("give either fraction or threshold")
+        return self
+
+
+class Rules(_Config):
+    """Which pairs of the dataset are meant: those that every rule leaves. Empty: all of them."""
 
     pairs: list[Annotated[int, Field(ge=0)]] | None = Field(
         None, description="Only these pairs (ordinals)."
     )
     exclude_flagged: bool = Field(False, description="Leave out pairs that are flagged.")
+    exclude_verdicts: list[Verdict] = Field(
+        default_factory=list, description="Leave out pairs that a reviewer gave one of these."
+    )
+    only_verdicts: list[Verdict] = Field(
+        default_factory=list, description="Only pairs that a reviewer gave one of these."
+    )
+    measures: list[MeasureRule] = Field(
+        default_factory=list,
+        max_length=8,
+        description="Only pairs at one end of a measure, for example the lowest 5 % of ln_ches.",
+    )
+    complement: bool = Field(
+        False, description="Take the pairs that the rules above leave out, in place of the others."
+    )
+
+
+class RandomSubset(_Config):
+    """Some pairs by chance. The same seed draws the same ones, and of fewer a part of those."""
+
+    count: int | None = Field(None, ge=1, description="So many pairs.")
+    fraction: float | None = Field(None, gt=0, le=1, description="Share of the pairs, rounded up.")
+    same_size_as: Rules | None = Field(
+        None, description="As many as these rules leave: a control for filtering by them."
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="Another seed draws other pairs.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if sum(way is not None for way in (self.count, self.fraction, self.same_size_as)) != 1:
+            raise ValueError("give one of count, fraction and same_size_as")
+        return self
+
+
+class Selection(Rules):
+    """Which pairs of the dataset take part: by rules, then by chance, then the first so many."""
+
+    random: RandomSubset | None = Field(
+        None, description="Of the pairs that the rules leave, some by chance."
+    )
     limit: int | None = Field(None, ge=1, description="At most this many, in order.")
 
 

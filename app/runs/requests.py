@@ -15,10 +15,11 @@ from sqlalchemy.orm import Session
 from app.datasets.tables import Dataset, Pair
 from app.errors import ConflictError, ErrorItem, InvalidInputError, field_errors
 from app.models.queries import check_model_exists
-from app.runs.configs import CONFIGS, ModelConfig, TrainConfig
+from app.runs.configs import CONFIGS, MeasureRule, ModelConfig, Rules, Selection, TrainConfig
 from app.runs.queries import require_run
 from app.runs.revisions import next_revision
 from app.runs.schemas import FINAL, NewRun, storable
+from app.runs.selecting import record_selection
 from app.runs.tables import Run
 
 MAX_PAIRS_NAMED = 10
@@ -36,7 +37,7 @@ def create(session: Session, wanted: NewRun) -> Run:
     check_model_exists(session, config.model)
     if isinstance(config, TrainConfig):
         _check_pairs(session, dataset, config.probes.pairs, "config.probes.pairs")
-        _check_pairs(session, dataset, config.selection.pairs, "config.selection.pairs")
+        check_selection(session, dataset, config.selection, "config.selection")
     run = Run(
         kind=wanted.kind,
         name=wanted.name or _default_name(config, dataset),
@@ -47,6 +48,9 @@ def create(session: Session, wanted: NewRun) -> Run:
     )
     session.add(run)
     session.flush()
+    # Decided now, so that the run has the pairs that its user was told of.
+    selection = config.selection if isinstance(config, TrainConfig) else Selection()
+    record_selection(session, run.id, dataset.id, selection)
     session.refresh(run)
     return run
 
@@ -197,6 +201,40 @@ def _check_pairs(
             "from 0."
         )
         raise _invalid([{"field": field, "message": message}])
+
+
+def check_selection(session: Session, dataset: Dataset, rules: Rules, field: str) -> None:
+    """Refuse a selection that names a pair or a score run that is not the dataset's.
+
+    field: where the selection stands in the request, for example "config.selection".
+
+    Raises:
+        InvalidInputError: names the field below it.
+    """
+    _check_pairs(session, dataset, rules.pairs, f"{field}.pairs".lstrip("."))
+    for number, rule in enumerate(rules.measures):
+        if message := _wrong_score_run(session, dataset, rule):
+            at = f"{field}.measures.{number}.score_run".lstrip(".")
+            raise _invalid([{"field": at, "message": message}])
+    if isinstance(rules, Selection) and rules.random and rules.random.same_size_as:
+        check_selection(
+            session, dataset, rules.random.same_size_as, f"{field}.random.same_size_as".lstrip(".")
+        )
+
+
+def _wrong_score_run(session: Session, dataset: Dataset, rule: MeasureRule) -> str | None:
+    run = session.get(Run, rule.score_run)
+    if run is None:
+        return f"There is no run {rule.score_run}."
+    if run.kind == "train":
+        return f"Run {run.id} is a training run; it has no scores."
+    if run.dataset_id != dataset.id:
+        return f"Run {run.id} scored dataset {run.dataset_id}, not {dataset.id}."
+    if run.status != "succeeded":
+        return f"Run {run.id} is {run.status}; wait until all of its pairs are scored."
+    if run.kind == "evaluate" and not rule.measure.endswith("logprob"):
+        return f"Run {run.id} is an evaluation; it has log-probabilities only."
+    return None
 
 
 def _listed(noun: str, numbers: Collection[int]) -> str:

@@ -15,11 +15,12 @@ from sqlalchemy import (
     ForeignKey,
     Identity,
     Index,
+    Integer,
     Text,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database import Base
@@ -112,6 +113,20 @@ class ReferenceLogprob(Base):
     dispreferred: Mapped[float]
     final_preferred: Mapped[float | None] = mapped_column(doc="Null until the run has ended.")
     final_dispreferred: Mapped[float | None]
+
+
+class RunSelection(Base):
+    """Which pairs a run was given, so that it has the same ones whenever it goes on."""
+
+    __tablename__ = "run_selections"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    pairs: Mapped[list[int]] = mapped_column(ARRAY(Integer), doc="Ordinals, in their order.")
+    versions: Mapped[list[int]] = mapped_column(
+        ARRAY(Integer), doc="Of each of these pairs' text, in the same order."
+    )
+    dataset_pairs: Mapped[int] = mapped_column(doc="Out of how many.")
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
 
 class Worker(Base):

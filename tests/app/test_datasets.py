@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import json
 from typing import Any
 
@@ -13,9 +14,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.database import transaction
+from app.datasets.progress import CalledOffError, Progress
+from app.datasets.storing import store_dataset
 from app.datasets.tables import Dataset, Pair
 from app.runs.tables import Run
 from app.scores.tables import Flag
+from app.services import Services
 from app.settings import get_settings
 from tests.app.test_parsing import LINE
 
@@ -176,6 +180,95 @@ def test_whatever_is_uploaded_is_stored_or_explained(
     assert body["pairs"] + body["rejected"] == 1 + sum(bool(line.strip()) for line in lines)
     page = client.get(f"{API}/datasets/{body['id']}/pairs").json()
     assert len(page["items"]) == body["pairs"]
+
+
+PAIR = {"prompt": "p", "chosen": "a", "rejected": "b"}
+
+
+def test_repeated_contradicting_and_long_pairs_are_counted_and_listed(client: TestClient) -> None:
+    swapped = PAIR | {"chosen": "b", "rejected": "a"}
+    long = PAIR | {"prompt": "long " * 1000}
+    other = PAIR | {"prompt": "q"}
+    stored = upload(client, jsonl(PAIR, other, PAIR, swapped, long, PAIR, swapped)).json()
+    assert stored["statistics"]["issues"] == {"duplicate": 3, "contradiction": 5, "long": 1}
+    assert stored["statistics"]["duplicates"] == 3
+
+    def listed(issue: str, **query: int) -> list[tuple[int, int | None]]:
+        address = f"{API}/datasets/{stored['id']}/pairs"
+        page = client.get(address, params={"issue": issue, **query}).json()
+        assert page["total"] == stored["statistics"]["issues"][issue]
+        return [(item["pair"], item["other"]) for item in page["items"]]
+
+    assert listed("duplicate") == [(2, 0), (5, 0), (6, 3)]
+    assert listed("contradiction") == [(0, 3), (2, 3), (3, 0), (5, 3), (6, 0)]
+    assert listed("contradiction", offset=3, limit=1) == [(5, 3)]
+    assert listed("long") == [(4, None)]
+    assert client.get(f"{API}/datasets/{stored['id']}/pairs?issue=ugly").status_code == 422
+
+
+def test_same_texts_in_another_prompt_or_dataset_are_no_issue(client: TestClient) -> None:
+    chat = PAIR | {"prompt": [{"role": "user", "content": "p"}]}
+    for _ in range(2):
+        stored = upload(client, jsonl(PAIR, chat, PAIR | {"chosen": "c"})).json()
+        assert set(stored["statistics"]["issues"].values()) == {0}
+
+
+def test_rejected_rows_are_counted_by_reason_and_listed(client: TestClient) -> None:
+    data = jsonl(PAIR, PAIR | {"chosen": ""}, PAIR | {"chosen": "b"}, PAIR | {"rejected": " "})
+    stored = upload(client, data + b"nonsense\n").json()
+    reasons = {"empty": 2, "identical": 1, "unreadable": 1}
+    assert stored["statistics"]["rejected"] == reasons
+    address = f"{API}/datasets/{stored['id']}/rejected"
+    assert client.get(address).json()["total"] == 4
+    for reason, rows in reasons.items():
+        page = client.get(address, params={"reason": reason}).json()
+        assert page["total"] == rows
+        assert {item["reason"] for item in page["items"]} == {reason}
+    assert [item["row"] for item in client.get(f"{address}?offset=1&limit=2").json()["items"]] == [
+        3,
+        4,
+    ]
+    assert client.get(f"{API}/datasets/99/rejected").status_code == 404
+
+
+def test_same_file_again_is_recognised(client: TestClient, session: Session) -> None:
+    first = upload(client, jsonl(PAIR)).json()
+    assert first["same_file"] == []
+    refused = upload(client, jsonl(PAIR), "renamed.jsonl", if_known="refuse")
+    assert refused.status_code == 409
+    assert f"dataset {first['id']}" in refused.json()["detail"]
+    assert refused.headers["location"] == f"{API}/datasets/{first['id']}"
+    assert stored_rows(session) == (1, 1)
+    assert upload(client, jsonl(PAIR)).json()["same_file"] == [first["id"]]
+
+
+def test_progress_is_told_under_the_sender_s_key(client: TestClient) -> None:
+    address = f"{API}/datasets/progress/0123456789"
+    assert client.get(address).status_code == 404
+    files = {"file": ("a.jsonl", jsonl(PAIR) + b"x\n")}
+    client.post(f"{API}/datasets?progress=0123456789", files=files)
+    told = client.get(address).json()
+    assert (told["phase"], told["pairs"], told["rejected"]) == ("done", 1, 1)
+    assert told["bytes_done"] == told["bytes_total"] == len(jsonl(PAIR)) + 2
+    client.post(f"{API}/datasets?progress=0123456789", files={"file": ("a.jsonl", b"")})
+    assert client.get(address).json()["phase"] == "failed"
+
+
+def test_upload_that_is_called_off_leaves_nothing(database: Services, session: Session) -> None:
+    progress = Progress()
+    lines = jsonl(*[PAIR | {"prompt": f"{n}"} for n in range(500)])
+
+    class CalledOffHalfWay(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            progress.is_called_off = progress.phase == "reading" and progress.pairs > 100
+            return super().read(min(size or 0, 4096))
+
+    with pytest.raises(CalledOffError), transaction() as storing:
+        store_dataset(
+            storing, CalledOffHalfWay(lines), "a.jsonl", max_bytes=1 << 20, progress=progress
+        )
+    assert 100 < progress.pairs < 500
+    assert stored_rows(session) == (0, 0)
 
 
 def test_datasets_are_listed_newest_first(client: TestClient) -> None:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.datasets.forms import recognise
+from app.datasets.columns import parse_mapping, recognise
+from app.datasets.intake import Intake
 from app.datasets.reading import read_rows
 from app.datasets.rows import PairRow, RowError
 from app.datasets.statistics import Statistics
-from app.datasets.storing import _Intake, parse_mapping
 from app.errors import InvalidInputError, TooLargeError
 
 MANY_BYTES = 1 << 20
@@ -23,12 +23,15 @@ patiently = settings(deadline=None)
 
 
 def understand(
-    data: bytes | str, filename: str = "data.jsonl", mapping: str | None = None
-) -> tuple[list[PairRow], _Intake]:
+    data: bytes | str,
+    filename: str = "data.jsonl",
+    mapping: str | None = None,
+    max_bytes: int = MANY_BYTES,
+) -> tuple[list[PairRow], Intake]:
     """The pairs of a file, and the account that was kept of it."""
     data = data.encode() if isinstance(data, str) else data
-    intake = _Intake(parse_mapping(mapping))
-    return list(intake.usable(read_rows(io.BytesIO(data), filename, MANY_BYTES))), intake
+    intake = Intake(parse_mapping(mapping))
+    return list(intake.usable(read_rows(io.BytesIO(data), filename, max_bytes))), intake
 
 
 def understand_row(row: dict[str, Any]) -> PairRow:
@@ -171,10 +174,11 @@ def test_first_row_of_a_known_form_decides_for_the_file() -> None:
         '{"question": "a", "answer_matching_behavior": "b", "answer_not_matching_behavior": "c"}\n'
     )
     assert [pair.row for pair in pairs] == [2]
-    assert intake.errors == [
-        {"row": 1, "field": "rejected", "message": "is missing"},
-        {"row": 3, "field": "chosen", "message": "is missing"},
+    assert [(item["row"], item["field"], item["message"]) for item in intake.errors] == [
+        (1, "rejected", "is missing"),
+        (3, "chosen", "is missing"),
     ]
+    assert intake.errors[0]["snippet"] == "prompt: a, chosen: b"
 
 
 def test_mapping_names_the_columns() -> None:
@@ -310,7 +314,7 @@ def test_csv_row_is_named_by_the_line_it_begins_on() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"PAR1 and so on", "Parquet"),
+        (b"PAR1 and so on", "The Parquet file is damaged"),
         (b"PK\x03\x04 and so on", "Archives"),
         ("\ufeff{}".encode("utf-16-le"), "UTF-16"),
         (gzip.compress(b"{}" * 1000)[:-9], "damaged or incomplete"),
@@ -390,14 +394,13 @@ def test_no_bytes_crash_the_reader(data: bytes, filename: str) -> None:
 def test_statistics_account_for_every_pair(responses: list[str]) -> None:
     statistics = Statistics()
     for row, response in enumerate(responses, start=1):
-        statistics.see_pair(PairRow(row, "text", "p", response, "other", {}))
+        statistics.see_pair(PairRow(row, "text", "p", response, "other", {}), row - 1)
     described = statistics.as_dict()
     lengths = sorted(map(len, responses))
     preferred = described["characters"]["preferred"]
     assert sum(preferred["histogram"]["counts"]) == len(responses)
     assert (preferred["min"], preferred["max"]) == (lengths[0], lengths[-1])
     assert lengths[0] <= preferred["median"] <= lengths[-1]
-    assert described["duplicates"] == len(responses) - len(set(responses))
     assert len(preferred["histogram"]["counts"]) <= 21
 
 

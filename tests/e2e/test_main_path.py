@@ -58,8 +58,11 @@ def test_upload_score_flag_train_and_watch(live_stack: str, browser_page: Any, f
     page.set_default_timeout(30 * SECONDS)
     page.goto(f"{live_stack}/datasets")
     page.locator("[data-drop-input]").set_input_files(file)
-    # One row was no pair: the page says which and why before it goes on.
+    # What was understood is shown before anything is stored.
     notice = page.locator("[data-drop-result]")
+    expect(notice).to_contain_text("Read as a prompt and two responses as plain text")
+    notice.get_by_role("button", name="Store this dataset").click()
+    # One row was no pair: the page says which and why before it goes on.
     expect(notice).to_contain_text("12 pairs stored, 1 row rejected")
     expect(notice.locator("tbody tr")).to_contain_text(["rejected"])
     notice.get_by_role("link", name="Open the dataset").click()

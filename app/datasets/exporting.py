@@ -1,0 +1,224 @@
+"""Which pairs an export holds, how each is laid out, and the manifest that says so."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, Row, and_, func, select
+from sqlalchemy.orm import Session, aliased
+
+from app.database import transaction
+from app.datasets import export_files
+from app.datasets.columns import Columns
+from app.datasets.layouts import restore
+from app.datasets.rows import Prompt
+from app.datasets.schemas import Manifest, ManifestRun
+from app.datasets.tables import Dataset, Pair
+from app.errors import NotFoundError
+from app.reviews.tables import PairVersion, Review
+from app.runs.configs import Rules
+from app.runs.selecting import count_selected, passes
+from app.runs.tables import Run
+from app.scores.tables import Flag
+
+Form = Literal["trl", "original"]
+Format = Literal["jsonl", "csv", "parquet"]
+Cells = dict[str, Any]
+
+ROWS = 64
+"""Rows that are fetched at a time, so that the export is never held as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What is asked for.
+
+    exclude: "flagged", or verdicts. form: prompt, chosen and rejected as trainers take them, or
+    the columns that the file came with.
+    """
+
+    dataset_id: int
+    format: Format = "jsonl"
+    form: Form = "trl"
+    exclude: tuple[str, ...] = ()
+
+    def rules(self) -> Rules:
+        return Rules.model_validate(
+            {
+                "exclude_flagged": "flagged" in self.exclude,
+                "exclude_verdicts": [name for name in self.exclude if name != "flagged"],
+            }
+        )
+
+
+def export_dataset(export: Export) -> Iterator[bytes]:
+    """The file's bytes, piece by piece; the first piece is made before this returns.
+
+    Opens a transaction of its own, which goes on while the answer is being sent: all of it is of
+    one moment, whatever is reviewed meanwhile.
+
+    Raises:
+        NotFoundError: no such dataset.
+        InvalidInputError: its columns do not make a table.
+    """
+    pieces = _pieces(export)
+    first = next(pieces, b"")
+    return _chained(first, pieces)
+
+
+def _chained(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
+
+
+def _pieces(export: Export) -> Iterator[bytes]:
+    with transaction() as session:
+        # One snapshot for the two looks that a table takes: at its columns, then at its rows.
+        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        dataset = session.get(Dataset, export.dataset_id)
+        if dataset is None:
+            raise NotFoundError(f"There is no dataset {export.dataset_id}.")
+        writer = {
+            "jsonl": export_files.write_jsonl,
+            "csv": export_files.write_csv,
+            "parquet": export_files.write_parquet,
+        }[export.format]
+        yield from writer(lambda: _rows(session, dataset, export))
+
+
+def _rows(session: Session, dataset: Dataset, export: Export) -> Iterator[Cells]:
+    query = _query(export).execution_options(yield_per=ROWS)
+    columns = Columns.from_dict(dataset.columns) if dataset.columns else None
+    order = {name: place for place, name in enumerate(dataset.statistics.get("columns", []))}
+    for found in session.execute(query):
+        if export.form == "trl":
+            yield as_trl(found.prompt, found.preferred, found.dispreferred)
+        else:
+            yield _as_it_came(found, columns, order)
+
+
+def _query(export: Export) -> Any:
+    before = aliased(PairVersion)
+    is_edited: ColumnElement[bool] = and_(
+        before.version.is_not(None),
+        (before.prompt != Pair.prompt)
+        | (before.preferred != Pair.preferred)
+        | (before.dispreferred != Pair.dispreferred),
+    )
+    return (
+        select(
+            Pair.prompt,
+            Pair.preferred,
+            Pair.dispreferred,
+            Pair.meta,
+            Pair.source,
+            is_edited.label("is_edited"),
+        )
+        .outerjoin(
+            before,
+            and_(
+                before.dataset_id == Pair.dataset_id,
+                before.pair == Pair.pair,
+                before.version == 1,  # the file's
+            ),
+        )
+        .where(Pair.dataset_id == export.dataset_id, passes(export.dataset_id, export.rules()))
+        .order_by(Pair.pair)
+    )
+
+
+def as_trl(prompt: Prompt, preferred: str, dispreferred: str) -> Cells:
+    """Either all of a row as chat messages or none of it, as trainers want it."""
+    if isinstance(prompt, str):
+        return {"prompt": prompt, "chosen": preferred, "rejected": dispreferred}
+    return {"prompt": prompt, "chosen": _said(preferred), "rejected": _said(dispreferred)}
+
+
+def _said(response: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": response}]
+
+
+def _as_it_came(found: "Row[Any]", columns: Columns | None, order: dict[str, int]) -> Cells:
+    source = found.source
+    texts = found.prompt, found.preferred, found.dispreferred
+    cells = (
+        as_trl(*texts)
+        if columns is None
+        else restore(columns, *texts, source, is_edited=found.is_edited)
+    )
+    meta = {name: value for name, value in found.meta.items() if name != "row"}
+    if source and "row" in source:
+        meta["row"] = source["row"]
+    row = {**cells, **meta}
+    # JSON in PostgreSQL forgets the order of keys.
+    return dict(sorted(row.items(), key=lambda item: order.get(item[0], len(order))))
+
+
+def make_manifest(session: Session, export: Export) -> Manifest:
+    """Raises NotFoundError where there is no such dataset."""
+    dataset_id, rules = export.dataset_id, export.rules()
+    dataset = session.get(Dataset, dataset_id) if 0 < dataset_id < 2**63 else None
+    if dataset is None:
+        raise NotFoundError(f"There is no dataset {dataset_id}.")
+    kept = count_selected(session, dataset_id, rules)
+    edited = select(func.count()).where(
+        Pair.dataset_id == dataset_id, Pair.version > 1, passes(dataset_id, rules)
+    )
+    return Manifest(
+        dataset_id=dataset.id,
+        name=dataset.name,
+        source_filename=dataset.source_filename,
+        source_sha256=dataset.source_sha256,
+        source_bytes=dataset.source_bytes,
+        source_pairs=dataset.pairs,
+        source_rejected=dataset.rejected,
+        source_form=dataset.format,
+        columns=dataset.columns,
+        format=export.format,
+        form=export.form,
+        exclude=list(export.exclude),
+        verdicts=_verdicts(session, dataset_id),
+        score_runs=_score_runs(session, dataset_id),
+        edited=session.scalar(edited) or 0,
+        kept=kept,
+        left_out=dataset.pairs - kept,
+        exported_at=datetime.now(UTC),
+    )
+
+
+def _verdicts(session: Session, dataset_id: int) -> dict[str, int]:
+    found = session.execute(
+        select(Review.verdict, func.count())
+        .where(Review.dataset_id == dataset_id, Review.verdict.is_not(None))
+        .group_by(Review.verdict)
+        .order_by(Review.verdict)
+    )
+    return {str(verdict): pairs for verdict, pairs in found}
+
+
+def _score_runs(session: Session, dataset_id: int) -> list[ManifestRun]:
+    """The runs by whose scores the present flags were set."""
+    found: Sequence[Any] = session.execute(
+        select(
+            Run.id,
+            Run.config["model"].astext.label("model"),
+            Run.finished_at,
+            Flag.measure,
+            func.count().label("flagged"),
+        )
+        .join(Flag, Flag.score_run == Run.id)
+        .where(Flag.dataset_id == dataset_id)
+        .group_by(Run.id, Flag.measure)
+        .order_by(Run.id, Flag.measure)
+    ).all()
+    return [
+        ManifestRun(
+            run=row.id,
+            model=row.model or "",
+            measure=row.measure,
+            flagged=row.flagged,
+            finished_at=row.finished_at,
+        )
+        for row in found
+    ]
