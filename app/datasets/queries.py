@@ -1,9 +1,9 @@
 """The SQL of datasets and their pairs."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from app.database import transaction
@@ -11,8 +11,10 @@ from app.datasets.rows import Prompt
 from app.datasets.schemas import DatasetOut, Manifest, PairOut, PairPage
 from app.datasets.tables import Dataset, Pair
 from app.errors import ConflictError, NotFoundError
+from app.reviews.tables import Review
+from app.runs.configs import Rules
+from app.runs.selecting import count_selected, passes
 from app.runs.tables import Run
-from app.scores.tables import Flag
 
 # Rows that an export fetches at a time, so that it is never held as a whole.
 EXPORT_ROWS = 500
@@ -81,44 +83,58 @@ def delete_dataset(session: Session, dataset_id: int) -> None:
     session.execute(delete(Dataset).where(Dataset.id == dataset_id))
 
 
-def make_manifest(session: Session, dataset_id: int, *, exclude_flagged: bool) -> Manifest:
+def make_manifest(session: Session, dataset_id: int, *, exclude: Sequence[str]) -> Manifest:
     """Raises NotFoundError where there is no such dataset."""
     dataset = _dataset(session, dataset_id)
-    flags = select(func.count()).select_from(Flag).where(Flag.dataset_id == dataset_id)
-    left_out = session.scalar(flags) or 0 if exclude_flagged else 0
+    rules = exclusion(exclude)
+    kept = count_selected(session, dataset_id, rules)
+    verdicts = session.execute(
+        select(Review.verdict, func.count().label("pairs"))
+        .where(Review.dataset_id == dataset_id, Review.verdict.is_not(None))
+        .group_by(Review.verdict)
+        .order_by(Review.verdict)
+    )
+    edited = session.scalar(
+        select(func.count()).where(
+            Pair.dataset_id == dataset_id, Pair.version > 1, passes(dataset_id, rules)
+        )
+    )
     return Manifest(
         dataset_id=dataset.id,
         name=dataset.name,
         source_filename=dataset.source_filename,
         source_sha256=dataset.source_sha256,
         source_pairs=dataset.pairs,
-        exclude=["flagged"] if exclude_flagged else [],
-        kept=dataset.pairs - left_out,
-        left_out=left_out,
+        exclude=list(exclude),
+        verdicts={str(row.verdict): row.pairs for row in verdicts},
+        edited=edited or 0,
+        kept=kept,
+        left_out=dataset.pairs - kept,
     )
 
 
-def export_jsonl(dataset_id: int, *, exclude_flagged: bool) -> Iterator[bytes]:
+def exclusion(exclude: Sequence[str]) -> Rules:
+    """['flagged', 'drop'] as the rules of a selection."""
+    verdicts = [name for name in exclude if name != "flagged"]
+    return Rules.model_validate(
+        {"exclude_flagged": "flagged" in exclude, "exclude_verdicts": verdicts}
+    )
+
+
+def export_jsonl(dataset_id: int, *, exclude: Sequence[str]) -> Iterator[bytes]:
     """Lines {prompt, chosen, rejected}, as this program and trainers read them.
 
     Opens a transaction of its own: it goes on while the answer is being sent.
     """
     with transaction() as session:
-        query = _exported(dataset_id, exclude_flagged).execution_options(yield_per=EXPORT_ROWS)
+        query = (
+            select(Pair.prompt, Pair.preferred, Pair.dispreferred)
+            .where(Pair.dataset_id == dataset_id, passes(dataset_id, exclusion(exclude)))
+            .order_by(Pair.pair)
+            .execution_options(yield_per=EXPORT_ROWS)
+        )
         for rows in session.execute(query).partitions():
             yield b"".join(_line(prompt, ours, theirs) for prompt, ours, theirs in rows)
-
-
-def _exported(dataset_id: int, exclude_flagged: bool) -> Select[Prompt, str, str]:
-    query = (
-        select(Pair.prompt, Pair.preferred, Pair.dispreferred)
-        .where(Pair.dataset_id == dataset_id)
-        .order_by(Pair.pair)
-    )
-    if exclude_flagged:
-        flagged = select(Flag.pair).where(Flag.dataset_id == dataset_id)
-        query = query.where(Pair.pair.not_in(flagged))
-    return query
 
 
 def _line(prompt: Prompt, preferred: str, dispreferred: str) -> bytes:

@@ -9,14 +9,15 @@ from app.database import SessionDep
 from app.datasets import queries
 from app.datasets.schemas import DatasetList, DatasetOut, Manifest, PairPage, SampleList, SampleOut
 from app.datasets.storing import store_dataset
+from app.runs.configs import Verdict
 from app.samples import SAMPLES, get_sample
 from app.settings import get_settings
 
 router = APIRouter(tags=["datasets"])
 
 Exclude = Annotated[
-    list[Literal["flagged"]],
-    Query(description="Leave out the pairs that are flagged for review."),
+    list[Literal["flagged"] | Verdict],
+    Query(description="Leave out the flagged pairs, or those with one of these verdicts."),
 ]
 
 
@@ -82,7 +83,7 @@ def export_dataset(
     """The pairs as training input: one {prompt, chosen, rejected} a line."""
     queries.get_dataset(session, dataset_id)
     return StreamingResponse(
-        queries.export_jsonl(dataset_id, exclude_flagged="flagged" in exclude),
+        queries.export_jsonl(dataset_id, exclude=exclude),
         media_type="application/jsonl",
         headers={
             "Content-Disposition": f'attachment; filename="dataset-{dataset_id}.{format}"',
@@ -98,7 +99,7 @@ def get_manifest(
     exclude: Exclude = [],  # noqa: B006 - FastAPI copies defaults
 ) -> Manifest:
     """How the export with the same query comes about: the source and how much is left out."""
-    return queries.make_manifest(session, dataset_id, exclude_flagged="flagged" in exclude)
+    return queries.make_manifest(session, dataset_id, exclude=exclude)
 
 
 @router.get("/samples")

@@ -62,7 +62,11 @@ class Manifest(BaseModel):
     source_filename: str
     source_sha256: str
     source_pairs: int
-    exclude: list[str] = Field(description="What was left out: 'flagged', or nothing.")
+    exclude: list[str] = Field(
+        description="What was left out: 'flagged', or verdicts such as 'drop'; may be nothing."
+    )
+    verdicts: dict[str, int] = Field(description="How many pairs have each verdict.")
+    edited: int = Field(description="Pairs in it whose text was edited.")
     kept: int
     left_out: int
 
