@@ -16,7 +16,7 @@ from app.settings import get_settings
 router = APIRouter(tags=["datasets"])
 
 Exclude = Annotated[
-    list[Literal["flagged"] | Verdict],
+    list[Literal["flagged", Verdict]],
     Query(description="Leave out the flagged pairs, or those with one of these verdicts."),
 ]
 

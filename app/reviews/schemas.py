@@ -77,7 +77,7 @@ class PairEdit(_Request):
 class QueueFilter(_Request):
     """Which pairs are meant; each condition narrows. Empty: all of the dataset."""
 
-    verdict: list[Verdict | Literal["none"]] = Field(
+    verdict: list[Literal["none", Verdict]] = Field(
         default_factory=list, description="With one of these verdicts; 'none': not reviewed."
     )
     flagged: bool | None = Field(None, description="Whether it is flagged.")
