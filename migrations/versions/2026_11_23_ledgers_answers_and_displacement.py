@@ -1,7 +1,7 @@
 """ledgers answers and displacement
 
 Revision: 202611231630
-Follows: 202611231347
+Follows: 202611231644
 """
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision: str = "202611231630"
-down_revision: str | None = "202611231347"
+down_revision: str | None = "202611231644"
 branch_labels: str | None = None
 depends_on: str | None = None
 
