@@ -1,13 +1,12 @@
 """The command line. What is heavy to import is imported by the command that needs it."""
 
-import logging
 import os
-import sys
 from typing import Annotated, Any
 
 import typer
 from pydantic import AliasChoices, ValidationError
 
+from app import logs
 from app.services import SetupError
 from app.settings import PROJECT_ROOT, Settings
 
@@ -123,13 +122,7 @@ def _settings(**options: Any) -> Settings:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise SetupError(f"The setting {name} is not usable: {first['msg']}.") from None
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(name)s: %(message)s", stream=sys.stderr
-    )
-    # Alembic tells each step of a migration; a line that something went wrong is enough.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    # The demo asks for a run's progress several times a second.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logs.configure(settings, "main")
     return settings
 
 

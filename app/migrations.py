@@ -15,6 +15,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
+import app.audit.tables
 import app.datasets.tables
 import app.probes.tables
 import app.runs.tables
