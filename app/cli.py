@@ -1,6 +1,7 @@
 """The command line. What is heavy to import is imported by the command that needs it."""
 
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -85,6 +86,35 @@ def migrate() -> None:
 
     upgrade(_required(_settings().required_database_url))
     typer.echo("The database is up to date.")
+
+
+@cli.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="The archive to write; it must not be there yet.")],
+) -> None:
+    """Write the database, checkpoints and results into one file. Nothing needs to stop for it."""
+    from app.backup import back_up, reachable_database
+
+    settings = _settings()
+    with reachable_database(settings) as url:
+        made = back_up(url, settings.runs_path, file)
+    typer.echo(f"{file}: {made.rows:,} rows and {len(made.files)} files.")
+
+
+@cli.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="An archive that `chesboard backup` wrote.")],
+    force: Annotated[
+        bool, typer.Option(help="Also where there is data, which is lost then.")
+    ] = False,
+) -> None:
+    """Bring back what a backup holds: all of it, or nothing. Stop Chesboard first."""
+    from app.backup import reachable_database, restore_all
+
+    settings = _settings()
+    with reachable_database(settings, exclusive=True) as url:
+        made = restore_all(url, settings.runs_path, file, force=force)
+    typer.echo(f"Restored {made.rows:,} rows and {len(made.files)} files of {made.created_at}.")
 
 
 @cli.command()

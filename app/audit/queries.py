@@ -58,7 +58,7 @@ def export_events(action: str | None, actor: str | None, form: str) -> Iterator[
 
 
 def _conditions(action: str | None, actor: str | None) -> list[ColumnElement[bool]]:
-    conditions = []
+    conditions: list[ColumnElement[bool]] = []
     if action:
         same = AuditEvent.action == action
         conditions.append(same | AuditEvent.action.startswith(f"{action}.", autoescape=True))
