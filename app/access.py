@@ -204,6 +204,9 @@ STATIC = "/static/{path:path}"
 _API = "/api/v1"
 _RUN = f"{_API}/runs/{{run_id}}"
 _DATASET = f"{_API}/datasets/{{dataset_id}}"
+_PAIR = f"{_DATASET}/pairs/{{pair}}"
+_NAMED = "dataset {dataset_id}, pair {pair}"
+_OF_VERDICT = ("verdict", "reviewer", "previous")
 _OF_DATASET = ("name", "pairs", "rejected", "source_filename", "source_sha256")
 _OF_RUN = ("name", "kind", "status", "dataset_id")
 
@@ -245,7 +248,30 @@ RULES: tuple[Rule, ...] = (
         details=_OF_DATASET,
         only=201,  # 200 says that it was there already
     ),
+    Rule("POST", f"{_API}/datasets/preview", OPERATOR),
+    Rule("GET", f"{_API}/datasets/progress/{{key}}", OPERATOR),
+    Rule("DELETE", f"{_API}/datasets/progress/{{key}}", OPERATOR, "dataset.upload.cancel"),
+    Rule("GET", f"{_DATASET}/rejected", VIEWER, "dataset.export", "dataset {dataset_id}"),
+    Rule("POST", f"{_DATASET}/selection", OPERATOR),
     # Judging pairs.
+    Rule("GET", "/review", VIEWER),
+    Rule("GET", _PAIR, VIEWER),
+    Rule("PATCH", _PAIR, REVIEWER, "pair.edit", _NAMED),
+    Rule("GET", f"{_PAIR}/review", VIEWER),
+    Rule("GET", f"{_PAIR}/review/history", VIEWER),
+    Rule("PUT", f"{_PAIR}/review", REVIEWER, "verdict", _NAMED, _OF_VERDICT),
+    Rule("DELETE", f"{_PAIR}/review", REVIEWER, "verdict.clear", _NAMED, _OF_VERDICT),
+    Rule("POST", f"{_PAIR}/review/undo", REVIEWER, "verdict.undo", _NAMED, _OF_VERDICT),
+    Rule("GET", f"{_DATASET}/review", VIEWER),
+    Rule("GET", f"{_DATASET}/reviews", VIEWER, "dataset.export", "dataset {dataset_id}"),
+    Rule("GET", f"{_DATASET}/reviews/order", VIEWER),
+    Rule("GET", f"{_DATASET}/reviews/progress", VIEWER),
+    Rule("GET", f"{_DATASET}/reviews/batches", VIEWER),
+    Rule("POST", f"{_DATASET}/reviews/bulk", REVIEWER, "verdict.bulk", "dataset {dataset_id}"),
+    Rule(
+        *("POST", f"{_DATASET}/reviews/batches/{{batch_id}}/undo", REVIEWER, "verdict.bulk.undo"),
+        subject="dataset {dataset_id}",
+    ),
     Rule("GET", f"{_DATASET}/flags", VIEWER),
     Rule("POST", f"{_DATASET}/flags", REVIEWER, "flags.set", "dataset {dataset_id}", ("total",)),
     Rule("DELETE", f"{_DATASET}/flags", REVIEWER, "flags.clear", "dataset {dataset_id}"),
@@ -265,7 +291,18 @@ RULES: tuple[Rule, ...] = (
     Rule("GET", f"{_RUN}/probes", VIEWER),
     Rule("GET", f"{_RUN}/probes/{{pair}}", VIEWER),
     Rule("GET", f"{_RUN}/probes/{{pair}}/ledger", VIEWER),
+    Rule("GET", f"{_RUN}/probes/{{pair}}/answers", VIEWER),
+    Rule("GET", f"{_RUN}/probes/{{pair}}/watched", VIEWER),
+    Rule("GET", f"{_RUN}/probes/bands", VIEWER),
+    Rule("GET", f"{_RUN}/displacement", VIEWER),
+    Rule("GET", f"{_RUN}/displacement.csv", VIEWER, "run.export", "run {run_id}"),
+    Rule("GET", f"{_RUN}/displacements", VIEWER),
+    Rule("GET", f"{_RUN}/pairs", VIEWER),
 )
+
+
+STORES_NOTHING = frozenset({f"{_API}/datasets/preview", f"{_DATASET}/selection"})
+"""Asked by POST for the size of the question; nothing is changed, so nothing is recorded."""
 
 
 def _compiled(rules: Iterable[Rule]) -> Mapping[str, tuple[tuple[re.Pattern[str], Rule], ...]]:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
-from app import apidocs, errors, health, live, logs, metrics, security, static, status
+from app import apidocs, errors, health, live, logs, metrics, openapi, security, static, status
 from app.audit import routes as audit
 from app.audit.recording import AuditTrail
 from app.datasets import routes as datasets
@@ -63,5 +63,6 @@ def create_app() -> FastAPI:
         app.include_router(noun.router, prefix=API)
     for frame in (pages, health, metrics, security, apidocs, static):
         app.include_router(frame.router)
+    openapi.install(app)
     app.mount("/static", static.static_files(), name="static")
     return app
