@@ -1,13 +1,13 @@
 """The command line. What is heavy to import is imported by the command that needs it."""
 
-import logging
 import os
-import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import AliasChoices, ValidationError
 
+from app import logs
 from app.services import SetupError
 from app.settings import PROJECT_ROOT, Settings
 
@@ -89,6 +89,35 @@ def migrate() -> None:
 
 
 @cli.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="The archive to write; it must not be there yet.")],
+) -> None:
+    """Write the database, checkpoints and results into one file. Nothing needs to stop for it."""
+    from app.backup import back_up, reachable_database
+
+    settings = _settings()
+    with reachable_database(settings) as url:
+        made = back_up(url, settings.runs_path, file)
+    typer.echo(f"{file}: {made.rows:,} rows and {len(made.files)} files.")
+
+
+@cli.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="An archive that `chesboard backup` wrote.")],
+    force: Annotated[
+        bool, typer.Option(help="Also where there is data, which is lost then.")
+    ] = False,
+) -> None:
+    """Bring back what a backup holds: all of it, or nothing. Stop Chesboard first."""
+    from app.backup import reachable_database, restore_all
+
+    settings = _settings()
+    with reachable_database(settings, exclusive=True) as url:
+        made = restore_all(url, settings.runs_path, file, force=force)
+    typer.echo(f"Restored {made.rows:,} rows and {len(made.files)} files of {made.created_at}.")
+
+
+@cli.command()
 def demo(
     stay: Annotated[bool, typer.Option(help="Go on serving when the demo is done.")] = True,
     browser: Annotated[bool, typer.Option(help="Open the live page in a browser.")] = True,
@@ -123,13 +152,7 @@ def _settings(**options: Any) -> Settings:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise SetupError(f"The setting {name} is not usable: {first['msg']}.") from None
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(name)s: %(message)s", stream=sys.stderr
-    )
-    # Alembic tells each step of a migration; a line that something went wrong is enough.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    # The demo asks for a run's progress several times a second.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logs.configure(settings, "main")
     return settings
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import typer
 
+from app.access import Keyring
 from app.models.pull import STARTER_MODEL, pull
 from app.settings import Settings
 from app.supervisor import Stack
@@ -76,7 +77,9 @@ def run_demo(settings: Settings, *, stay: bool = True, open_browser: bool = True
     typer.echo(f"Starting; the logs are in {settings.data_dir / 'logs'}.")
     with Stack(settings, quiet=True) as stack:
         stack.wait_ready()
-        with httpx.Client(base_url=f"{stack.url}/api/v1", timeout=60) as api:
+        token = Keyring.of(settings).strongest()
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        with httpx.Client(base_url=f"{stack.url}/api/v1", timeout=60, headers=headers) as api:
             _tell_story(api, stack.url, open_browser)
         if stay:
             typer.echo(f"\nChesboard goes on at {stack.url} - Ctrl-C stops it.")

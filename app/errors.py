@@ -7,6 +7,7 @@
     ├── NotFoundError         404  no such dataset, run, pair, page
     ├── ConflictError         409  not in the present state of the thing
     ├── TooLargeError         413  larger than the settings allow
+    ├── TooOftenError         429  more requests, or wrong tokens, than one address may send
     └── UnavailableError      503  the database or the broker is away
 
 Raise one anywhere below a route. One handler turns every failure, these and the framework's,
@@ -16,6 +17,7 @@ message says what was wrong, where (row, field, run), and what to do next.
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, TypedDict
@@ -92,9 +94,7 @@ class ConflictError(ChesboardError):
     status = 409
     title = "Not possible at the moment"
 
-    def __init__(
-        self, detail: str, errors: list[dict[str, Any]] | None = None, **members: Any
-    ) -> None:
+    def __init__(self, detail: str, errors: Sequence[ErrorItem] = (), **members: Any) -> None:
         super().__init__(detail, errors)
         self.members = members
 
@@ -102,6 +102,15 @@ class ConflictError(ChesboardError):
 class TooLargeError(ChesboardError):
     status = 413
     title = "Too large"
+
+
+class TooOftenError(ChesboardError):
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, detail: str, wait_seconds: float) -> None:
+        super().__init__(detail)
+        self.headers = {"Retry-After": str(max(1, math.ceil(wait_seconds)))}
 
 
 class UnavailableError(ChesboardError):

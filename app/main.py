@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
-from app import apidocs, errors, health, live, security, static
+from app import apidocs, errors, health, live, logs, metrics, openapi, security, static, status
+from app.audit import routes as audit
+from app.audit.recording import AuditTrail
 from app.datasets import routes as datasets
 from app.displacement import routes as displacement
 from app.models import routes as models
@@ -30,6 +32,12 @@ async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
     sweeper.stop()
 
 
+def serve() -> FastAPI:
+    """The application of a server process, which also says where the process's log goes."""
+    logs.configure(get_settings(), "web")
+    return create_app()
+
+
 def create_app() -> FastAPI:
     """The application, with the process's settings."""
     settings = get_settings()
@@ -43,14 +51,31 @@ def create_app() -> FastAPI:
         redoc_url=None,
     )
     app.state.templates = pages.templates
+    app.state.gatekeeper = security.Gatekeeper(settings)
+    app.state.registry = metrics.make_registry()
     # The last added is the outermost: what is refused is refused before anything is read.
     errors.install(app)
+    app.add_middleware(AuditTrail)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
     app.add_middleware(security.BodyLimit, settings=settings)
-    app.add_middleware(security.Guard, settings=settings)
-    for noun in (datasets, models, runs, scores, probes, displacement, reviews, live):
+    app.add_middleware(security.Guard, gatekeeper=app.state.gatekeeper)
+    app.add_middleware(logs.RequestContext)
+    app.add_middleware(metrics.Requests, registry=app.state.registry)
+    for noun in (
+        datasets,
+        models,
+        runs,
+        scores,
+        probes,
+        displacement,
+        reviews,
+        live,
+        audit,
+        status,
+    ):
         app.include_router(noun.router, prefix=API)
-    for frame in (pages, health, security, apidocs, static):
+    for frame in (pages, health, metrics, security, apidocs, static):
         app.include_router(frame.router)
+    openapi.install(app)
     app.mount("/static", static.static_files(), name="static")
     return app

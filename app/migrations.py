@@ -15,6 +15,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
+import app.audit.tables
 import app.datasets.tables
 import app.probes.tables
 import app.reviews.tables
@@ -37,7 +38,7 @@ def upgrade(url: str, revision: str = "head") -> None:
         SetupError: the database does not answer, or is of a later version than this program.
     """
     try:
-        with _locked(url) as connection:
+        with locked(url) as connection:
             command.upgrade(alembic_config(connection), revision)
     except OperationalError as error:
         reason = str(error.orig).splitlines()[0]
@@ -48,7 +49,7 @@ def upgrade(url: str, revision: str = "head") -> None:
 
 def downgrade(url: str, revision: str) -> None:
     """Take the database back to a revision; "base" drops every table."""
-    with _locked(url) as connection:
+    with locked(url) as connection:
         command.downgrade(alembic_config(connection), revision)
 
 
@@ -60,7 +61,7 @@ def alembic_config(connection: Connection) -> Config:
 
 
 @contextmanager
-def _locked(url: str) -> Iterator[Connection]:
+def locked(url: str) -> Iterator[Connection]:
     """A connection that is the only one to migrate, and gives up rather than block the users."""
     engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
     try:
@@ -76,7 +77,7 @@ def _locked(url: str) -> Iterator[Connection]:
 
 def make_revision(url: str, message: str) -> None:
     """Write a migration file for the difference between the tables and the database at `url`."""
-    with _locked(url) as connection:
+    with locked(url) as connection:
         command.revision(
             alembic_config(connection),
             message,

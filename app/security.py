@@ -1,14 +1,17 @@
-"""Who may talk to the server: the Host and Origin checks, and the access token.
+"""Who may talk to the server: Host and Origin checks, access tokens, roles and rates.
 
 By default the server listens on loopback and asks for nothing, so what has to be kept out is
 another web page in the same browser. Such a page can send requests here, either openly (then
 its Origin is not ours) or by pointing a name of its own at 127.0.0.1 (then the Host is not
-ours). With a token set, every request must carry it; a browser gets a cookie from /login.
+ours). With tokens set, every request must carry one; a browser gets a cookie from /login. What
+each token may do stands in app/access.py.
+
+Behind a proxy on this machine, uvicorn takes the visitor's address and scheme from the
+X-Forwarded headers; a proxy on another machine is one visitor with one address.
 """
 
-import hashlib
-import hmac
-from typing import Annotated
+import time
+from typing import Annotated, Literal, TypedDict
 from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Request
@@ -17,30 +20,50 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import ChesboardError, ForbiddenError, UnauthorizedError, respond, wants_page
-from app.settings import Settings, get_settings
+from app import access
+from app.access import LOCAL, READING, Keyring, Role, Rule, Visitor
+from app.audit import recording as audit
+from app.errors import (
+    ChesboardError,
+    ForbiddenError,
+    TooOftenError,
+    UnauthorizedError,
+    respond,
+    wants_page,
+)
+from app.limits import Buckets, address_key
+from app.settings import Settings
 
 COOKIE = "chesboard_session"
-COOKIE_SECONDS = 30 * 24 * 3600
-READING = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
-OPEN_PATHS = ("/login", "/static/")
-"""What a browser needs to show the login form. None of it is anyone's data."""
+
+WRONG_TOKENS = 10
+WRONG_TOKENS_SECONDS = 60.0
+"""So many wrong tokens in that time from one address, and no more are looked at for a while."""
+
+BURST_SECONDS = 5.0
+CHANGES_SHARE = 0.1
+"""Changes may come at this part of the rate of all requests."""
 
 MULTIPART_BYTES = 1 << 20
 """What a multipart body may have besides the file itself."""
 
 MAX_JSON_BYTES = 16 << 20
 
+# Plotly makes one empty style element and fills it through the CSSOM. The hash is that of
+# nothing: an element with any text in it is refused.
+EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+
 HEADERS = {
-    # Plotly writes style elements into the page, and makes its pictures from blobs.
-    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; "
+    # Plotly makes its pictures from blobs.
+    "Content-Security-Policy": f"default-src 'self'; style-src 'self' {EMPTY_STYLE}; "
     "img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
@@ -48,15 +71,80 @@ HEADERS = {
 router = APIRouter(include_in_schema=False)
 
 
+class Gatekeeper:
+    """What one application knows of its visitors: the tokens, and how often each address came."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.keyring = Keyring.of(settings)
+        rate = settings.requests_per_second
+        self._requests = Buckets(rate, rate * BURST_SECONDS)
+        self._changes = Buckets(rate * CHANGES_SHARE, rate * CHANGES_SHARE * BURST_SECONDS)
+        self._wrong = Buckets(WRONG_TOKENS / WRONG_TOKENS_SECONDS, WRONG_TOKENS)
+
+    def visitor(self, request: Request) -> Visitor | None:
+        """Who sent the request; None for a stranger.
+
+        Raises:
+            TooOftenError: the address has sent too many wrong tokens.
+        """
+        address = address_of(request)
+        if not self.keyring:
+            return Visitor(LOCAL, Role.OPERATOR, address)
+        cookie = request.cookies.get(COOKIE)
+        if cookie and (token := self.keyring.by_session(cookie, time.time())):
+            return Visitor(token.name, token.role, address, by_cookie=True)
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        if token := self.admit(given.strip(), address):
+            return Visitor(token.name, token.role, address)
+        return None
+
+    def admit(self, given: str, address: str) -> access.Token | None:
+        """Whose token that is; a wrong one counts against the address.
+
+        Raises:
+            TooOftenError: it has sent too many wrong ones, so this one was not looked at.
+        """
+        key = address_key(address)
+        if wait := self._wrong.wait_seconds(key):
+            raise TooOftenError(
+                "Too many wrong access tokens came from this address. Wait a moment.", wait
+            )
+        token = self.keyring.by_secret(given)
+        if token is None:
+            self._wrong.take(key)
+        return token
+
+    def check_rate(self, method: str, visitor: Visitor | None, address: str) -> None:
+        """Raises:
+        TooOftenError: this person at this address asks more often than the settings allow.
+        """
+        if not self.keyring:
+            return
+        key = f"{visitor.name if visitor else ''}@{address_key(address)}"
+        wait = self._requests.take(key)
+        if method not in READING:
+            wait = max(wait, self._changes.take(key))
+        if wait:
+            raise TooOftenError("More requests than this server allows. Wait a moment.", wait)
+
+
+def address_of(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
 class Guard:
     """ASGI middleware: refuses what must not come in and adds the security headers.
 
-    Plain ASGI, so that event streams pass through without being buffered.
+    Leaves in the request's state who came (`visitor`) and by which rule (`rule`). Plain ASGI,
+    so that event streams pass through without being buffered.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, gatekeeper: Gatekeeper) -> None:
         self.app = app
-        self.settings = settings
+        self.gatekeeper = gatekeeper
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -76,11 +164,17 @@ class Guard:
         await answer(scope, receive, send_with_headers)
 
     def _refusal(self, request: Request) -> Response | None:
+        gatekeeper = self.gatekeeper
+        match = access.match(request.method, request.scope["path"])
+        request.state.match = match
         try:
-            check_host(request.headers, self.settings)
+            check_host(request.headers, gatekeeper.settings)
             check_origin(request.method, request.headers)
-            if not request.url.path.startswith(OPEN_PATHS):
-                check_token(request, self.settings)
+            visitor = gatekeeper.visitor(request)
+            request.state.visitor = visitor
+            if match.rule.path != access.STATIC:
+                gatekeeper.check_rate(request.method, visitor, address_of(request))
+            check_role(visitor, match.rule)
         except UnauthorizedError as error:
             if request.method == "GET" and wants_page(request):
                 target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
@@ -89,6 +183,25 @@ class Guard:
         except ChesboardError as error:
             return respond(request, error)
         return None
+
+
+def check_role(visitor: Visitor | None, rule: Rule) -> None:
+    """Pass who may use a route.
+
+    Raises:
+        UnauthorizedError: a stranger, where the route is not open.
+        ForbiddenError: somebody whose role does not go so far.
+    """
+    if rule.role is None:
+        return
+    if visitor is None:
+        raise UnauthorizedError(
+            "Send the access token as `Authorization: Bearer …`, or log in at /login."
+        )
+    if not visitor.may(rule.role):
+        raise ForbiddenError(
+            f"That takes the role {rule.role}; your token has the role {visitor.role}."
+        )
 
 
 class BodyLimit:
@@ -126,15 +239,17 @@ def check_host(headers: Headers, settings: Settings) -> None:
     """Refuse a Host that is not this server's, so that no other name can be pointed at it.
 
     A server that listens on every address is known by names we cannot foresee: there any Host
-    passes, and the access token, without which it does not start, keeps strangers out.
+    passes unless the settings say which, and the access token, without which it does not start,
+    keeps strangers out.
 
     Raises:
         ForbiddenError: the Host is not ours.
     """
-    if settings.host in WILDCARDS:
+    allowed = {name.strip().lower() for name in settings.allowed_hosts.split(",")} - {""}
+    if settings.host in WILDCARDS and not allowed:
         return
     name = _host_and_port(headers.get("host", ""))[0]
-    if name not in LOOPBACK and name != settings.host.lower():
+    if name not in LOOPBACK and name not in allowed and name != settings.host.lower():
         raise ForbiddenError(
             f"This server does not answer to the name {name!r}. "
             "Open it by the address that it listens on."
@@ -167,35 +282,6 @@ def _host_and_port(netloc: str) -> tuple[str, str]:
     return name.lower(), port
 
 
-def check_token(request: Request, settings: Settings) -> None:
-    """Pass where no token is set, or the request carries it as bearer or by cookie.
-
-    Raises:
-        UnauthorizedError: it does not.
-    """
-    if settings.token is None:
-        return
-    token = settings.token.get_secret_value()
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and _same(given.strip(), token):
-        return
-    if _same(request.cookies.get(COOKIE, ""), _cookie_value(token)):
-        return
-    raise UnauthorizedError(
-        "Send the access token as `Authorization: Bearer …`, or log in at /login."
-    )
-
-
-def _same(given: str, expected: str) -> bool:
-    """Compared in constant time, so that the time taken tells nothing about the token."""
-    return hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode())
-
-
-def _cookie_value(token: str) -> str:
-    """Proves knowledge of the token without holding it; a new token ends all sessions."""
-    return hmac.new(token.encode(), b"chesboard session", hashlib.sha256).hexdigest()
-
-
 @router.get("/login", response_class=HTMLResponse)
 def show_login(request: Request, next: str = "/") -> Response:
     return _login_page(request, next, wrong=False)
@@ -205,20 +291,43 @@ def show_login(request: Request, next: str = "/") -> Response:
 def log_in(
     request: Request, token: Annotated[str, Form()] = "", next: Annotated[str, Form()] = "/"
 ) -> Response:
-    expected = get_settings().token
-    if expected is not None and not _same(token, expected.get_secret_value()):
-        return _login_page(request, next, wrong=True)
+    gatekeeper: Gatekeeper = request.app.state.gatekeeper
     answer = RedirectResponse(_local(next), 303)
-    if expected is not None:
-        answer.set_cookie(
-            COOKIE,
-            _cookie_value(expected.get_secret_value()),
-            max_age=COOKIE_SECONDS,
-            httponly=True,
-            samesite="lax",
-            secure=request.url.scheme == "https",
-        )
+    if not gatekeeper.keyring:
+        return answer
+    address = address_of(request)
+    known = gatekeeper.admit(token, address)
+    if known is None:
+        audit.record(audit.Event("login.refused", address=address))
+        return _login_page(request, next, wrong=True)
+    audit.record(audit.Event("login", known.name, str(known.role), address))
+    answer.set_cookie(
+        COOKIE,
+        access.new_session(known, time.time()),
+        max_age=access.COOKIE_SECONDS,
+        **_cookie_flags(request),
+    )
     return answer
+
+
+@router.post("/logout")
+def log_out(request: Request) -> Response:
+    if (visitor := access.visitor_of(request)) and visitor.by_cookie:
+        audit.record(audit.Event("logout", visitor.name, str(visitor.role), visitor.address))
+    answer = RedirectResponse("/login", 303)
+    answer.delete_cookie(COOKIE, **_cookie_flags(request))
+    return answer
+
+
+class _CookieFlags(TypedDict):
+    httponly: bool
+    samesite: Literal["strict"]
+    secure: bool
+
+
+def _cookie_flags(request: Request) -> _CookieFlags:
+    # Plain HTTP on a network of one's own must still be able to log in.
+    return {"httponly": True, "samesite": "strict", "secure": request.url.scheme == "https"}
 
 
 def _login_page(request: Request, target: str, *, wrong: bool) -> Response:

@@ -160,6 +160,22 @@ def start_postgres(folder: Path, children: Children, *, durable: bool = True) ->
     )
     _wait_until(child, lambda: _postgres_answers(socket_folder))
     _ensure_database(socket_folder)
+    return _socket_url(socket_folder)
+
+
+def running_postgres_url(folder: Path) -> str | None:
+    """The URL of the server that another process has started on a data folder; None: there is none.
+
+    It says where to connect, and not that one may.
+    """
+    folder = folder.resolve()
+    if not (folder / "postmaster.pid").exists():
+        return None
+    socket_folder = _socket_folder(folder, _system_user(folder, _postgres_binaries()))
+    return _socket_url(socket_folder) if _postgres_answers(socket_folder) else None
+
+
+def _socket_url(socket_folder: Path) -> str:
     return f"postgresql://{SUPERUSER}@/{DATABASE_NAME}?host={quote(str(socket_folder), safe='/')}"
 
 

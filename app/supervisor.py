@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from app.access import Keyring, TokenFileError
 from app.children import Child, Children, ChildSpec
 from app.services import FolderLock, Services, SetupError, start_services
 from app.settings import PROJECT_ROOT, Settings
@@ -124,8 +125,8 @@ class Stack:
 
     def _is_ready(self) -> bool:
         request = urllib.request.Request(f"{self.url}/healthz")  # noqa: S310 - our own address
-        if self.settings.token is not None:
-            request.add_header("Authorization", f"Bearer {self.settings.token.get_secret_value()}")
+        if token := Keyring.of(self.settings).strongest():
+            request.add_header("Authorization", f"Bearer {token}")
         try:
             with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
                 return bool(json.load(answer)["workers"])
@@ -179,17 +180,21 @@ def child_environment(settings: Settings, services: Services) -> dict[str, str]:
         "CHESBOARD_HOST": settings.host,
         "CHESBOARD_PORT": str(settings.port),
         "CHESBOARD_LOG_LEVEL": settings.log_level,
+        "CHESBOARD_LOG_FORMAT": settings.log_format,
         "PYTHONUNBUFFERED": "1",
         "TQDM_DISABLE": "1",  # progress bars are for terminals, not for a log
     }
-    if settings.token is not None:
-        environment["CHESBOARD_TOKEN"] = settings.token.get_secret_value()
+    for name in ("token", "reviewer_token", "viewer_token"):
+        if (secret := getattr(settings, name)) is not None:
+            environment[f"CHESBOARD_{name.upper()}"] = secret.get_secret_value()
+    if settings.tokens_file is not None:
+        environment["CHESBOARD_TOKENS_FILE"] = str(settings.tokens_file.expanduser().resolve())
     return environment
 
 
 def web_command(settings: Settings) -> list[str]:
     return [
-        *(sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory"),
+        *(sys.executable, "-m", "uvicorn", "app.main:serve", "--factory"),
         *("--host", settings.host, "--port", str(settings.port)),
         *("--log-level", settings.log_level.lower()),
         *([] if settings.log_level.upper() == "DEBUG" else ["--no-access-log"]),
@@ -214,9 +219,13 @@ def check_exposure(settings: Settings) -> None:
     """Refuse an address that others can reach, unless there is an access token.
 
     Raises:
-        SetupError: there is none.
+        SetupError: there is none, or the tokens cannot be used.
     """
-    if settings.token is None and not _is_loopback(settings.host):
+    try:
+        keyring = Keyring.of(settings)
+    except TokenFileError as error:
+        raise SetupError(str(error)) from None
+    if not keyring and not _is_loopback(settings.host):
         raise SetupError(
             f"{settings.host} can be reached from other machines. Set CHESBOARD_TOKEN to an "
             "access token, or leave CHESBOARD_HOST at 127.0.0.1."

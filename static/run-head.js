@@ -46,7 +46,7 @@ export function showProgress({ done, total, unit, eta_seconds }) {
   const bar = $(".bar", box);
   bar.classList.toggle("unknown", !total);
   bar.setAttribute("aria-valuenow", String(Math.round(part)));
-  $("i", bar).style.width = `${part}%`;
+  $("rect", bar).setAttribute("width", `${part}%`);
   $("[data-progress-text]", box).textContent = total ? `${count(done)} of ${count(total)} ${unit}` : "preparing";
   $("[data-progress-eta]", box).textContent = Number.isFinite(eta_seconds) ? `${duration(eta_seconds)} left` : "";
 }

@@ -66,6 +66,13 @@ def migrated(services: Services) -> Services:
 
 
 @pytest.fixture
+def empty_url(services: Services) -> Iterator[str]:
+    """The URL of a database of the test's own, with nothing in it."""
+    with support.scratch_database(services.database_url, "chesboard_scratch") as url:
+        yield url
+
+
+@pytest.fixture
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty data folder, which the settings name."""
     folder = tmp_path / "data"

@@ -32,7 +32,7 @@ def disposable_services() -> Iterator[Services]:
     database_url = os.environ.get("CHESBOARD_TEST_DATABASE_URL")
     redis_url = os.environ.get("CHESBOARD_TEST_REDIS_URL")
     if database_url and redis_url:
-        with _scratch_database(database_url, "tests") as url:
+        with scratch_database(database_url, f"chesboard_test_{os.getpid()}") as url:
             _flush(redis_url)
             yield Services(url, redis_url, stop=lambda: None)
             _flush(redis_url)
@@ -62,8 +62,8 @@ def short_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def _scratch_database(server_url: str, purpose: str) -> Iterator[str]:
-    name = f"chesboard_{purpose}_{os.getpid()}"
+def scratch_database(server_url: str, name: str) -> Iterator[str]:
+    """The URL of a new database on a server; dropped in the end."""
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         connection.execute(f'CREATE DATABASE "{name}"')
@@ -135,7 +135,7 @@ def _servers_of_a_stack() -> Iterator[dict[str, str]]:
     if not (database_url and redis_url):
         yield {}
         return
-    with _scratch_database(database_url, "stack") as url:
+    with scratch_database(database_url, f"chesboard_stack_{os.getpid()}") as url:
         yield {"DATABASE_URL": url, "REDIS_URL": redis_url}
 
 

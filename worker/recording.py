@@ -23,6 +23,7 @@ from app.runs.records import (
     ProbeStepRecord,
     ScoreRecord,
 )
+from worker import telemetry
 from worker.patience import until_the_database_answers
 from worker.sink import LeaseLostError
 
@@ -150,7 +151,10 @@ class Recorder:
     def _write(self, batch: recording.Batch) -> BaseException | None:
         """Write until it is written; returns what makes writing pointless, if anything does."""
 
+        began = time.monotonic()
+
         def write() -> int:
+            telemetry.recorder_is(len(batch) + len(self._waiting), time.monotonic() - began)
             with transaction() as session:
                 return recording.write(session, self._run_id, self._token, batch)
 
@@ -160,5 +164,6 @@ class Recorder:
             )
         except Exception as error:
             return error
+        telemetry.recorder_is(len(self._waiting), 0.0)
         wake(self._run_id, revision)
         return None

@@ -17,11 +17,13 @@ from sqlalchemy import delete, func
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 
+from app import logs
 from app.broker import EXECUTE_RUN, get_celery
 from app.database import transaction
 from app.runs import leases
 from app.runs.tables import Worker
 from app.settings import get_settings
+from worker import telemetry
 from worker.control import shutting_down
 from worker.loading import ModelCache, choose_device, describe_device
 from worker.runtime import execute
@@ -45,7 +47,8 @@ def execute_run(run_id: int) -> None:
     while waiting is not None and not shutting_down.is_set():
         _presence.works_on(waiting)
         try:
-            execute(waiting, WORKER_NAME, _models())
+            with logs.working_on(waiting):
+                execute(waiting, WORKER_NAME, _models())
         finally:
             _presence.works_on(None)
         with transaction() as session:
@@ -86,6 +89,7 @@ class _Presence:
             "name": WORKER_NAME,
             "device": describe_device(choose_device("auto")),
             "run_id": self._run_id,
+            "report": telemetry.report(),
         }
         statement = insert(Worker).values(**row)
         update = {**row, "seen_at": func.clock_timestamp()}
@@ -99,6 +103,11 @@ class _Presence:
 
 
 _presence = _Presence()
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
+def _set_up_logging(**_: object) -> None:
+    logs.configure(get_settings(), "worker")
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]

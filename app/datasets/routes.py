@@ -243,7 +243,7 @@ def list_samples() -> SampleList:
     return SampleList(total=len(items), items=items)
 
 
-@router.post("/samples/{name}", status_code=201)
+@router.post("/samples/{name}", status_code=201, responses={200: {"model": DatasetOut}})
 def create_from_sample(session: SessionDep, name: str, response: Response) -> DatasetOut:
     """Bring in a sample. Where it is there already, that dataset is returned, with 200."""
     sample = get_sample(name)

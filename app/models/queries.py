@@ -43,7 +43,13 @@ def _local_models() -> list[ModelOut]:
     folder = get_settings().models_path
     if not folder.is_dir():
         return []
-    found = (_local_model(path) for path in sorted(folder.iterdir()) if path.name[0] != ".")
+    # What a link leads to from outside of the folder, the worker refuses to open.
+    root = folder.resolve()
+    found = (
+        _local_model(path)
+        for path in sorted(folder.iterdir())
+        if path.name[0] != "." and path.resolve().is_relative_to(root)
+    )
     return [model for model in found if model is not None]
 
 

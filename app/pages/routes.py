@@ -6,23 +6,28 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 from fastapi.templating import Jinja2Templates
 
+from app.access import page_context
+from app.audit import queries as audit
+from app.audit.routes import Words
 from app.database import SessionDep
 from app.datasets import queries as datasets
 from app.datasets.issues import Issue
-from app.health import Health, healthz
+from app.health import check_health
 from app.models import queries as models
+from app.observation import observe
 from app.pages import forms, words
 from app.reviews import queries as reviews
 from app.runs import queries as runs
 from app.runs.configs import CONFIGS
 from app.runs.schemas import FINAL, Kind, RunPage, Status
 from app.samples import SAMPLES
-from app.settings import PROJECT_ROOT
+from app.settings import PROJECT_ROOT, get_settings
 from app.static import PLOTLY_URL
+from app.status import describe
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
-templates = Jinja2Templates(PROJECT_ROOT / "templates")
+templates = Jinja2Templates(PROJECT_ROOT / "templates", context_processors=[page_context])
 templates.env.filters.update(words.FILTERS)
 templates.env.globals.update(
     KINDS=words.KINDS, MEASURES=words.MEASURES, FORMATS=words.FORMATS, PLOTLY_URL=PLOTLY_URL
@@ -31,6 +36,7 @@ templates.env.globals.update(ISSUES=words.ISSUES, REASONS=words.REASONS)
 
 LAST_RUNS = 8
 RUNS_A_PAGE = 50
+EVENTS_A_PAGE = 100
 RunIds = Annotated[str, Query(alias="runs", description="Run ids, separated by commas.")]
 
 
@@ -56,14 +62,9 @@ def show_home(request: Request, session: SessionDep) -> HTMLResponse:
             if run.status in FINAL
         ][:LAST_RUNS],
         datasets=datasets.list_datasets(session),
-        health=_health(),
+        health=check_health(),
         samples=SAMPLES,
     )
-
-
-def _health() -> Health:
-    """As /healthz says it; its status code is for machines."""
-    return healthz(HTMLResponse())
 
 
 @router.get("/datasets")
@@ -183,6 +184,39 @@ def show_run(request: Request, session: SessionDep, run_id: int) -> HTMLResponse
     run = runs.get_run(session, run_id)
     template = "run_train.html" if run.kind == "train" else "run_score.html"
     return _page(request, template, run=run)
+
+
+@router.get("/status")
+def show_status(request: Request) -> HTMLResponse:
+    # Without a session: the page is there to say that the database is not.
+    return _page(request, "status.html", status=describe(observe(), get_settings()))
+
+
+@router.get("/audit")
+def show_audit(
+    request: Request,
+    session: SessionDep,
+    action: Words = "",
+    actor: Words = "",
+    offset: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+) -> HTMLResponse:
+    actions, actors = audit.list_names(session)
+    return _page(
+        request,
+        "audit.html",
+        page=audit.list_events(
+            session,
+            action=action or None,
+            actor=actor or None,
+            limit=EVENTS_A_PAGE,
+            offset=offset,
+        ),
+        offset=offset,
+        limit=EVENTS_A_PAGE,
+        filters={"action": action or "", "actor": actor or ""},
+        actions=actions,
+        actors=actors,
+    )
 
 
 @router.get("/compare")

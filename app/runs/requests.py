@@ -21,6 +21,7 @@ from app.runs.revisions import next_revision
 from app.runs.schemas import FINAL, NewRun, storable
 from app.runs.selecting import record_selection
 from app.runs.tables import Run
+from app.settings import get_settings
 
 MAX_PAIRS_NAMED = 10
 
@@ -32,6 +33,7 @@ def create(session: Session, wanted: NewRun) -> Run:
         InvalidInputError: the dataset, the model, a setting or a named pair does not exist or
             is out of bounds; names the field.
     """
+    check_queue(session)
     config = _checked_config(wanted.kind, wanted.config)
     dataset = _dataset(session, wanted.dataset_id)
     check_model_exists(session, config.model)
@@ -90,6 +92,7 @@ def resume(session: Session, run_id: int) -> Run:
         raise ConflictError(
             f"Run {run_id} is {run.status}; only a failed or cancelled run can be resumed."
         )
+    check_queue(session)
     run.status = "queued"
     run.cancel_requested = False
     run.error = None
@@ -124,6 +127,20 @@ def delete(session: Session, run_id: int) -> None:
             "yet. Wait for it or cancel it first."
         )
     session.delete(run)
+
+
+def check_queue(session: Session) -> None:
+    """See that one more run may wait.
+
+    Raises:
+        ConflictError: as many as the settings allow are waiting already.
+    """
+    waiting = session.scalar(select(func.count()).select_from(Run).where(Run.status == "queued"))
+    if (waiting or 0) >= (most := get_settings().max_queued_runs):
+        raise ConflictError(
+            f"{waiting} runs wait already, and this server lets {most} wait "
+            "(CHESBOARD_MAX_QUEUED_RUNS). Wait for some to finish, or cancel some."
+        )
 
 
 def _changed(session: Session, run: Run) -> Run:

@@ -42,7 +42,9 @@ def storable(text: str) -> str:
     return text
 
 
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)]
+Name = Annotated[
+    str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$"), AfterValidator(storable)
+]
 
 
 def finite(value: float | None) -> float | None:

@@ -135,5 +135,10 @@ class Worker(Base):
     name: Mapped[str] = mapped_column(Text, primary_key=True)
     device: Mapped[str] = mapped_column(Text, doc="In words: 'cpu, 2 threads'.")
     run_id: Mapped[int | None] = mapped_column(BigInteger, doc="What it works on, if anything.")
+    report: Mapped[dict[str, Any]] = mapped_column(
+        JSONB,
+        server_default=text("'{}'"),
+        doc="What it says of itself, as worker/telemetry.py makes it: memory, recorder.",
+    )
     started_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     seen_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

@@ -14,6 +14,7 @@ ALLOWED_OF_APP_IN_WORKER = (
     "app.settings",
     "app.database",
     "app.broker",
+    "app.logs",
     "app.runs",
     "app.datasets.tables",
     "app.scores.tables",

@@ -1,26 +1,20 @@
 """The migrations make the very tables that the code declares, and can be undone."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, create_engine, inspect, make_url
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, inspect, make_url, text
 
 from app import migrations
-from app.services import Services, SetupError
-
-
-@pytest.fixture
-def empty_url(services: Services) -> Iterator[str]:
-    """A database of its own, with nothing in it."""
-    name = "chesboard_migrations"
-    with psycopg.connect(services.database_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        connection.execute(f"CREATE DATABASE {name}")
-        yield make_url(services.database_url).set(database=name).render_as_string(False)
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+from app.services import SetupError
+from app.settings import PROJECT_ROOT
+from tests.app import filling
 
 
 @pytest.fixture
@@ -61,6 +55,63 @@ def test_a_second_upgrade_waits_for_the_first(empty_url: str) -> None:
         with pytest.raises(SetupError, match="statement timeout"):
             migrations.upgrade(blocked)
     migrations.upgrade(empty_url)
+
+
+def test_two_at_once_and_one_waits_for_the_other(empty_url: str, engine: Engine) -> None:
+    with ThreadPoolExecutor(4) as several:
+        done = [several.submit(migrations.upgrade, empty_url) for _ in range(4)]
+    assert [future.result() for future in done] == [None] * 4
+    assert tables(engine) == set(migrations.METADATA.tables)
+
+
+# --- with data in the tables ------------------------------------------------------------------
+
+
+def revisions() -> list[str]:
+    """All revisions, the newest first."""
+    config = Config()
+    config.set_main_option("script_location", str(PROJECT_ROOT / "migrations"))
+    return [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+
+
+def counts(engine: Engine) -> dict[str, int]:
+    with engine.connect() as connection:
+        return {
+            name: connection.scalar(text(f'SELECT count(*) FROM "{name}"')) or 0
+            for name in tables(engine)
+        }
+
+
+def test_no_row_is_lost_on_the_way_down_and_up(empty_url: str, engine: Engine) -> None:
+    """From the newest schema, full, to each older one and back: what both have stays whole."""
+    migrations.upgrade(empty_url)
+    with engine.begin() as connection:
+        filling.fill(connection)
+    full = counts(engine)
+    assert min(full.values()) == filling.ROWS
+    for revision in revisions()[1:]:
+        migrations.downgrade(empty_url, revision)
+        older = counts(engine)
+        assert set(older.values()) == {filling.ROWS}, revision
+        migrations.upgrade(empty_url)
+        kept = counts(engine)
+        assert {name: kept[name] for name in older} == older, revision
+        with engine.begin() as connection:
+            filling.empty(connection)
+            filling.fill(connection)
+
+
+def test_each_older_schema_is_upgraded_with_its_own_rows(empty_url: str, engine: Engine) -> None:
+    for revision in reversed(revisions()):
+        migrations.upgrade(empty_url, revision)
+        with engine.begin() as connection:
+            filling.empty(connection)
+            filling.fill(connection)
+        before = counts(engine)
+        migrations.upgrade(empty_url)
+        after = counts(engine)
+        assert {name: after[name] for name in before} == before, revision
+        migrations.downgrade(empty_url, "base")
 
 
 def test_a_database_of_a_later_version_is_refused_in_words(empty_url: str) -> None:

@@ -75,6 +75,18 @@ def test_what_is_no_model_is_not_listed(
     assert list_models(session) == []
 
 
+def test_a_link_that_leads_out_of_the_folder_is_not_listed(
+    session: Session, models_dir: Path, tmp_path: Path
+) -> None:
+    put(tmp_path, "outside/config.json", "outside/model.safetensors", "outside/a.gguf")
+    put(models_dir, "inside/config.json", "inside/model.safetensors")
+    (models_dir / "out").symlink_to(tmp_path / "outside")
+    (models_dir / "out.gguf").symlink_to(tmp_path / "outside" / "a.gguf")
+    (models_dir / "alias").symlink_to(models_dir / "inside")
+    (models_dir / "broken").symlink_to(tmp_path / "nothing")
+    assert [model.name for model in list_models(session)] == ["alias", "inside"]
+
+
 def test_missing_models_folder_is_an_empty_one(session: Session, models_dir: Path) -> None:
     models_dir.rmdir()
     assert list_models(session) == []

@@ -1,17 +1,25 @@
 """Who may talk to the server."""
 
-from collections.abc import Iterator
+import time
+from typing import Any
 
+import anyio
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from app import security
+from app import access, security
 from app.errors import ForbiddenError, UnauthorizedError
 from app.main import create_app
+from app.services import Services
 from app.settings import Settings, get_settings
 
 TOKEN = "correct horse battery staple"
+REVIEWERS = "a reviewer's long token"
+VIEWERS = "a viewer's long token"
+ADAS = "adas-own-long-token"
 BROWSER = {"accept": "text/html"}
 HOME = "http://127.0.0.1:8000"
 
@@ -22,13 +30,20 @@ def http() -> TestClient:
 
 
 @pytest.fixture
-def locked(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    """A server with a token."""
+def locked(database: Services, monkeypatch: pytest.MonkeyPatch) -> TestClient:
+    """A server with a token for each role, and one with a name of its own."""
+    people = get_settings().data_dir / "tokens"
+    people.write_text(f"# who reviews\nreviewer ada {ADAS}\n")
     monkeypatch.setenv("CHESBOARD_TOKEN", TOKEN)
+    monkeypatch.setenv("CHESBOARD_REVIEWER_TOKEN", REVIEWERS)
+    monkeypatch.setenv("CHESBOARD_VIEWER_TOKEN", VIEWERS)
+    monkeypatch.setenv("CHESBOARD_TOKENS_FILE", str(people))
     get_settings.cache_clear()
-    yield TestClient(create_app(), base_url=HOME, follow_redirects=False)
-    monkeypatch.undo()
-    get_settings.cache_clear()
+    return TestClient(create_app(), base_url=HOME, follow_redirects=False)
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
 
 
 # --- Host -------------------------------------------------------------------------------------
@@ -53,6 +68,14 @@ def test_the_configured_host_is_answered() -> None:
 
 def test_server_on_every_address_answers_to_any_name() -> None:
     security.check_host(Headers({"host": "gpu-box:8000"}), Settings(host="0.0.0.0"))
+
+
+def test_server_on_every_address_may_be_told_its_names() -> None:
+    settings = Settings(host="0.0.0.0", allowed_hosts="gpu-box, chesboard.example")
+    for host in ("GPU-box:8000", "chesboard.example", "localhost"):
+        security.check_host(Headers({"host": host}), settings)
+    with pytest.raises(ForbiddenError):
+        security.check_host(Headers({"host": "evil.example"}), settings)
 
 
 def test_foreign_host_gets_a_problem(http: TestClient) -> None:
@@ -106,7 +129,10 @@ def test_program_without_origin_passes() -> None:
 # --- token ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/api/v1/samples", "/healthz", "/docs", "/api/v1/openapi.json"])
+@pytest.mark.parametrize(
+    "path",
+    ["/api/v1/samples", "/docs", "/api/v1/openapi.json", "/metrics", "/status", "/nowhere"],
+)
 def test_without_the_token_nothing_is_answered(locked: TestClient, path: str) -> None:
     answer = locked.get(path)
     assert answer.status_code == 401
@@ -139,7 +165,8 @@ def test_browser_is_sent_to_the_login_and_back(locked: TestClient) -> None:
     assert (done.status_code, done.headers["location"]) == (303, "/docs?q=1")
     cookie = done.headers["set-cookie"]
     assert "HttpOnly" in cookie
-    assert "samesite=lax" in cookie.lower()
+    assert "samesite=strict" in cookie.lower()
+    assert "secure" not in cookie.lower()  # plain HTTP, as this client speaks
     assert TOKEN not in cookie
     assert locked.get("/api/v1/samples").status_code == 200
 
@@ -164,9 +191,164 @@ def test_login_never_leads_away(locked: TestClient, target: str) -> None:
     assert done.headers["location"] == "/"
 
 
+def session_of(secret: str, now: float) -> str:
+    return access.new_session(access.Token("operator", access.Role.OPERATOR, secret), now)
+
+
 def test_cookie_of_another_token_is_worth_nothing(locked: TestClient) -> None:
-    locked.cookies.set(security.COOKIE, security._cookie_value("an older token"))
+    locked.cookies.set(security.COOKIE, session_of("an older token", time.time()))
     assert locked.get("/api/v1/samples").status_code == 401
+
+
+def test_a_session_ends_after_a_week(locked: TestClient) -> None:
+    week = access.COOKIE_SECONDS
+    locked.cookies.set(security.COOKIE, session_of(TOKEN, time.time() - week + 60))
+    assert locked.get("/api/v1/samples").status_code == 200
+    locked.cookies.clear()
+    locked.cookies.set(security.COOKIE, session_of(TOKEN, time.time() - week - 60))
+    assert locked.get("/api/v1/samples").status_code == 401
+
+
+@given(st.integers(0, 200), st.integers(1, 255))
+def test_a_session_that_was_tampered_with_is_none(place: int, flip: int) -> None:
+    keyring = access.Keyring([access.Token("operator", access.Role.OPERATOR, TOKEN)])
+    good = session_of(TOKEN, 1e9)
+    assert keyring.by_session(good, 1e9) is not None
+    place %= len(good)
+    bad = good[:place] + chr(ord(good[place]) ^ flip) + good[place + 1 :]
+    assert keyring.by_session(bad, 1e9) is None
+
+
+def test_cookie_is_for_https_only_where_the_page_came_so(locked: TestClient) -> None:
+    safe = TestClient(locked.app, base_url="https://127.0.0.1", follow_redirects=False)
+    done = safe.post("/login", data={"token": TOKEN})
+    assert "; secure" in done.headers["set-cookie"].lower()
+
+
+def test_logging_out_takes_the_cookie_away(locked: TestClient) -> None:
+    locked.post("/login", data={"token": TOKEN})
+    assert "Log out" in locked.get("/docs").text
+    gone = locked.post("/logout")
+    assert (gone.status_code, gone.headers["location"]) == (303, "/login")
+    assert locked.get("/api/v1/samples").status_code == 401
+
+
+# --- guessing ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["form", "bearer"])
+def test_guessing_is_stopped_after_ten_wrong_tokens(locked: TestClient, way: str) -> None:
+    def guess(token: str) -> int:
+        if way == "form":
+            return locked.post("/login", data={"token": token}).status_code
+        return locked.get("/api/v1/samples", headers=bearer(token)).status_code
+
+    assert [guess(f"wrong {number}") for number in range(security.WRONG_TOKENS)] == [401] * 10
+    assert guess("wrong again") == 429
+    # Nor does the right one come through: its guesser would know.
+    assert guess(TOKEN) == 429
+    answer = locked.get("/api/v1/samples", headers=bearer(TOKEN))
+    assert 1 <= int(answer.headers["retry-after"]) <= 60
+
+
+def test_who_is_logged_in_is_not_shut_out_by_another_ones_guesses(locked: TestClient) -> None:
+    locked.post("/login", data={"token": TOKEN})
+    for number in range(security.WRONG_TOKENS + 1):
+        locked.post("/login", data={"token": f"wrong {number}"})
+    assert locked.get("/api/v1/samples").status_code == 200
+
+
+def test_requests_beyond_the_rate_are_refused(
+    locked: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(get_settings(), "requests_per_second", 1.0)
+    http = TestClient(create_app(), base_url=HOME)
+    asked = [http.get("/api/v1/samples", headers=bearer(TOKEN)) for _ in range(30)]
+    assert [answer.status_code for answer in asked[:5]] == [200] * 5
+    assert asked[-1].status_code == 429
+    assert asked[-1].headers["content-type"] == "application/problem+json"
+    # Another person at the same address has a rate of their own.
+    assert http.get("/api/v1/samples", headers=bearer(ADAS)).status_code == 200
+
+
+def test_without_tokens_nobody_is_slowed_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(get_settings(), "requests_per_second", 0.1)
+    http = TestClient(create_app(), base_url=HOME)
+    assert {http.get("/api/v1/samples").status_code for _ in range(30)} == {200}
+
+
+# --- roles ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("token", "method", "path", "status"),
+    [
+        (VIEWERS, "GET", "/api/v1/runs", 200),
+        (VIEWERS, "DELETE", "/api/v1/datasets/1/flags", 403),
+        (VIEWERS, "POST", "/api/v1/samples/sentences", 403),
+        (VIEWERS, "GET", "/datasets/1/new", 403),
+        (VIEWERS, "GET", "/audit", 403),
+        (REVIEWERS, "DELETE", "/api/v1/datasets/1/flags", 404),  # let in; there is none
+        (ADAS, "DELETE", "/api/v1/datasets/1/flags", 404),
+        (ADAS, "DELETE", "/api/v1/runs/1", 403),
+        (ADAS, "GET", "/api/v1/audit", 403),
+        (TOKEN, "DELETE", "/api/v1/runs/1", 404),
+        (TOKEN, "GET", "/audit", 200),
+        # What is no route's is not found by those who are logged in, and changed by none.
+        (VIEWERS, "GET", "/nowhere", 404),
+        (VIEWERS, "POST", "/nowhere", 403),
+    ],
+)
+def test_each_role_may_do_what_its_rule_says(
+    locked: TestClient, token: str, method: str, path: str, status: int
+) -> None:
+    answer = locked.request(method, path, headers=bearer(token))
+    assert answer.status_code == status
+    if status == 403:
+        assert "takes the role" in answer.json()["detail"]
+
+
+def test_a_refused_upload_is_not_even_read(locked: TestClient) -> None:
+    received, sent = [], []
+
+    async def receive() -> dict[str, Any]:
+        received.append(1)
+        return {"type": "http.request", "body": b"--x\r\n", "more_body": True}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    headers = {
+        "host": "127.0.0.1",
+        "content-type": "multipart/form-data; boundary=x",
+        **bearer(VIEWERS),
+    }
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/api/v1/datasets",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "client": ("127.0.0.1", 1),
+        "scheme": "http",
+        "server": ("127.0.0.1", 80),
+    }
+    anyio.run(locked.app, scope, receive, send)
+    assert sent[0]["status"] == 403
+    assert received == []
+
+
+@pytest.mark.parametrize(("token", "role"), [(VIEWERS, "viewer"), (TOKEN, "operator")])
+def test_a_page_knows_the_role_of_who_looks(locked: TestClient, token: str, role: str) -> None:
+    page = locked.get("/", headers=bearer(token))
+    assert f'data-role="{role}"' in page.text
+    assert ("Audit log" in page.text) == (role == "operator")
+
+
+def test_health_is_told_to_strangers_in_a_word(locked: TestClient) -> None:
+    assert locked.get("/healthz").json() == {"status": "ok"}
+    details = locked.get("/healthz", headers=bearer(VIEWERS)).json()
+    assert set(details) == {"status", "database", "broker", "workers"}
 
 
 def test_unauthorized_error_asks_for_a_bearer() -> None:
@@ -182,6 +364,7 @@ def test_every_answer_carries_the_security_headers(http: TestClient) -> None:
         policy = headers["content-security-policy"]
         assert "default-src 'self'" in policy
         assert "script-src" not in policy  # falls back to 'self'
+        assert "unsafe" not in policy
         assert headers["x-content-type-options"] == "nosniff"
 
 

@@ -58,7 +58,21 @@ def test_a_port_that_is_none_is_refused(port: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_token_is_not_printed() -> None:
-    assert "secret" not in repr(Settings.model_validate({"token": "secret"}))
+    for name in ("token", "reviewer_token", "viewer_token"):
+        assert "mystery" not in repr(Settings.model_validate({name: "mystery-token"}))
+
+
+def test_an_empty_token_is_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """docker-compose sets what is not set to the empty text, which anybody could send."""
+    monkeypatch.setenv("CHESBOARD_TOKEN", "")
+    assert Settings().token is None
+
+
+def test_a_token_that_is_soon_guessed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHESBOARD_TOKEN", "short")
+    with pytest.raises(ValidationError, match="at least 8 characters") as refused:
+        Settings()
+    assert "short" not in str(refused.value)
 
 
 def test_a_lease_outlasts_several_heartbeats() -> None:

@@ -40,7 +40,7 @@ def test_loopback_needs_no_token(host: str) -> None:
 def test_any_other_address_needs_a_token(host: str) -> None:
     with pytest.raises(SetupError, match="Set CHESBOARD_TOKEN"):
         check_exposure(Settings(host=host, token=None))
-    check_exposure(Settings(host=host, token=SecretStr("secret")))
+    check_exposure(Settings(host=host, token=SecretStr("a long secret")))
 
 
 def test_a_taken_port_is_told_in_one_line() -> None:
@@ -68,7 +68,7 @@ def test_children_read_the_settings_that_the_parent_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(
-        data_dir=tmp_path, port=8111, token=SecretStr("secret"), log_level="WARNING"
+        data_dir=tmp_path, port=8111, token=SecretStr("a long secret"), log_level="WARNING"
     )
     services = Services("postgresql://db/x", "redis://cache/0", stop=lambda: None)
     for name, value in child_environment(settings, services).items():
@@ -82,7 +82,7 @@ def test_children_read_the_settings_that_the_parent_has(
 
 
 def test_the_token_is_on_no_command_line() -> None:
-    assert "secret" not in " ".join(web_command(Settings(token=SecretStr("secret"))))
+    assert "secret" not in " ".join(web_command(Settings(token=SecretStr("a long secret"))))
 
 
 def test_a_second_stack_on_the_same_folder_is_refused(folder: Path) -> None:

@@ -1,0 +1,39 @@
+"""The API of the audit log."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
+
+from app.audit import queries
+from app.audit.schemas import AuditPage
+from app.database import SessionDep
+
+router = APIRouter(tags=["audit"])
+
+Words = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")]
+_MEDIA = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}
+
+
+@router.get("/audit", response_model=AuditPage)
+def list_audit_events(
+    session: SessionDep,
+    action: Annotated[
+        Words, Query(description="An action, or its first part: 'run' finds 'run.create'.")
+    ] = None,
+    actor: Annotated[Words, Query(description="The name of a token.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    offset: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+    format: Annotated[
+        Literal["json", "csv", "jsonl"],
+        Query(description="csv and jsonl are downloads of all events, the oldest first."),
+    ] = "json",
+) -> AuditPage | StreamingResponse:
+    """Who did what, when and from where, the newest first."""
+    if format == "json":
+        return queries.list_events(session, action=action, actor=actor, limit=limit, offset=offset)
+    return StreamingResponse(
+        queries.export_events(action, actor, format),
+        media_type=_MEDIA[format],
+        headers={"Content-Disposition": f'attachment; filename="audit.{format}"'},
+    )
