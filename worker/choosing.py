@@ -1,6 +1,7 @@
 """Which way a model's pairs are computed: the fast one where it gives the same as the plain one."""
 
 import math
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -33,20 +34,21 @@ def choose_forward(
     """
     plain = TwoForwards(loaded)
     reason = _refusal(loaded, pairs)
-    if reason is not None or not pairs:
-        return (plain, _slower(reason)) if reason else (SharedPrefixForward(loaded), None)
+    rows_only = SharedPrefixForward(loaded, smallest_saving=math.inf)
     telling = _telling_pairs(pairs)
-    sharing = SharedPrefixForward(loaded, smallest_saving=1)
-    if _difference(sharing, plain, telling, loaded) is None:
-        return SharedPrefixForward(loaded), None
-    # Some models take the mask, but not what an earlier forward pass kept.
-    apart = SharedPrefixForward(loaded, smallest_saving=math.inf)
-    reason = _difference(apart, plain, telling, loaded)
-    return (apart, None) if reason is None else (plain, _slower(reason))
+    if reason is None and pairs:
+        reason = _difference(rows_only, plain, telling, loaded)
+    if reason is not None:
+        return plain, f"Prompts are computed once for each response, which is slower: {reason}."
+    with_beginnings = SharedPrefixForward(loaded, smallest_saving=1)
+    if pairs and _difference(with_beginnings, plain, _with_one_beginning(telling), loaded):
+        return rows_only, None
+    return SharedPrefixForward(loaded), None
 
 
-def _slower(reason: str) -> str:
-    return f"Prompts are computed once for each response, which is slower: {reason}."
+def _with_one_beginning(pairs: Sequence[TokenisedPair]) -> list[TokenisedPair]:
+    beginning = list(pairs[0].prompt_ids[:8])
+    return [replace(pair, prompt_ids=[*beginning, *pair.prompt_ids]) for pair in (*pairs, pairs[0])]
 
 
 def _telling_pairs(pairs: Sequence[TokenisedPair]) -> list[TokenisedPair]:
