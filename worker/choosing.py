@@ -1,7 +1,6 @@
 """Which way a model's pairs are computed: the fast one where it gives the same as the plain one."""
 
 import math
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

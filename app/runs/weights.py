@@ -52,9 +52,7 @@ def zip_stream(folder: Path, name: str) -> Iterator[bytes]:
         yield outlet.take()
 
 
-def _add(
-    archive: zipfile.ZipFile, name: str, file: BinaryIO, outlet: "_Outlet"
-) -> Iterator[bytes]:
+def _add(archive: zipfile.ZipFile, name: str, file: BinaryIO, outlet: "_Outlet") -> Iterator[bytes]:
     with archive.open(name, "w", force_zip64=True) as entry:
         while piece := file.read(CHUNK):
             entry.write(piece)

@@ -42,9 +42,7 @@ def test_the_result_comes_as_a_zip_of_its_folder(client: TestClient, session: Se
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])
-def test_an_unfinished_run_is_a_conflict(
-    client: TestClient, session: Session, status: str
-) -> None:
+def test_an_unfinished_run_is_a_conflict(client: TestClient, session: Session, status: str) -> None:
     answer = client.get(f"/api/v1/runs/{make_run(session, status=status)}/weights")
     assert answer.status_code == 409
     assert status in answer.json()["detail"]

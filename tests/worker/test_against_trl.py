@@ -33,7 +33,11 @@ def policy_and_reference() -> tuple[LoadedModel, LoadedModel]:
 
 
 def trl_gradients(
-    policy: LoadedModel, reference: LoadedModel, pairs: list[TokenisedPair], folder: Any, **loss: Any
+    policy: LoadedModel,
+    reference: LoadedModel,
+    pairs: list[TokenisedPair],
+    folder: Any,
+    **loss: Any,
 ) -> tuple[float, dict[str, torch.Tensor]]:
     """The loss of one batch that holds all the pairs, and its gradient, as TRL computes them."""
     from datasets import Dataset
