@@ -32,26 +32,21 @@ def choose_forward(
     Compares both on two pairs, cut down to what lies around their forks, so it costs little.
     """
     plain = TwoForwards(loaded)
-    reason = _refusal(loaded, pairs)
-    rows_only = SharedPrefixForward(loaded, smallest_saving=math.inf)
+    if not pairs:
+        return plain, None
     telling = _telling_pairs(pairs)
-    if reason is None and pairs:
-        reason = _difference(rows_only, plain, telling, loaded)
+    rows_only = SharedPrefixForward(loaded, smallest_saving=math.inf)
+    reason = _refusal(loaded, pairs) or _difference(rows_only, plain, telling, loaded)
     if reason is not None:
         return plain, f"Prompts are computed once for each response, which is slower: {reason}."
-    with_beginnings = SharedPrefixForward(loaded, smallest_saving=1)
-    if pairs and _difference(with_beginnings, plain, _with_one_beginning(telling), loaded):
-        return rows_only, None
+    if _difference(SharedPrefixForward(loaded, smallest_saving=1), plain, telling, loaded):
+        return rows_only, None  # it takes the mask, but not keys and values from elsewhere
     return SharedPrefixForward(loaded), None
 
 
-def _with_one_beginning(pairs: Sequence[TokenisedPair]) -> list[TokenisedPair]:
-    beginning = list(pairs[0].prompt_ids[:8])
-    return [replace(pair, prompt_ids=[*beginning, *pair.prompt_ids]) for pair in (*pairs, pairs[0])]
-
-
 def _telling_pairs(pairs: Sequence[TokenisedPair]) -> list[TokenisedPair]:
-    """Two pairs with much behind their forks, where a mask that is ignored shows most."""
+    """Two pairs with much behind their forks, where a mask that is ignored shows most, and with
+    one beginning."""
     branchy = sorted(
         pairs,
         key=lambda p: min(len(p.preferred_ids), len(p.dispreferred_ids)) - p.fork_position,

@@ -31,7 +31,7 @@ HEADER = """# Benchmarks
 
 Written by `make bench`: every row comes from one run on one machine ({date}, {minutes:.0f}
 minutes). Seconds are the best of {rounds} round(s), in which the cases took turns, each in a
-process of its own. `make bench ARGS="--only scoring"` prints a part of the table and writes nothing.
+process of its own. `make bench ARGS="--only scoring"` prints a part and writes nothing.
 
 Machine: {machine}. Model: SmolLM2-135M-Instruct. Token budget {budget}, batches of {batch} pairs.
 
