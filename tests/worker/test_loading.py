@@ -3,6 +3,7 @@
 import io
 import zipfile
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 import pytest
@@ -111,6 +112,35 @@ def test_a_model_too_large_for_the_memory_is_refused_with_the_numbers(
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Full)
     with pytest.raises(ModelError, match=r"0 million parameters and needs at least .* GiB"):
         ModelCache(settings).load(TrainConfig(model="tiny", device="cpu"))
+
+
+def test_a_hub_model_too_large_is_refused_before_it_is_downloaded(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Metadata:
+        parameter_count: ClassVar = {"BF16": 400_000_000_000, "F32": 1_000_000_000}
+
+    monkeypatch.setattr(loading, "get_safetensors_metadata", lambda name: Metadata)
+    monkeypatch.setattr(loading, "AutoModelForCausalLM", None)  # not to be reached
+    with pytest.raises(ModelError, match=r"“example/huge” has 401,000 million parameters"):
+        ModelCache(settings).load(ScoreConfig(model="example/huge", device="cpu"))
+
+
+def test_a_hub_that_does_not_answer_is_no_reason_not_to_try(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(name: str) -> None:
+        raise OSError("no route to host")
+
+    class Unreadable:
+        @staticmethod
+        def from_pretrained(*_: object, **__: object) -> None:
+            raise OSError("example/cached is not in the cache")
+
+    monkeypatch.setattr(loading, "get_safetensors_metadata", away)
+    monkeypatch.setattr(loading, "AutoTokenizer", Unreadable)
+    with pytest.raises(ModelError, match="can't be loaded: example/cached is not in the cache"):
+        ModelCache(settings).load(ScoreConfig(model="example/cached", device="cpu"))
 
 
 def test_parameters_are_counted_without_reading_weights(tiny_model_dir: Path) -> None:
