@@ -32,25 +32,21 @@ def choose_forward(
     Compares both on two pairs, cut down to what lies around their forks, so it costs little.
     """
     plain = TwoForwards(loaded)
-    reason = _refusal(loaded, pairs)
-    if reason is not None or not pairs:
-        return (plain, _slower(reason)) if reason else (SharedPrefixForward(loaded), None)
+    if not pairs:
+        return plain, None
     telling = _telling_pairs(pairs)
-    sharing = SharedPrefixForward(loaded, smallest_saving=1)
-    if _difference(sharing, plain, telling, loaded) is None:
-        return SharedPrefixForward(loaded), None
-    # Some models take the mask, but not what an earlier forward pass kept.
-    apart = SharedPrefixForward(loaded, smallest_saving=math.inf)
-    reason = _difference(apart, plain, telling, loaded)
-    return (apart, None) if reason is None else (plain, _slower(reason))
-
-
-def _slower(reason: str) -> str:
-    return f"Prompts are computed once for each response, which is slower: {reason}."
+    rows_only = SharedPrefixForward(loaded, smallest_saving=math.inf)
+    reason = _refusal(loaded, pairs) or _difference(rows_only, plain, telling, loaded)
+    if reason is not None:
+        return plain, f"Prompts are computed once for each response, which is slower: {reason}."
+    if _difference(SharedPrefixForward(loaded, smallest_saving=1), plain, telling, loaded):
+        return rows_only, None  # it takes the mask, but not keys and values from elsewhere
+    return SharedPrefixForward(loaded), None
 
 
 def _telling_pairs(pairs: Sequence[TokenisedPair]) -> list[TokenisedPair]:
-    """Two pairs with much behind their forks, where a mask that is ignored shows most."""
+    """Two pairs with much behind their forks, where a mask that is ignored shows most, and with
+    one beginning."""
     branchy = sorted(
         pairs,
         key=lambda p: min(len(p.preferred_ids), len(p.dispreferred_ids)) - p.fork_position,

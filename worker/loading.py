@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from huggingface_hub import get_safetensors_metadata
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -207,8 +208,9 @@ def _load(
     weights_dtype: torch.dtype,
     compute_dtype: torch.dtype,
 ) -> LoadedModel:
-    if source.folder is not None:
-        _refuse_if_too_large(config, source.folder, device, weights_dtype)
+    parameters = _parameters(source)
+    if parameters is not None:
+        _refuse_if_too_large(config, parameters, device, weights_dtype)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.location, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
@@ -244,10 +246,24 @@ def count_parameters(folder: Path) -> int:
     return total
 
 
+def _parameters(source: _Source) -> int | None:
+    """How many there are, before anything is loaded; of a hub name also before it is downloaded.
+
+    None where the hub can't be asked: a model that is cached here loads without it.
+    """
+    if source.folder is not None:
+        return count_parameters(source.folder)
+    try:
+        counts = get_safetensors_metadata(source.location).parameter_count
+    except Exception as error:
+        log.info("the hub does not tell the size of %s: %s", source.location, error)
+        return None
+    return sum(counts.values())
+
+
 def _refuse_if_too_large(
-    config: ModelConfig, folder: Path, device: torch.device, weights_dtype: torch.dtype
+    config: ModelConfig, parameters: int, device: torch.device, weights_dtype: torch.dtype
 ) -> None:
-    parameters = count_parameters(folder)
     needed = parameters * _bytes_a_parameter(config, weights_dtype)
     if device.type == "cuda":
         available, _ = torch.cuda.mem_get_info(device)

@@ -74,6 +74,7 @@ def train(
     if reason:
         sink.message(reason)
     tell_cuts(pairs, sink)
+    _tell_rounding(loaded, config, _steps(config, len(pairs)), sink)
     budget = TokenBudget(config.batch_tokens, sink.message)
     known = _complete_reference(loaded, forward, pairs, budget, sink, control, reference or {})
     probes = Probes(loaded, forward, probe_pairs, config, sink, control)
@@ -91,6 +92,34 @@ def _prepare_model(loaded: LoadedModel, lora: LoraConfig | None) -> None:
         # Only adapters are trained, and peft keeps these in float32 itself.
         loaded.model = _add_adapters(loaded.model, lora)
     loaded.model.eval()
+
+
+def _steps(config: TrainConfig, pairs: int) -> int:
+    every = config.epochs * math.ceil(pairs / (config.batch_size * config.gradient_accumulation))
+    return min(every, config.max_steps or every)
+
+
+@torch.no_grad()
+def _tell_rounding(loaded: LoadedModel, config: TrainConfig, steps: int, sink: Sink) -> None:
+    """Say where the whole run moves weights by less than their rounding in bfloat16.
+
+    The float32 weights keep such changes, but a forward pass in bfloat16 sees only those that
+    cross to the next number of 8 bits, so the curves are rougher than the training is.
+    """
+    if loaded.compute_dtype != torch.bfloat16 or config.lora is not None:
+        return
+    matrices = [p for p in loaded.model.parameters() if p.ndim >= 2]
+    size = sum(p.abs().sum(dtype=torch.float64).item() for p in matrices)
+    mean = size / sum(p.numel() for p in matrices)
+    assert config.learning_rate is not None
+    moved, rounding = config.learning_rate * steps, mean * torch.finfo(torch.bfloat16).eps / 2
+    if config.optimizer != "sgd" and moved < rounding:
+        sink.message(
+            f"{steps} steps at a learning rate of {config.learning_rate:g} move a weight by about "
+            f"{moved:.0e} at most, less than it is rounded by in bfloat16 ({rounding:.0e}). The "
+            "weights are kept in float32 and lose nothing, but what is measured is rougher than "
+            "the training: choose dtype float32 for smooth curves."
+        )
 
 
 def _add_adapters(model: Any, lora: LoraConfig) -> Any:
@@ -221,8 +250,7 @@ class _Run:
         self._optimiser = make_optimiser(self._trained.values(), config)
         self._pairs_a_step = config.batch_size * config.gradient_accumulation
         self._steps_an_epoch = math.ceil(len(pairs) / self._pairs_a_step)
-        every = config.epochs * self._steps_an_epoch
-        self._steps = min(every, config.max_steps or every)
+        self._steps = _steps(config, len(pairs))
         self._at = Progress(step=0, tokens_seen=0, seconds=0.0, loss=math.nan, margin=math.nan)
         self._random = RandomState.capture(loaded.device)
         self._not_finite = 0

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 
 from app.broker import enqueue, wake
 from app.database import SessionDep, transaction
-from app.runs import queries, requests, selections
+from app.runs import queries, requests, selections, weights
 from app.runs.configs import Selection
 from app.runs.schemas import (
     Kind,
@@ -98,6 +98,20 @@ def delete_run(run_id: int) -> None:
         requests.delete(session, run_id)
     shutil.rmtree(get_settings().run_path(run_id), ignore_errors=True)
     wake(run_id, 2**62)
+
+
+@router.get("/runs/{run_id}/weights", response_class=StreamingResponse)
+def download_weights(session: SessionDep, run_id: int) -> StreamingResponse:
+    """The trained model as a zip of a folder that transformers' from_pretrained opens.
+
+    409 while the run goes on; 404 where it leaves no model.
+    """
+    folder = weights.result_folder(queries.require_run(session, run_id))
+    return StreamingResponse(
+        weights.zip_stream(folder, f"run-{run_id}"),
+        media_type="application/zip",
+        headers={"Content-Disposition": f'attachment; filename="run-{run_id}.zip"'},
+    )
 
 
 @router.get("/runs/{run_id}/metrics", response_model=MetricList)

@@ -1,28 +1,42 @@
 """One measurement in a process of its own, so that its peak memory is its own: `python -m
 tests.benchmarks.case WORKLOAD COUNT CASE MODEL`. Prints one line of JSON."""
 
+import functools
 import json
+import random
 import resource
 import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from tokenizers import Tokenizer, models
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from app.runs.configs import ScoreConfig, TrainConfig
 from app.runs.records import MetricRecord, ScoreRecord
 from tests.benchmarks.baselines import score_one_at_a_time, train_with_trl
 from tests.benchmarks.workloads import WORKLOADS
+from worker.layout import row_tokens
 from worker.loaded import LoadedModel
+from worker.probes import Probes
 from worker.scoring import score_pairs
-from worker.tokenising import TokenisedPair, tokenise_pairs
+from worker.tokenising import TokenisedPair, find_fork, tokenise_pairs
 from worker.training import train
 
 BATCH_SIZE = 8
 LEARNING_RATE = 1e-6
-BATCH_TOKENS = 4096
+BATCH_TOKENS = ScoreConfig().batch_tokens
+BILLION = "random 1b"
+"""The name of a model of random weights, for GPUs."""
 
 
 class Ledger:
@@ -59,19 +73,72 @@ def _load(folder: str, case: str) -> LoadedModel:
     bfloat16 = case.endswith("bfloat16")
     weights = torch.bfloat16 if bfloat16 and not training else torch.float32
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=weights).to(device).eval()
+    if folder == BILLION:
+        model, tokenizer = LlamaForCausalLM(LlamaConfig(**LLAMA_1B)).to(weights), build_tokenizer()
+    else:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=weights)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     compute = torch.bfloat16 if bfloat16 else torch.float32
-    return LoadedModel(model, AutoTokenizer.from_pretrained(folder), device, compute, "bench")
+    return LoadedModel(model.to(device).eval(), tokenizer, device, compute, "bench")
 
 
-def _score_baseline(loaded: LoadedModel, pairs: list[TokenisedPair]) -> tuple[list[float], float]:
+LLAMA_1B = {
+    "vocab_size": 128_256,
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 8192,
+    "tie_word_embeddings": True,
+}
+"""The shape of Llama 3.2 1B."""
+
+
+def build_tokenizer() -> Any:
+    """Any: the random model is given token ids. TRL asks for one that can pad."""
+    tokenizer = Tokenizer(models.WordLevel({"<end>": 0}, unk_token="<end>"))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>")
+
+
+def random_tokens(count: int) -> list[TokenisedPair]:
+    """Prompts of 1,024 tokens, responses of 256."""
+    chooser = random.Random(0)
+
+    def ids(length: int) -> list[int]:
+        return [chooser.randrange(1, LLAMA_1B["vocab_size"]) for _ in range(length)]
+
+    pairs = []
+    for number in range(count):
+        preferred, dispreferred = [*ids(255), 0], [*ids(255), 0]
+        ends = list(range(1, 257))
+        pairs.append(
+            TokenisedPair(
+                pair=number,
+                prompt_ids=ids(1024),
+                preferred_ids=preferred,
+                dispreferred_ids=dispreferred,
+                fork_position=find_fork(preferred, dispreferred),
+                prompt_cut=0,
+                preferred_cut=0,
+                dispreferred_cut=0,
+                retokenised=False,
+                preferred_ends=ends,
+                dispreferred_ends=ends,
+            )
+        )
+    return pairs
+
+
+def _score_baseline(loaded: LoadedModel, pairs: list[TokenisedPair]) -> dict[str, Any]:
     score_one_at_a_time(loaded, pairs[:2])
     started = time.perf_counter()
     scores = score_one_at_a_time(loaded, pairs)
-    return [score.ches for score in scores], time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "values": [score.ches for score in scores]}
 
 
-def _score(loaded: LoadedModel, pairs: list[TokenisedPair]) -> tuple[list[float], float]:
+def _score(loaded: LoadedModel, pairs: list[TokenisedPair]) -> dict[str, Any]:
     config = ScoreConfig(batch_tokens=BATCH_TOKENS)
     score_pairs(loaded, pairs[:2], config, Ledger(), Ledger())
     sink = Ledger()
@@ -79,12 +146,10 @@ def _score(loaded: LoadedModel, pairs: list[TokenisedPair]) -> tuple[list[float]
     score_pairs(loaded, pairs, config, sink, sink)
     seconds = time.perf_counter() - started
     records = sorted(sink.score_records, key=lambda record: record.pair)
-    return [record.ches or 0.0 for record in records], seconds
+    return {"seconds": seconds, "values": [record.ches for record in records]}
 
 
-def _train(
-    loaded: LoadedModel, pairs: list[TokenisedPair], probes: int = 0
-) -> tuple[list[float], float]:
+def _train(loaded: LoadedModel, pairs: list[TokenisedPair], probes: int = 0) -> dict[str, Any]:
     config = TrainConfig(
         objective="dpo",
         learning_rate=LEARNING_RATE,
@@ -93,33 +158,64 @@ def _train(
         batch_tokens=BATCH_TOKENS,
         measure_displacement=False,  # the other side does not
     )
-    sink = Ledger()
-    started = time.perf_counter()
-    train(loaded, pairs, config, sink, sink, Path("/nonexistent"), pairs[:probes], None)
-    seconds = time.perf_counter() - started
-    return [metric.loss for metric in sink.metrics], seconds
+    sink, at_probes = Ledger(), Stopwatch()
+    with patch.multiple(
+        Probes, begin=at_probes.around(Probes.begin), observe=at_probes.around(Probes.observe)
+    ):
+        started = time.perf_counter()
+        train(loaded, pairs, config, sink, sink, Path("/nonexistent"), pairs[:probes], None)
+        seconds = time.perf_counter() - started
+    return {
+        "seconds": seconds,
+        "values": [metric.loss for metric in sink.metrics],
+        "probe_share": at_probes.seconds / (seconds - at_probes.seconds),
+    }
+
+
+class Stopwatch:
+    """Adds up the time that calls take."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def around(self, function: Any) -> Any:
+        @functools.wraps(function)
+        def timed(*arguments: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return function(*arguments)
+            finally:
+                self.seconds += time.perf_counter() - started
+
+        return timed
 
 
 def main(workload: str, count: int, case: str, model: str) -> None:
     torch.manual_seed(0)
     loaded = _load(model, case)
-    pairs = tokenise_pairs(loaded.tokenizer, WORKLOADS[workload](count), 4096, 4096)
+    if workload == "random tokens":
+        pairs = random_tokens(count)
+    else:
+        pairs = tokenise_pairs(loaded.tokenizer, WORKLOADS[workload](count), 4096, 4096)
     name = case.split()[0]
     if name == "baseline":
-        values, seconds = _score_baseline(loaded, pairs)
+        measured = _score_baseline(loaded, pairs)
     elif name == "score":
-        values, seconds = _score(loaded, pairs)
+        measured = _score(loaded, pairs)
     elif name == "trl":
-        values, seconds = train_with_trl(
+        losses, seconds = train_with_trl(
             loaded, pairs, BATCH_SIZE, LEARNING_RATE, case.endswith("bfloat16")
         )
+        measured = {"seconds": seconds, "values": losses}
     else:
-        values, seconds = _train(loaded, pairs, probes=4 if name == "probes" else 0)
+        measured = _train(loaded, pairs, probes=4 if name == "probes" else 0)
     if loaded.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated() / 2**20
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    print(json.dumps({"seconds": seconds, "values": values, "peak_mib": peak}))
+    parameters = sum(p.numel() for p in loaded.model.parameters())
+    tokens = sum(map(row_tokens, pairs))
+    print(json.dumps({**measured, "peak_mib": peak, "parameters": parameters, "tokens": tokens}))
 
 
 if __name__ == "__main__":

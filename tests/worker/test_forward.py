@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given
@@ -41,6 +43,71 @@ def test_states_equal_a_forward_pass_of_each_response_alone(kind, path):
                 rtol=1e-3,
                 atol=1e-6,
             )
+
+
+def pairs_with_one_beginning(count=6):
+    """Prompts that begin alike; one of them is the beginning and one more token."""
+    beginning = [7, 9, 7, 11, 13]
+    pairs = [
+        dataclasses.replace(pair, prompt_ids=[*beginning, *pair.prompt_ids])
+        for pair in random_pairs(count, seed=2)
+    ]
+    pairs[1] = dataclasses.replace(pairs[1], prompt_ids=[*beginning, 20])
+    return pairs
+
+
+@pytest.mark.parametrize("alike", [False, True], ids=["beginning alike", "one prompt for all"])
+@pytest.mark.parametrize("kind", ["llama", "untied llama", "gpt2"])
+def test_a_common_beginning_is_computed_once_and_changes_nothing(kind, alike):
+    loaded, pairs = load(kind), pairs_with_one_beginning()
+    if alike:
+        pairs = [dataclasses.replace(pair, prompt_ids=pairs[0].prompt_ids) for pair in pairs]
+    lengths = []
+    hook = loaded.model.get_input_embeddings().register_forward_hook(
+        lambda _module, inputs, _output: lengths.append(tuple(inputs[0].shape))
+    )
+    with torch.no_grad():
+        states = SharedPrefixForward(loaded, smallest_saving=1)(pairs, forks=True)
+        hook.remove()
+        alone = TwoForwards(loaded)(pairs, forks=True)
+    common = len(pairs[0].prompt_ids) - 1 if alike else 5
+    longest = max(SharedPrefixForward(loaded).row_tokens(pair) for pair in pairs)
+    assert lengths == [(1, common), (len(pairs), longest - common)]
+    for name in ("preferred_token_logprobs_N", "dispreferred_token_logprobs_N"):
+        torch.testing.assert_close(
+            getattr(states, name)(), getattr(alone, name)(), rtol=1e-4, atol=1e-4
+        )
+    torch.testing.assert_close(states.fork_logits_BV, alone.fork_logits_BV, rtol=1e-4, atol=1e-3)
+
+
+def test_gradients_flow_into_a_common_beginning_from_every_row(llama):
+    pairs, gradients = pairs_with_one_beginning(), []
+    for path in (SharedPrefixForward(llama, smallest_saving=1), TwoForwards(llama)):
+        llama.model.zero_grad()
+        states = path(pairs)
+        (states.preferred_logprobs_B() - 2 * states.dispreferred_logprobs_B()).sum().backward()
+        gradients.append([p.grad.clone() for p in llama.model.parameters()])
+    for shared, plain in zip(*gradients, strict=True):
+        assert (shared - plain).norm() / plain.norm() < 1e-4
+
+
+def test_a_model_that_drops_what_it_is_given_of_the_beginning_computes_it_in_each_row(llama):
+    decoder = llama.model.base_model
+    plain = decoder.forward
+
+    def forget(past_key_values=None, **arguments):
+        return plain(past_key_values=None, **arguments)
+
+    decoder.forward = forget
+    pairs = pairs_with_one_beginning()
+    forward, reason = choose_forward(llama, pairs)
+    assert isinstance(forward, SharedPrefixForward)
+    assert reason is None
+    with torch.no_grad():
+        states, expected = forward(pairs * 40), TwoForwards(llama)(pairs * 40)
+    torch.testing.assert_close(
+        states.preferred_logprobs_B(), expected.preferred_logprobs_B(), rtol=1e-4, atol=1e-3
+    )
 
 
 def test_eager_attention_takes_the_mask_too():

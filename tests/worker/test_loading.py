@@ -1,12 +1,16 @@
 """Which names load, with which weights, and what is refused before anything is read."""
 
+import io
+import zipfile
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 import pytest
 import torch
 
 from app.runs.configs import ScoreConfig, TrainConfig
+from app.runs.weights import zip_stream
 from app.settings import Settings
 from worker import loading
 from worker.loading import ModelCache, ModelError, count_parameters, save_folder
@@ -119,9 +123,51 @@ def test_a_model_too_large_for_the_memory_is_refused_with_the_numbers(
         ModelCache(settings).load(TrainConfig(model="tiny", device="cpu"))
 
 
+def test_a_hub_model_too_large_is_refused_before_it_is_downloaded(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Metadata:
+        parameter_count: ClassVar = {"BF16": 400_000_000_000, "F32": 1_000_000_000}
+
+    monkeypatch.setattr(loading, "get_safetensors_metadata", lambda name: Metadata)
+    monkeypatch.setattr(loading, "AutoModelForCausalLM", None)  # not to be reached
+    with pytest.raises(ModelError, match=r"“example/huge” has 401,000 million parameters"):
+        ModelCache(settings).load(ScoreConfig(model="example/huge", device="cpu"))
+
+
+def test_a_hub_that_does_not_answer_is_no_reason_not_to_try(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(name: str) -> None:
+        raise OSError("no route to host")
+
+    class Unreadable:
+        @staticmethod
+        def from_pretrained(*_: object, **__: object) -> None:
+            raise OSError("example/cached is not in the cache")
+
+    monkeypatch.setattr(loading, "get_safetensors_metadata", away)
+    monkeypatch.setattr(loading, "AutoTokenizer", Unreadable)
+    with pytest.raises(ModelError, match="can't be loaded: example/cached is not in the cache"):
+        ModelCache(settings).load(ScoreConfig(model="example/cached", device="cpu"))
+
+
 def test_parameters_are_counted_without_reading_weights(tiny_model_dir: Path) -> None:
     model = loading.AutoModelForCausalLM.from_pretrained(tiny_model_dir)
     assert count_parameters(tiny_model_dir) == sum(p.numel() for p in model.parameters())
+
+
+def test_downloaded_weights_open_with_from_pretrained(settings: Settings, tmp_path: Path) -> None:
+    loaded = ModelCache(settings).load(ScoreConfig(model="tiny", device="cpu"))
+    save_folder(loaded.model, loaded.tokenizer, tmp_path / "result")
+    pieces = zip_stream(tmp_path / "result", "run-3")
+    with zipfile.ZipFile(io.BytesIO(b"".join(pieces))) as archive:
+        archive.extractall(tmp_path)
+    again = loading.AutoModelForCausalLM.from_pretrained(tmp_path / "run-3")
+    for name, weights in loaded.model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], weights), name
+    tokenizer = loading.AutoTokenizer.from_pretrained(tmp_path / "run-3")
+    assert tokenizer("No, never.")["input_ids"] == loaded.tokenizer("No, never.")["input_ids"]
 
 
 def test_an_interrupted_save_leaves_the_earlier_folder_whole(

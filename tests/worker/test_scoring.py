@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.runs.configs import ScoreConfig
+from tests.benchmarks.workloads import SHARED, dialogues
 from tests.worker import naive
 from tests.worker.conftest import BUILDERS, GoOn, KeepingSink, StopAfter, load, random_pairs
 from worker.scoring import MEASURES, score_pairs
 from worker.sink import RunInterruptedError
+from worker.tokenising import tokenise_pairs
 
 PAIRS = random_pairs(12)
 
@@ -52,6 +54,51 @@ def test_order_padding_and_budget_never_change_a_score(pairs, batch_tokens, coun
         for name in MEASURES:
             assert getattr(record, name) == pytest.approx(
                 getattr(ONE_BY_ONE[number], name), rel=0, abs=1e-5 * SCALES[number][name]
+            )
+
+
+ALIKE = [
+    dataclasses.replace(pair, prompt_ids=[*range(100, 140), *pair.prompt_ids]) for pair in PAIRS
+]
+"""As with a system prompt: all begin with the same 40 tokens."""
+ALIKE_ONE_BY_ONE, _, _ = score(LOADED, ALIKE, batch_tokens=16)
+ALIKE_SCALES = {pair.pair: naive.score(LOADED, pair).scales for pair in ALIKE}
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.permutations(ALIKE), st.integers(16, 1500), st.integers(1, len(ALIKE)))
+def test_what_prompts_have_in_common_never_changes_a_score(pairs, batch_tokens, count):
+    records, _, _ = score(LOADED, pairs[:count], batch_tokens=batch_tokens)
+    for number, record in records.items():
+        for name in MEASURES:
+            assert getattr(record, name) == pytest.approx(
+                getattr(ALIKE_ONE_BY_ONE[number], name),
+                rel=0,
+                abs=1e-5 * ALIKE_SCALES[number][name],
+            )
+
+
+def test_a_large_batch_of_prompts_that_begin_alike_computes_the_beginning_once():
+    """Or the test above would prove nothing."""
+    widths = []
+    loaded = load()
+    loaded.model.get_input_embeddings().register_forward_hook(
+        lambda _module, inputs, _output: widths.append(tuple(inputs[0].shape))
+    )
+    score(loaded, ALIKE, batch_tokens=1500)
+    assert (1, 40) in widths
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the public dialogues are not part of the project")
+def test_dialogues_have_the_same_scores_with_small_and_large_batches():
+    pairs = tokenise_pairs(LOADED.tokenizer, dialogues(16), 400, 200)
+    small, _, _ = score(LOADED, pairs, batch_tokens=512)
+    large, _, _ = score(LOADED, pairs, batch_tokens=8192)
+    for pair in pairs:
+        scales = naive.score(LOADED, pair).scales
+        for name in MEASURES:
+            assert getattr(small[pair.pair], name) == pytest.approx(
+                getattr(large[pair.pair], name), rel=0, abs=1e-5 * scales[name]
             )
 
 

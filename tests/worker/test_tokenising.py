@@ -114,6 +114,22 @@ def test_at_least_one_token_of_each_is_kept(tokenizer):
     assert [len(pair.prompt_ids), len(pair.preferred_ids), len(pair.dispreferred_ids)] == [1, 1, 1]
 
 
+WHOLE_TEXTS = ("Is the earth flat?", "No, it is round.", "No, never.")
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_what_is_kept_and_what_is_cut_make_up_the_whole(most_prompt, most_response):
+    tokenizer = build_tokenizer(chat=False)
+    whole = tokenise_one(tokenizer, *WHOLE_TEXTS)
+    pair = tokenise_one(tokenizer, *WHOLE_TEXTS, most=(most_prompt, most_response))
+    assert pair.prompt_ids == whole.prompt_ids[pair.prompt_cut :]
+    assert len(pair.prompt_ids) <= most_prompt
+    for side in ("preferred", "dispreferred"):
+        kept, full = getattr(pair, f"{side}_ids"), getattr(whole, f"{side}_ids")
+        assert kept == full[: len(full) - getattr(pair, f"{side}_cut")]
+        assert 1 <= len(kept) <= most_response
+
+
 @pytest.mark.parametrize(
     ("texts", "named"),
     [

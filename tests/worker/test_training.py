@@ -389,3 +389,19 @@ def test_out_of_memory_halves_the_budget_and_repeats_the_step(tmp_path, monkeypa
 def test_nothing_to_train_on_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no pairs"):
         run(tmp_path, pairs=[])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "learning_rate", "told"),
+    [
+        (torch.bfloat16, 1e-7, True),
+        (torch.bfloat16, 1e-1, False),
+        (torch.float32, 1e-7, False),
+    ],
+)
+def test_steps_below_the_rounding_of_bfloat16_are_told(dtype, learning_rate, told, tmp_path, sink):
+    loaded = load()
+    loaded.compute_dtype = dtype
+    config = TrainConfig(learning_rate=learning_rate, max_steps=2, probes={"count": 0})
+    train(loaded, random_pairs(4), config, sink, GoOn(), tmp_path, [])
+    assert any("rounded by in bfloat16" in message for message in sink.messages) is told

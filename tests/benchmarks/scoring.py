@@ -1,0 +1,37 @@
+"""Scoring, against one pair at a time with two full forwards and all logits."""
+
+from tests.benchmarks.measuring import (
+    Row,
+    against,
+    compare,
+    largest_relative_difference,
+    spearman,
+)
+
+COUNTS = {"persona": 48, "dialogues": 16, "long prompts": 4}
+FLOORS = {"score float32": 2.4, "score bfloat16": 6.5}
+BASELINE = "baseline float32"
+
+
+def rows(model: str, workloads: list[str], rounds: int) -> list[Row]:
+    return [row for workload in workloads for row in _rows(workload, model, rounds)]
+
+
+def _rows(workload: str, model: str, rounds: int) -> list[Row]:
+    count = COUNTS[workload]
+    best = compare(workload, count, [BASELINE, *FLOORS], model, rounds)
+    base = best[BASELINE]
+    found = []
+    for case, mine in best.items():
+        ratio, floor = against(base.seconds, mine.seconds, FLOORS.get(case))
+        if case == BASELINE:
+            agreement = ""
+        elif case.endswith("bfloat16"):
+            agreement = f"Spearman {spearman(mine.values, base.values):.4f}"
+        else:
+            agreement = f"{largest_relative_difference(mine.values, base.values):.1e}"
+        found.append(
+            Row("scoring", workload, count, case, mine.seconds, ratio, floor, mine.peak_mib,
+                agreement)
+        )  # fmt: skip
+    return found
