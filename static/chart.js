@@ -71,12 +71,13 @@ export class Chart {
       return;
     }
     this.nothing.remove();
+    const shape = shapeOf(figure); // before Plotly writes the ranges that it found into it
     if (!this.drawn || !extend(this.plot, this.drawn, figure)) {
       const isNew = !this.plot.data;
       Plotly.react(this.plot, figure.data, figure.layout, CONFIG);
       if (isNew) this.listen();
     }
-    this.drawn = shapeOf(figure);
+    this.drawn = shape;
   }
 
   /** Plotly forgets who listens when a plot is purged. */

@@ -8,7 +8,7 @@ import { differences } from "./differences.js";
 import { $, $$, h, problemNotice, saveFile, toCsv } from "./dom.js";
 import { compareFigure } from "./figures/compare.js";
 import { plainText } from "./figures/frame.js";
-import { number, percent, probability, probabilityChange, signed } from "./format.js";
+import { clip, number, percent, probability, probabilityChange, signed } from "./format.js";
 import { MetricHistory } from "./histories.js";
 import { paintKeys, runKey } from "./run-key.js";
 import { tokenView } from "./token-view.js";
@@ -28,6 +28,7 @@ const PROBES = {
 const NUMBERS = { ...BATCH, ...PROBES };
 const AXES = { step: "by step", tokens_seen: "by tokens seen" };
 const TOP_GAINERS = 3;
+const LONGEST_SETTING = 60;
 
 const choose = $("[data-choose]");
 choose?.addEventListener("submit", (event) => {
@@ -133,7 +134,8 @@ async function start() {
 function plain(value) {
   if (value === null || value === undefined) return "–";
   if (typeof value === "number") return number(value, 4);
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
+  const text = Array.isArray(value) ? value.map(String).join(", ") : String(value);
+  return h("span", { title: text.length > LONGEST_SETTING ? text : null }, clip(text, LONGEST_SETTING) || "none");
 }
 
 function topGainers(run) {

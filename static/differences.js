@@ -1,11 +1,11 @@
 // In which settings runs differ.
 
-/** {a: {b: 1}} → {"a.b": 1}; lists stay whole. */
+/** {a: {b: 1}, c: {}} → {"a.b": 1}; lists stay whole. */
 export function flat(config, prefix = "") {
   return Object.fromEntries(Object.entries(config ?? {}).flatMap(([name, value]) => {
     const path = prefix + name;
     const isNested = value !== null && typeof value === "object" && !Array.isArray(value);
-    return isNested && Object.keys(value).length ? Object.entries(flat(value, `${path}.`)) : [[path, value]];
+    return isNested ? Object.entries(flat(value, `${path}.`)) : [[path, value]];
   }));
 }
 

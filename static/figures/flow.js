@@ -36,7 +36,7 @@ function nodeLabel(node) {
   return `${name} ${probability(node.initial, 3)} → ${probability(node.now, 3)}`;
 }
 
-export function flowFigure(ledger, colors, colorOf) {
+export function flowFigure(ledger, colors, colorOf = () => colors.other) {
   const { sources, targets, links } = flows(ledger);
   const nodes = [...sources, ...targets];
   const color = (node) => (node.token === null ? colors.other : colorOf(node));
