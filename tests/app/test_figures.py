@@ -309,7 +309,9 @@ def predicted(token_id: int, rank: int, actual: int | None, change: float) -> di
 
 def test_predicted_gainers_stand_beside_the_actual_ones(call: Call) -> None:
     theory = [predicted(1, 1, 2, 0.1), predicted(2, 2, 500, -0.1), predicted(3, 3, 1, 0.2)]
-    actual = [{"token_id": i, "token": str(i), "change": c} for i, c in [(3, 0.2), (1, 0.1), (9, 0.05)]]
+    actual = [
+        {"token_id": i, "token": str(i), "change": c} for i, c in [(3, 0.2), (1, 0.1), (9, 0.05)]
+    ]
     pairs = call("figures/predicted", "rankPairs", theory, actual)
     assert [(p["token_id"], p["predictedRank"], p["actualRank"]) for p in pairs] == [
         (1, 1, 2),
@@ -598,12 +600,14 @@ def test_the_phase_plot_is_appended_to_and_its_mark_moves(plots: "Page") -> None
             const colors = { ink2: "#000", line: "#000", preferred: "#00f", other: "#888888" };
             const rows = [[1], [0.1], [-0.1]];
             const figure = () => phaseFigure(...rows, colors);
-            const chart = new Chart(host, { title: "t", why: "w", name: "n", csv: () => ({}), figure });
+            const csv = () => ({});
+            const chart = new Chart(host, { title: "t", why: "w", name: "n", csv, figure });
             chart.draw();
             [2, 0.4, -0.5].forEach((value, i) => rows[i].push(value));
             chart.draw();
             const { data } = chart.plot;
-            return { calls, x: data.map((trace) => [...trace.x]), color: [...data[0].marker.color] };
+            const x = data.map((trace) => [...trace.x]);
+            return { calls, x, color: [...data[0].marker.color] };
         }"""
     )
     assert drawn == {
@@ -654,7 +658,8 @@ def test_a_history_that_grows_too_long_forgets_points_but_no_peak(page: "Page") 
             const { steps, columns } = history;
             const ascends = steps.every((step, i) => i === 0 || steps[i - 1] < step);
             const at = (step) => columns.loss[steps.indexOf(step)];
-            return [steps.length <= 6002, ascends, steps[0], steps.at(-1), at(777), at(500), at(501)];
+            const ends = [steps[0], steps.at(-1)];
+            return [steps.length <= 6002, ascends, ...ends, at(777), at(500), at(501)];
         }"""
     )
     assert found == [True, True, 1, 20_000, 99, 5, 6]
