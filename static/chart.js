@@ -37,6 +37,12 @@ export class Chart {
     }, { rootMargin: "200px" }).observe(host);
   }
 
+  /** What it shows is another thing now. */
+  retitle(title) {
+    this.options.title = title;
+    this.host.querySelector("h3").textContent = title;
+  }
+
   /** Numbers were added at the end of every line. */
   append() {
     this.isDirty = true;

@@ -133,14 +133,17 @@ async function start() {
 
 function plain(value) {
   if (value === null || value === undefined) return "–";
-  if (typeof value === "number") return number(value, 4);
   const text = Array.isArray(value) ? value.map(String).join(", ") : String(value);
   return h("span", { title: text.length > LONGEST_SETTING ? text : null }, clip(text, LONGEST_SETTING) || "none");
 }
 
+/** The tokens that gained most at any probe's fork, each once. */
 function topGainers(run) {
-  return (run.summary.probes ?? []).flatMap((probe) => probe.top_gainers ?? [])
-    .sort((a, b) => b.change - a.change).slice(0, TOP_GAINERS);
+  const best = new Map();
+  for (const entry of (run.summary.probes ?? []).flatMap((probe) => probe.top_gainers ?? [])) {
+    if (!(best.get(entry.token)?.change >= entry.change)) best.set(entry.token, entry);
+  }
+  return [...best.values()].sort((a, b) => b.change - a.change).slice(0, TOP_GAINERS);
 }
 
 /** [label, get(run) → a number or a text, show(run) → what stands in the cell] */

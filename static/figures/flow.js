@@ -43,7 +43,7 @@ export function flowFigure(ledger, colors, colorOf = () => colors.other) {
   const trace = {
     type: "sankey", arrangement: "fixed", valueformat: ".4f",
     node: {
-      label: nodes.map(nodeLabel), color: nodes.map(color), pad: 14, thickness: 12, line: { width: 0 },
+      label: nodes.map(nodeLabel), color: nodes.map(color), pad: 17, thickness: 12, line: { width: 0 },
       customdata: nodes.map((node) => probabilityChange(node.change)),
       hovertemplate: "%{label}<br>%{customdata}<extra></extra>",
     },
