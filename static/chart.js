@@ -37,6 +37,12 @@ export class Chart {
     }, { rootMargin: "200px" }).observe(host);
   }
 
+  /** What it shows is another thing now. */
+  retitle(title) {
+    this.options.title = title;
+    this.host.querySelector("h3").textContent = title;
+  }
+
   /** Numbers were added at the end of every line. */
   append() {
     this.isDirty = true;
@@ -71,12 +77,13 @@ export class Chart {
       return;
     }
     this.nothing.remove();
+    const shape = shapeOf(figure); // before Plotly writes the ranges that it found into it
     if (!this.drawn || !extend(this.plot, this.drawn, figure)) {
       const isNew = !this.plot.data;
       Plotly.react(this.plot, figure.data, figure.layout, CONFIG);
       if (isNew) this.listen();
     }
-    this.drawn = shapeOf(figure);
+    this.drawn = shape;
   }
 
   /** Plotly forgets who listens when a plot is purged. */

@@ -2,16 +2,33 @@
 
 import { api, pageData } from "./api.js";
 import { Chart } from "./chart.js";
-import { $, $$, h, problemNotice } from "./dom.js";
-import { palette } from "./figures/frame.js";
-import { compareFigure, runStyle } from "./figures/compare.js";
-import { signed, number, probability, percent } from "./format.js";
+import { choice, remember } from "./controls.js";
+import { Detail, POINTS } from "./detail.js";
+import { differences } from "./differences.js";
+import { $, $$, h, problemNotice, saveFile, toCsv } from "./dom.js";
+import { compareFigure } from "./figures/compare.js";
+import { plainText } from "./figures/frame.js";
+import { clip, number, percent, probability, probabilityChange, signed } from "./format.js";
+import { MetricHistory } from "./histories.js";
+import { paintKeys, runKey } from "./run-key.js";
 import { tokenView } from "./token-view.js";
 
-const NUMBERS = {
-  margin: "margin, nats", preferred_change: "change of log p(y+), nats", dispreferred_change: "change of log p(y−), nats",
-  loss: "loss", displaced_fraction: "displaced fraction", accuracy: "fraction with margin > 0", grad_norm: "gradient norm",
+const BATCH = {
+  preferred_change: "change of log p(y+), batch, nats", dispreferred_change: "change of log p(y−), batch, nats",
+  margin: "margin, batch, nats", displaced_fraction: "displaced fraction, batch", loss: "loss",
+  accuracy: "fraction with margin > 0", grad_norm: "gradient norm",
 };
+// Medians over the watched pairs: the same pairs at every step.
+const PROBES = {
+  "probes.preferred_change": "change of log p(y+), median of the probes, nats",
+  "probes.dispreferred_change": "change of log p(y−), median of the probes, nats",
+  "probes.margin": "margin, median of the probes, nats",
+  "probes.displaced_fraction": "displaced fraction of the probes",
+};
+const NUMBERS = { ...BATCH, ...PROBES };
+const AXES = { step: "by step", tokens_seen: "by tokens seen" };
+const TOP_GAINERS = 3;
+const LONGEST_SETTING = 60;
 
 const choose = $("[data-choose]");
 choose?.addEventListener("submit", (event) => {
@@ -19,69 +36,161 @@ choose?.addEventListener("submit", (event) => {
   const ids = $$("input:checked", choose).map((box) => box.value);
   location.assign(ids.length ? `/compare?runs=${ids.join(",")}` : "/compare");
 });
+paintKeys();
 
 const { runs } = pageData();
-const parameters = new URLSearchParams(location.search);
-let shown = parameters.get("metric") in NUMBERS ? parameters.get("metric") : "preferred_change";
-let axis = parameters.get("by") === "tokens_seen" ? "tokens_seen" : "step";
+const asked = new URLSearchParams(location.search);
+let shown = asked.get("metric") in NUMBERS ? asked.get("metric") : "preferred_change";
+let axis = asked.get("by") in AXES ? asked.get("by") : "step";
+
+/** One run's numbers: coarse at first, finer where someone zooms. */
+class Series {
+  constructor(run) {
+    this.run = run;
+    this.metrics = new MetricHistory([...Object.keys(BATCH), "tokens_seen"]);
+    this.bands = null;
+    const load = (query) => api(`/runs/${run.id}/metrics?${query}`);
+    this.detail = new Detail(load, (answer) => this.metrics.merge(answer.items));
+    this.load = load;
+  }
+
+  async start() {
+    const answer = await this.load(`points=${POINTS}`);
+    this.detail.begin(answer);
+    this.metrics.merge(answer.items);
+  }
+
+  async startBands() {
+    this.bands ??= await api(`/runs/${this.run.id}/probes/bands?points=${POINTS}`);
+  }
+
+  /** What is drawn: {id, name, x, y}. */
+  line() {
+    const { steps, y } = this.values();
+    const x = axis === "step" ? steps : steps.map((step) => this.tokensAt(step));
+    return { id: this.run.id, name: plainText(`${this.run.id} ${this.run.name}`), x, y };
+  }
+
+  values() {
+    if (!(shown in PROBES)) return { steps: this.metrics.steps, y: this.metrics.columns[shown] };
+    if (!this.bands) return { steps: [], y: [] };
+    const found = this.bands[shown.slice("probes.".length)];
+    return { steps: this.bands.steps, y: found.q50 ?? found };
+  }
+
+  /** How many tokens had been seen at a step, from the known step at or before it. */
+  tokensAt(step) {
+    const { steps, columns } = this.metrics;
+    let at = -1;
+    while (at + 1 < steps.length && steps[at + 1] <= step) at += 1;
+    return at < 0 ? 0 : columns.tokens_seen[at];
+  }
+
+  /** [from, to] in steps for a stretch of the horizontal axis. */
+  stepsOf([from, to]) {
+    if (axis === "step") return [from, to];
+    const inside = this.metrics.rows.filter((row) => row.tokens_seen >= from && row.tokens_seen <= to);
+    return inside.length ? [inside[0].step, inside.at(-1).step] : [0, 0];
+  }
+}
 
 async function start() {
-  const rows = await Promise.all(runs.map(async (run) => (await api(`/runs/${run.id}/metrics`)).items));
-  const lines = () => runs.map((run, i) => ({ id: run.id, name: `${run.id} ${run.name}`.replaceAll("<", "&lt;"), x: rows[i].map((row) => row[axis]), y: rows[i].map((row) => row[shown]) }));
-  const remember = () => {
-    const address = new URL(location);
-    address.searchParams.set("metric", shown);
-    address.searchParams.set("by", axis);
-    history.replaceState(null, "", address);
-    chart.redraw();
-  };
-  const select = (label, choices, value, onchange) => {
-    const box = h("select", { "aria-label": label, onchange: () => { onchange(box.value); remember(); } }, Object.entries(choices).map(([name, text]) => h("option", { value: name, selected: name === value }, text)));
-    return h("span", { class: "inline" }, box);
-  };
-  const chart = new Chart($("#chart-compare"), {
-    title: "Over the runs", why: "Means over each batch. Runs on different data or with different batches compare only roughly.", name: `compare-${runs.map((run) => run.id).join("-")}`,
-    controls: h("span", { class: "actions" }, select("Number", NUMBERS, shown, (name) => { shown = name; }), select("Horizontal axis", { step: "by step", tokens_seen: "by tokens seen" }, axis, (name) => { axis = name; })),
-    figure: (colors) => compareFigure(lines(), axis === "step" ? "step" : "tokens seen", NUMBERS[shown], colors),
-    describe: () => lines().map((line) => `${line.name}: ${number(line.y.at(-1))}`).join(", "),
-    csv: () => { const all = lines(); return { run: all.flatMap((line) => line.x.map(() => line.id)), [axis]: all.flatMap((line) => line.x), [shown]: all.flatMap((line) => line.y) }; },
+  const all = runs.map((run) => new Series(run));
+  await Promise.all(all.map((series) => series.start()));
+  const lines = () => all.map((series) => series.line());
+  const redraw = () => chart.redraw();
+  const say = (problem) => $("[data-table]").prepend(problemNotice(problem));
+  const bring = () => (shown in PROBES
+    ? Promise.all(all.map((series) => series.startBands())).then(redraw, say) : redraw());
+  const pick = (label, choices, value, onchange) => choice(label, Object.entries(choices), value, (name) => {
+    onchange(name);
+    remember({ metric: shown, by: axis });
+    bring();
   });
-  chart.redraw();
+  const chart = new Chart($("#chart-compare"), {
+    title: "Over the runs", name: `compare-${runs.map((run) => run.id).join("-")}`,
+    why: "Batch numbers are means over each batch: runs on different data or with different batches compare only " +
+      "roughly. Those of the probes are medians over each run's watched pairs.",
+    controls: h("span", { class: "actions" },
+      pick("Number", NUMBERS, shown, (name) => { shown = name; }),
+      pick("Horizontal axis", AXES, axis, (name) => { axis = name; })),
+    figure: (colors) => compareFigure(lines(), axis === "step" ? "step" : "tokens seen", NUMBERS[shown], colors),
+    onzoom: (range) => Promise.all(all.map((series) => series.detail.show(series.stepsOf(range)))).then(redraw, say),
+    describe: () => lines().map((line) => `${line.name}: ${number(line.y.at(-1))}`).join(", "),
+    csv: () => {
+      const drawn = lines();
+      return {
+        run: drawn.flatMap((line) => line.x.map(() => line.id)), [axis]: drawn.flatMap((line) => line.x),
+        [shown]: drawn.flatMap((line) => line.y),
+      };
+    },
+  });
+  bring();
   drawTable();
-  document.addEventListener("themechange", drawTable);
 }
 
-/** Settings in which the chosen runs differ. */
-function differences() {
-  const names = [...new Set(runs.flatMap((run) => Object.keys(run.config)))];
-  return names.filter((name) => new Set(runs.map((run) => JSON.stringify(run.config[name] ?? null))).size > 1);
-}
+// --- where they ended --------------------------------------------------------------------------
 
 function plain(value) {
   if (value === null || value === undefined) return "–";
-  if (typeof value === "number") return number(value, 4);
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
+  const text = Array.isArray(value) ? value.map(String).join(", ") : String(value);
+  return h("span", { title: text.length > LONGEST_SETTING ? text : null }, clip(text, LONGEST_SETTING) || "none");
+}
+
+/** The tokens that gained most at any probe's fork, each once. */
+function topGainers(run) {
+  const best = new Map();
+  for (const entry of (run.summary.probes ?? []).flatMap((probe) => probe.top_gainers ?? [])) {
+    if (!(best.get(entry.token)?.change >= entry.change)) best.set(entry.token, entry);
+  }
+  return [...best.values()].sort((a, b) => b.change - a.change).slice(0, TOP_GAINERS);
+}
+
+/** [label, get(run) → a number or a text, show(run) → what stands in the cell] */
+const ENDS = [
+  ["Change of log p(y+), nats", (run) => run.summary.preferred_change, signed],
+  ["Change of log p(y−), nats", (run) => run.summary.dispreferred_change, signed],
+  ["Margin, nats", (run) => marginOf(run.summary), signed],
+  ["Displaced probes", (run) => run.summary.displaced_fraction, percent],
+  ["Moved mass at the fork", (run) => run.summary.moved_mass, probability],
+  ["Final margin, batch, nats", (run) => run.summary.final_margin, signed],
+  ["Final loss", (run) => run.summary.final_loss, number],
+];
+
+function marginOf({ preferred_change: up, dispreferred_change: down }) {
+  return Number.isFinite(up) && Number.isFinite(down) ? up - down : null;
 }
 
 function drawTable() {
-  const colors = palette();
-  const key = (run) => { const box = h("span", { class: "key" }); box.style.background = runStyle(run.id, colors).color; return box; };
-  const gainers = (run) => (run.summary.probes ?? []).flatMap((probe) => probe.top_gainers).sort((a, b) => b.change - a.change).slice(0, 3);
-  const lines = [
-    ["Change of log p(y+), nats", (run) => signed(run.summary.preferred_change)],
-    ["Change of log p(y−), nats", (run) => signed(run.summary.dispreferred_change)],
-    ["Displaced probes", (run) => percent(run.summary.displaced_fraction)],
-    ["Moved mass at the fork", (run) => probability(run.summary.moved_mass)],
-    ["Final margin, batch, nats", (run) => signed(run.summary.final_margin)],
-    ["Final loss", (run) => number(run.summary.final_loss)],
-    ["Top gainers", (run) => gainers(run).map((entry) => [tokenView(entry.token), ` ${signed(entry.change, 2)} `])],
-    ...differences().map((name) => [h("code", {}, name), (run) => plain(run.config[name])]),
-  ];
+  const gainers = (run) => topGainers(run).map((entry) =>
+    h("div", {}, tokenView(entry.token), ` ${probabilityChange(entry.change, 3)}`));
+  const different = differences(runs.map((run) => run.config));
+  const head = (run) => h("th", { class: "num", scope: "col" }, runKey(run.id),
+    h("a", { href: `/runs/${run.id}` }, `${run.id} ${run.name}`.slice(0, 40)));
+  const row = (label, cells) => h("tr", {}, h("th", { scope: "row", class: "quiet" }, label),
+    cells.map((cell) => h("td", { class: "num" }, cell)));
   $("[data-table]").replaceChildren(
-    h("div", { class: "card-head" }, h("h2", {}, "Where they ended"), h("span", { class: "small quiet" }, "means over the watched pairs; below, the settings that differ")),
-    h("div", { class: "table-wrap" }, h("table", {},
-      h("thead", {}, h("tr", {}, h("th", {}, ""), runs.map((run) => h("th", { class: "num" }, key(run), h("a", { href: `/runs/${run.id}` }, `${run.id} ${run.name}`.slice(0, 40)))))),
-      h("tbody", {}, lines.map(([label, get]) => h("tr", {}, h("td", { class: "quiet" }, label), runs.map((run) => h("td", { class: "num" }, get(run)))))))));
+    h("div", { class: "card-head" }, h("h2", {}, "Where they ended"),
+      h("button", { type: "button", class: "icon", onclick: () => saveTable(different) }, "CSV")),
+    h("p", { class: "small quiet" }, "Means over the watched pairs; below the line, the settings that differ."),
+    h("div", { class: "table-wrap" }, h("table", { class: "compare" },
+      h("thead", {}, h("tr", {}, h("td", {}), runs.map(head))),
+      h("tbody", {}, ENDS.map(([label, get, show]) => row(label, runs.map((run) => show(get(run))))),
+        row("Top gainers", runs.map(gainers))),
+      h("tbody", { class: "settings" }, different.map(([name, values]) =>
+        row(h("code", {}, name), values.map(plain)))))));
+}
+
+function saveTable(different) {
+  const rows = [
+    ...ENDS.map(([label, get]) => [label, runs.map(get)]),
+    ["Top gainers", runs.map((run) => topGainers(run).map((entry) => `${entry.token} ${entry.change}`).join("; "))],
+    ...different.map(([name, values]) => [name, values.map((value) =>
+      (typeof value === "object" && value !== null ? JSON.stringify(value) : value))]),
+  ];
+  const columns = { what: rows.map(([label]) => label) };
+  runs.forEach((run, i) => { columns[`run ${run.id}`] = rows.map(([, values]) => values[i]); });
+  saveFile(`compare-${runs.map((run) => run.id).join("-")}-table.csv`, toCsv(columns), "text/csv");
 }
 
 if (runs.length) start().catch((problem) => $("[data-table]").replaceChildren(problemNotice(problem)));

@@ -64,7 +64,7 @@ export function toCsv(columns) {
     if (value === null || value === undefined) return "";
     if (typeof value === "number") return Number.isFinite(value) ? String(value) : "";
     // A leading sign of a formula would be run by spreadsheets.
-    const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
+    const text = /^[=+\-@\t\r]/.test(String(value)) ? `'${value}` : String(value);
     return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   const rows = Array.from({ length }, (_, i) => names.map((name) => cell(columns[name][i])).join(","));

@@ -152,13 +152,14 @@ export class LedgerView {
   pairs() {
     if (!this.history || this.index < 1) return [];
     const whole = this.source.ledger(this.history, this.index, { place: this.place });
-    return rankPairs(this.source.predicted(this.history, this.index, this.place), whole?.gainers ?? []);
+    const predicted = this.source.predicted(this.history, this.index, this.place);
+    return predicted.length ? rankPairs(predicted, whole?.gainers ?? []) : [];
   }
 
   predictionInWords() {
     const pairs = this.pairs();
     const { of, predicted } = hits(pairs);
-    if (!of || !pairs.some((pair) => pair.predictedRank !== null)) return "";
+    if (!of) return "";
     const whole = this.source.ledger(this.history, this.index, { place: this.place });
     const agreement = whole?.rankAgreement;
     return `Theory named ${predicted} of the top ${of} gainers.` +

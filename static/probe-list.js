@@ -8,7 +8,7 @@ import { tokenView } from "./token-view.js";
 
 /** A probe in a few words: its two tokens at the fork, or its prompt. */
 export function probeName(probe) {
-  if (probe.kind === "prompt") return probe.name ?? clip(visible(String(probe.prompt).trim()), 40);
+  if (probe.kind === "prompt") return clip(probe.name ?? visible(probe.prompt.trim()), 40);
   const token = (tokens) => clip(visible(tokens[Math.min(probe.fork_position, tokens.length - 1)] ?? ""), 12);
   return `${probe.pair}: ${token(probe.preferred_tokens)} › ${token(probe.dispreferred_tokens)}`;
 }
@@ -80,7 +80,7 @@ export function probeTable(probes, glances, { shownPair, isOver, onsets, onchoos
   const row = ({ probe, now, onset }) => h("tr", { class: probe.pair === shownPair ? "chosen" : null },
     h("td", {}, pick(probe)),
     h("td", { class: "num" }, format(now?.preferred)),
-    h("td", { class: "num" }, format(now?.dispreferred)),
+    h("td", { class: "num narrow-hide" }, format(now?.dispreferred)),
     h("td", { class: "num narrow-hide" }, format(now?.margin)),
     h("td", {}, displacedCell(now, onset)),
     h("td", { class: "narrow-hide" }, now?.gainer
@@ -93,7 +93,7 @@ export function probeTable(probes, glances, { shownPair, isOver, onsets, onchoos
   return h("div", { class: "table-wrap probe-list" }, h("table", {},
     h("caption", { class: "visually-hidden" }, "Probes; choose one to see its curves"),
     h("thead", {}, h("tr", {},
-      head("Pair: y+ › y−"), head("Δ log p(y+), nats", "num"), head("Δ log p(y−), nats", "num"),
+      head("Pair: y+ › y−"), head("Δ log p(y+), nats", "num"), head("Δ log p(y−), nats", "num narrow-hide"),
       head("Margin", "num narrow-hide"), head("Displaced"), head("Top gainer", "narrow-hide"))),
     h("tbody", {}, pairs.map(row), prompts.map(promptRow))));
 }

@@ -150,6 +150,7 @@ export class ProbeView {
     this.history = history;
     $("[data-of-pairs]").hidden = history.isPrompt;
     $("#chart-change").hidden = history.isPrompt;
+    this.fork.retitle(history.isPrompt ? "Right after the prompt" : "At the fork");
     this.chooseScale();
     this.drawAbout();
     this.redraw();

@@ -2,67 +2,13 @@
 
 import { api, pageData } from "./api.js";
 import { $, $$, problemNotice } from "./dom.js";
+import { checkBounds, FieldError, promptProbes, READ } from "./form-values.js";
 
 const { dataset_id, kind } = pageData();
 const form = $("[data-run-form]");
 const fields = new Map($$("[data-field]", form).map((box) => [box.dataset.field, box]));
 const control = (box) => $("[data-type]", box);
-
-class FieldError extends Error {}
-
-const READ = {
-  text: (text) => text,
-  checkbox: (_, input) => input.checked,
-  integer: (text) => wholeNumber(text),
-  number: (text) => anyNumber(text),
-  ordinals: (text) => text.split(",").flatMap(range),
-  words: (text) => {
-    const words = text.split(",").map((word) => word.trim()).filter(Boolean);
-    // "all-linear" is a name for a list, not a list.
-    return words.length === 1 && words[0].startsWith("all-") ? words[0] : words;
-  },
-  groups: (text) => Object.fromEntries(text.split("\n").filter((line) => line.trim()).map(group)),
-};
-
-function anyNumber(text) {
-  const value = Number(text);
-  if (text === "" || !Number.isFinite(value)) throw new FieldError("This must be a number.");
-  return value;
-}
-
-function wholeNumber(text) {
-  const value = anyNumber(text);
-  if (!Number.isInteger(value)) throw new FieldError("This must be a whole number.");
-  return value;
-}
-
-/** The bounds that the schema gave the control. The server checks them again, and more. */
-function checkBounds(value, input) {
-  if (typeof value !== "number") return;
-  const { min, max } = input;
-  const { above } = input.dataset;
-  if (min && value < Number(min)) throw new FieldError(`This must be at least ${min}.`);
-  if (above !== undefined && value <= Number(above)) throw new FieldError(`This must be more than ${Number(above)}.`);
-  if (max && value > Number(max)) throw new FieldError(`This must be at most ${max}.`);
-}
-
-/** "10-12" → [10, 11, 12] */
-function range(part) {
-  const match = /^\s*(\d+)\s*(?:[-–]\s*(\d+))?\s*$/.exec(part);
-  if (!match) throw new FieldError("Write pairs as numbers: 0, 4, 10-20.");
-  const from = Number(match[1]);
-  const to = match[2] === undefined ? from : Number(match[2]);
-  if (to < from || to - from > 100_000) throw new FieldError(`${part.trim()} is not a range of pairs.`);
-  return Array.from({ length: to - from + 1 }, (_, i) => from + i);
-}
-
-function group(line) {
-  const [name, ...words] = line.split(/[:,]/).map((part) => part.trim());
-  if (!line.includes(":") || !name || !words.some(Boolean)) {
-    throw new FieldError("One group a line, as “name: word, word”.");
-  }
-  return [name, words.filter(Boolean)];
-}
+const part = (row, name) => $(`[data-part="${name}"]`, row).value;
 
 const isShown = (box) => !box.hidden;
 
@@ -71,13 +17,9 @@ function readConfig() {
   let isRight = true;
   for (const [name, box] of fields) {
     if (!isShown(box)) continue;
-    const input = control(box);
-    const text = input.value.trim();
-    if (text === "" && "optional" in box.dataset && input.dataset.type !== "checkbox") continue;
     try {
-      const value = READ[input.dataset.type](text, input);
-      checkBounds(value, input);
-      if (name === "lora") { if (value) config.lora ??= {}; } else put(config, name, value);
+      const value = readField(box);
+      if (name === "lora") { if (value) config.lora ??= {}; } else if (value !== undefined) put(config, name, value);
     } catch (error) {
       if (!(error instanceof FieldError)) throw error;
       say(box, error.message);
@@ -86,6 +28,36 @@ function readConfig() {
   }
   if (config.probes?.pairs) { delete config.probes.strategy; delete config.probes.count; }
   return isRight ? config : null;
+}
+
+/** A field's value; undefined where it was left empty and so keeps its default. */
+function readField(box) {
+  const input = control(box);
+  if (input.dataset.type === "prompts") {
+    const rows = $$("[data-prompt-row]", input)
+      .map((row) => ({ prompt: part(row, "prompt"), watch: part(row, "watch"), name: part(row, "name") }));
+    const found = promptProbes(rows);
+    return found.length ? found : undefined;
+  }
+  const text = input.value.trim();
+  if (text === "" && "optional" in box.dataset && input.dataset.type !== "checkbox") return undefined;
+  const value = READ[input.dataset.type](text, input);
+  checkBounds(value, input);
+  return value;
+}
+
+/** Rows of prompts are added and taken away. */
+function startRows(fieldset) {
+  const rows = $("[data-rows]", fieldset);
+  $("[data-add]", fieldset).addEventListener("click", () => {
+    rows.append($("[data-row]", fieldset).content.cloneNode(true));
+    $("textarea", rows.lastElementChild).focus();
+  });
+  rows.addEventListener("click", (event) => {
+    if (!event.target.closest("[data-remove]")) return;
+    event.target.closest("[data-prompt-row]").remove();
+    $("[data-add]", fieldset).focus();
+  });
 }
 
 function put(config, path, value) {
@@ -98,7 +70,8 @@ function put(config, path, value) {
 
 function say(box, message) {
   const input = control(box) ?? $("input", box);
-  input.setAttribute("aria-invalid", "true");
+  const marked = input.dataset?.type === "prompts" ? $("textarea, [data-add]", input) : input;
+  marked.setAttribute("aria-invalid", "true");
   $(".error", box).textContent = message;
   const folded = box.closest("details");
   if (folded) folded.open = true;
@@ -147,7 +120,7 @@ function showRelevant() {
     const [name, wanted] = box.dataset.onlyWith.split("=");
     const input = control(fields.get(name));
     const value = input.type === "checkbox" ? (input.checked ? "on" : "off") : input.value;
-    box.hidden = value !== wanted;
+    box.hidden = wanted === "*" ? value.trim() === "" : value !== wanted;
   }
 }
 
@@ -161,7 +134,8 @@ form.addEventListener("submit", async (event) => {
   submit.disabled = true;
   try {
     const name = $("#run-name").value.trim();
-    const run = await api("/runs", { method: "POST", body: { kind, dataset_id, config, ...(name ? { name } : {}) } });
+    const body = { kind, dataset_id, config, ...(name ? { name } : {}) };
+    const run = await api("/runs", { method: "POST", body });
     location.assign(`/runs/${run.id}`);
   } catch (problem) {
     showProblem(problem);
@@ -169,4 +143,5 @@ form.addEventListener("submit", async (event) => {
     submit.disabled = false;
   }
 });
+for (const fieldset of $$('[data-type="prompts"]', form)) startRows(fieldset);
 showRelevant();

@@ -51,7 +51,7 @@ function askLedger(history, step, place) {
 
 async function loadProbes() {
   const answer = await api(`${at}/probes`);
-  for (const probe of answer.items ?? answer) probes.set(probe.pair, probe);
+  for (const probe of answer.items ?? answer) probes.set(probe.pair, named(probe));
   if (!probes.size) return;
   $("[data-probes]").hidden = false;
   drawList();
@@ -59,6 +59,13 @@ async function loadProbes() {
   if (shownPair === null) await showProbe(probes.has(asked) ? asked : [...probes.keys()].find((pair) => pair >= 0)
     ?? [...probes.keys()][0]);
   if (probes.size > 1) loadGlances().catch(ignore);
+}
+
+/** A prompt without a name goes by what was typed, not by what the chat template made of it. */
+function named(probe) {
+  const typed = probe.kind === "prompt" ? run.config.probes?.prompts?.[-1 - probe.pair]?.prompt : null;
+  const text = Array.isArray(typed) ? typed.at(-1)?.content : typed;
+  return probe.name || !text ? probe : { ...probe, name: text };
 }
 
 let loading = null;

@@ -4,6 +4,7 @@ What a configuration gains appears on the form without a change here: a field th
 names stands among the advanced ones.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,7 +39,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "probes.count",
         "probes.pairs",
         "probe_every",
+        "probes.prompts",
         "token_groups",
+        "answer_every",
+        "answer_tokens",
+        "ledger_positions",
     ),
     "Pairs": ("selection.limit", "selection.pairs", "selection.exclude_flagged"),
 }
@@ -48,7 +53,7 @@ ABOUT: dict[str, str] = {
     "Objective": "What a step makes smaller. m is the margin: how much more y+ gained than y−.",
     "Optimiser": "How far a step goes. Small steps show displacement as theory describes it.",
     "Probes": "A few pairs that are looked at closely while training goes on: every token's "
-    "log-probability, and the whole distribution at the fork.",
+    "log-probability, and the whole distribution at the fork. Besides them, prompts of your own.",
     "Pairs": "Which pairs of the dataset are trained on. Empty: all.",
 }
 LABELS: dict[str, str] = {
@@ -62,7 +67,12 @@ LABELS: dict[str, str] = {
     "probes.strategy": "Choose pairs",
     "probes.count": "How many",
     "probes.pairs": "Or name the pairs",
+    "probes.prompts": "Prompts of your own",
     "probe_every": "Look every … steps",
+    "answer_every": "Let it answer every … steps",
+    "answer_tokens": "Longest answer, tokens",
+    "ledger_positions": "Ledgers at",
+    "measure_displacement": "Measure displacement",
     "ledger_top": "Tokens in a ledger",
     "selection.pairs": "Only these pairs",
     "selection.limit": "At most",
@@ -73,11 +83,15 @@ LABELS: dict[str, str] = {
     "lora.target_modules": "LoRA target modules",
     "max_grad_norm": "Clip gradient norm",
 }
-# Shown only where another field has this value.
+NAMED_TYPES = {"probes.prompts": "prompts", "ledger_positions": "positions"}
+"""Settings whose control cannot be told from their schema."""
+
+# Shown only where another field has this value, or (*) has any.
 ONLY_WITH: dict[str, str] = {
     "slic_delta": "objective=slic",
     "simpo_gamma": "objective=simpo",
     "dpop_lambda": "objective=dpop",
+    "answer_tokens": "answer_every=*",
     "lora.rank": "lora=on",
     "lora.alpha": "lora=on",
     "lora.dropout": "lora=on",
@@ -87,7 +101,8 @@ ONLY_WITH: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class FormField:
-    """One control. `type`: model, select, checkbox, integer, number, text, ordinals, words, groups.
+    """One control. `type`: model, select, checkbox, integer, number, text, ordinals, words, groups,
+    prompts (rows of a prompt and words to watch), positions (at which ledgers are kept).
 
     `optional`: left empty, nothing is sent and the configuration's own default holds.
     """
@@ -110,7 +125,32 @@ class FormField:
 
     @property
     def is_wide(self) -> bool:
-        return self.type in ("groups",) or self.name == "objective"
+        return self.type in ("groups", "prompts") or self.name == "objective"
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        """Of prompts: name, prompt and words of each, as they stand in text boxes."""
+        return [
+            {
+                "name": one.get("name") or "",
+                "prompt": one["prompt"]
+                if isinstance(one["prompt"], str)
+                else json.dumps(one["prompt"], ensure_ascii=False),
+                "watch": ", ".join(one.get("watch", [])),
+            }
+            for one in self.value or []
+        ]
+
+    @property
+    def positions(self) -> list[tuple[str, str]]:
+        """Of positions: what can be chosen as (JSON, label); what is chosen comes first."""
+        both = {"preferred": "all", "dispreferred": "all"}
+        known = [(None, "the fork alone"), (both, "the first 32 tokens of each response")]
+        if self.value not in (None, both):
+            known.insert(0, (self.value, "the positions of the earlier run"))
+        elif self.value == both:
+            known.reverse()
+        return [("" if value is None else json.dumps(value), label) for value, label in known]
 
     @property
     def shown(self) -> str:
@@ -178,7 +218,7 @@ def _field(name: str, spec: Mapping[str, Any], values: Mapping[str, Any]) -> For
         type=_type(name, core),
         help=_help(spec),
         value=values.get(name, spec.get("default")),
-        optional=optional or _type(name, core) in ("ordinals", "groups"),
+        optional=optional or _type(name, core) in ("ordinals", "groups", "prompts"),
         minimum=core.get("minimum"),
         maximum=core.get("maximum"),
         above=core.get("exclusiveMinimum"),
@@ -190,6 +230,8 @@ def _field(name: str, spec: Mapping[str, Any], values: Mapping[str, Any]) -> For
 def _type(name: str, core: Mapping[str, Any]) -> str:
     if name == "model":
         return "model"
+    if name in NAMED_TYPES:
+        return NAMED_TYPES[name]
     if "enum" in core:
         return "select"
     match core.get("type"):

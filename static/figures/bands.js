@@ -6,7 +6,7 @@ import { faded, gap, layout } from "./frame.js";
 const OUTER = 0.12;
 const INNER = 0.22;
 
-/** The median as a line, half of the pairs around it as a band, 90 % of them as a fainter one.
+/** Half of the pairs as a band, 90 % of them as a fainter one.
  *  quantiles: {q05, q25, q50, q75, q95}, each one value a step. */
 function band(steps, quantiles, name, color) {
   const edge = (values, options) => ({
@@ -18,16 +18,21 @@ function band(steps, quantiles, name, color) {
     edge(quantiles.q95, { name: `${name}, 95 %`, fill: "tonexty", fillcolor: faded(color, OUTER) }),
     edge(quantiles.q25, { name: `${name}, 25 %` }),
     edge(quantiles.q75, { name: `${name}, 75 %`, fill: "tonexty", fillcolor: faded(color, INNER) }),
-    line(steps, quantiles.q50, name, color, {
-      width: 2.5, legendgroup: name, hovertemplate: "median %{y:+.4f}",
-    }),
   ];
 }
 
-/** parts: [{name, quantiles, color: a hex colour}], in nats. */
+const median = (steps, quantiles, name, color) => line(steps, quantiles.q50, name, color, {
+  width: 2.5, legendgroup: name, hovertemplate: "median %{y:+.4f}",
+});
+
+/** Medians as lines over the bands around them.
+ *  parts: [{name, quantiles, color: a hex colour}], in nats. */
 export function bandsFigure(steps, parts, colors, { title }) {
   return {
-    data: parts.flatMap(({ name, quantiles, color }) => band(steps, quantiles, name, color)),
+    data: [
+      ...parts.flatMap(({ name, quantiles, color }) => band(steps, quantiles, name, color)),
+      ...parts.map(({ name, quantiles, color }) => median(steps, quantiles, name, color)),
+    ],
     layout: layout(colors, {
       x: { title: "step" }, showlegend: parts.length > 1,
       y: { title, zeroline: true, zerolinecolor: colors.ink2, zerolinewidth: 1 },

@@ -7,6 +7,7 @@ const FEWEST_SMOOTHED = 30;
 
 const DASHES = ["dash", "dot", "dashdot", "longdash"];
 const BAND = 0.13;
+const MANY_BANDS = 3;
 
 export function line(x, y, name, color, options = {}) {
   const { width = 2, dash, ...rest } = options;
@@ -26,10 +27,11 @@ export function forkFigure(fork, colors, { log = false } = {}) {
   const hover = { hovertemplate: "%{y:.4f}" };
   const strong = (values, name, color) => (hasNumbers(values)
     ? [line(fork.steps, values, name, color, { width: 2.5, ...hover })] : []);
+  const opacity = fork.groups.length < MANY_BANDS ? BAND : BAND / 2;
   const bands = fork.groups.map((group, i) => {
     const color = colors.series[i % 4];
     return line(fork.steps, group.probs, group.name, color, {
-      width: 1.5, dash: DASHES[i % 4], fill: "tozeroy", fillcolor: faded(color, BAND), legendrank: 1100 + i, ...hover,
+      width: 1.5, dash: DASHES[i % 4], fill: "tozeroy", fillcolor: faded(color, opacity), legendrank: 1100 + i, ...hover,
     });
   });
   return {

@@ -36,14 +36,14 @@ function nodeLabel(node) {
   return `${name} ${probability(node.initial, 3)} → ${probability(node.now, 3)}`;
 }
 
-export function flowFigure(ledger, colors, colorOf) {
+export function flowFigure(ledger, colors, colorOf = () => colors.other) {
   const { sources, targets, links } = flows(ledger);
   const nodes = [...sources, ...targets];
   const color = (node) => (node.token === null ? colors.other : colorOf(node));
   const trace = {
     type: "sankey", arrangement: "fixed", valueformat: ".4f",
     node: {
-      label: nodes.map(nodeLabel), color: nodes.map(color), pad: 14, thickness: 12, line: { width: 0 },
+      label: nodes.map(nodeLabel), color: nodes.map(color), pad: 17, thickness: 12, line: { width: 0 },
       customdata: nodes.map((node) => probabilityChange(node.change)),
       hovertemplate: "%{label}<br>%{customdata}<extra></extra>",
     },

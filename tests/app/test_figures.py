@@ -25,6 +25,7 @@ COLORS = {
     "dispreferred": "#ff8800",
     "other": "#888888",
     "series": ["#100000", "#200000", "#300000", "#400000"],
+    "runs": ["#100000", "#200000", "#300000"],
     "sans": "sans",
     "dark": False,
 }
@@ -84,11 +85,23 @@ def fork(**changes: Any) -> dict[str, Any]:
 def test_fork_draws_each_outcome_in_its_own_colour(call: Call) -> None:
     lines = call("figures/curves", "forkFigure", fork(), COLORS)["data"]
     assert [(line["name"], line["line"]["color"], line["y"]) for line in lines] == [
+        ("affirmative", "#100000", [0.1, 0.2, 0.4]),
         ("preferred “No”", "#0000ff", [0.5, 0.4, 0.3]),
         ("dispreferred “Never”", "#ff8800", [0.2, 0.1, 0.05]),
         ("all other", "#888888", [0.3, 0.5, 0.65]),
-        ("affirmative", "#100000", [0.1, 0.2, 0.4]),
     ]
+
+
+def test_token_groups_are_bands_from_zero_behind_the_lines(call: Call) -> None:
+    lines = call("figures/curves", "forkFigure", fork(), COLORS)["data"]
+    assert [line.get("fill") for line in lines] == ["tozeroy", None, None, None]
+
+
+def test_a_free_prompt_has_its_words_and_no_responses(call: Call) -> None:
+    nothing = [None, None, None]
+    prompt = fork(preferred=nothing, dispreferred=nothing, other=nothing)
+    lines = call("figures/curves", "forkFigure", prompt, COLORS)["data"]
+    assert [line["name"] for line in lines] == ["affirmative"]
 
 
 def test_fork_on_a_log_scale_says_so_on_its_axis(call: Call) -> None:
@@ -116,10 +129,46 @@ def test_what_is_no_number_is_a_gap_and_never_zero(call: Call) -> None:
     assert not any(line["connectgaps"] for line in lines)
 
 
+def test_the_change_marks_the_step_from_which_the_pair_is_displaced(call: Call) -> None:
+    change = {"steps": [0, 5, 10], "preferred": [0, -1, -2], "dispreferred": [0, -3, -9]}
+    layout = call("figures/curves", "changeFigure", change, COLORS, {"onset": 5})["layout"]
+    assert [(shape["x0"], shape["x1"]) for shape in layout["shapes"]] == [(5, 5)]
+    assert layout["annotations"][0]["text"].strip() == "displaced from step 5"
+    assert "shapes" not in call("figures/curves", "changeFigure", change, COLORS)["layout"]
+
+
+@pytest.mark.parametrize(
+    ("preferred", "dispreferred", "onset"),
+    [
+        ([0, -1, -2, -3], [0, -2, -4, -6], 10),
+        # It recovered in between: displacement that lasts began later.
+        ([0, -1, 0.5, -3], [0, -2, -4, -6], 30),
+        # The margin is not positive in the end.
+        ([0, -1, -2, -3], [0, -2, -4, -1], None),
+        # Less than rounding makes.
+        ([0, -1e-5, -1e-5, -1e-5], [0, -2, -4, -6], None),
+        ([0, -1, None, -3], [0, -2, None, -6], 30),
+        ([0], [0], None),
+    ],
+)
+def test_displacement_begins_where_it_stays(
+    call: Call, preferred: list[float], dispreferred: list[float], onset: int | None
+) -> None:
+    steps = [0, 10, 20, 30][: len(preferred)]
+    assert call("histories", "onsetOf", steps, preferred, dispreferred) == onset
+
+
+def test_smoothing_forgets_by_steps_and_not_by_points(call: Call) -> None:
+    # Two steps apart, the weight 0.5 keeps a quarter.
+    smoothed = call("figures/curves", "smoothed", [4, 0], 0.5, [1, 3])
+    assert smoothed == pytest.approx([4, (0.25 * 2) / (0.25 * 0.5 + 0.75)])
+
+
 def test_smoothing_starts_at_the_first_value_and_leaves_gaps(call: Call) -> None:
-    # With the weight 0.5 the mass is 0.5, 0.75, 0.875 and the sum 2, 1, 4.5.
+    # With the weight 0.5 the sum is 2, then 1, the mass 0.5, then 0.75. Two steps on, a quarter
+    # of both is kept.
     smoothed = call("figures/curves", "smoothed", [4, 0, None, 8], 0.5)
-    assert smoothed == pytest.approx([4, 4 / 3, None, (0.5 * 1 + 4) / 0.875])
+    assert smoothed == pytest.approx([4, 4 / 3, None, (1 / 4 + 6) / (0.75 / 4 + 0.75)])
 
 
 def test_smoothing_a_constant_changes_nothing(call: Call) -> None:
@@ -136,6 +185,45 @@ def test_batch_lines_come_raw_and_smoothed_once_there_are_enough_steps(call: Cal
     assert names(40) == ["loss, raw", "loss"]
     assert names(40, weight=0) == ["loss"]
     assert names(5) == ["loss"]
+
+
+def test_the_phase_plot_marks_the_last_step(call: Call) -> None:
+    data = call("figures/curves", "phaseFigure", [1, 2], [0.1, 0.3], [-0.2, None], COLORS)["data"]
+    assert (data[0]["x"], data[0]["y"], data[0]["customdata"]) == ([0.1, 0.3], [-0.2, None], [1, 2])
+    assert (data[1]["x"], data[1]["y"]) == ([0.3], [None])
+
+
+QUANTILES = {"q05": [0, -5], "q25": [0, -4], "q50": [0, -3], "q75": [0, -2], "q95": [0, -1]}
+
+
+def bands(steps: list[int]) -> dict[str, Any]:
+    values = {name: [-float(step) for step in steps] for name in QUANTILES}
+    return {
+        "steps": steps,
+        "preferred_change": values,
+        "dispreferred_change": values,
+        "margin": values,
+        "displaced_fraction": [0.5 for _ in steps],
+    }
+
+
+def test_bands_hold_half_and_nine_tenths_of_the_probes_around_the_median(call: Call) -> None:
+    part = {"name": "y+", "quantiles": QUANTILES, "color": "#0000ff"}
+    data = call("figures/bands", "bandsFigure", [0, 1], [part], COLORS, {"title": "nats"})["data"]
+    assert [(trace["y"], trace.get("fill")) for trace in data] == [
+        ([0, -5], None),
+        ([0, -1], "tonexty"),
+        ([0, -4], None),
+        ([0, -2], "tonexty"),
+        ([0, -3], None),
+    ]
+
+
+def test_what_is_new_of_the_bands_replaces_what_it_repeats(call: Call) -> None:
+    joined = call("figures/bands", "joinBands", bands([0, 1, 2]), bands([2, 3]))
+    assert joined["steps"] == [0, 1, 2, 3]
+    assert joined["margin"]["q50"] == [0, -1, -2, -3]
+    assert len(joined["displaced_fraction"]) == 4
 
 
 TOKENS = [
@@ -181,12 +269,12 @@ def test_rank_agreement_is_spearmans(call: Call) -> None:
 
 
 def test_equal_values_share_their_mean_rank(call: Call) -> None:
-    assert call("figures/ledger", "ranks", [5, 1, 5, 9]) == [2.5, 1, 2.5, 4]
+    assert call("figures/ranks", "ranks", [5, 1, 5, 9]) == [2.5, 1, 2.5, 4]
 
 
 def test_the_flow_sends_out_what_was_lost_and_brings_in_what_was_gained(call: Call) -> None:
     ledger = call("figures/ledger", "drawUp", TOKENS)
-    flow = call("figures/ledger", "flows", ledger)
+    flow = call("figures/flow", "flows", ledger)
     assert [node["change"] for node in flow["sources"]] == pytest.approx([-0.15, -0.1])
     assert [node["change"] for node in flow["targets"]] == pytest.approx([0.2, 0.01, 0.04])
     assert sum(link["value"] for link in flow["links"]) == pytest.approx(0.25)
@@ -196,9 +284,130 @@ def test_the_flow_sends_out_what_was_lost_and_brings_in_what_was_gained(call: Ca
 
 def test_the_flow_gathers_small_changes_into_all_others(call: Call) -> None:
     ledger = call("figures/ledger", "drawUp", TOKENS)
-    flow = call("figures/ledger", "flows", ledger, 1)
+    flow = call("figures/flow", "flows", ledger, 1)
     assert [node["token"] for node in flow["sources"]] == ["No", None]
     assert [node["change"] for node in flow["targets"]] == pytest.approx([0.2, 0.05])
+
+
+def test_the_flow_names_each_token_with_its_probability_before_and_after(call: Call) -> None:
+    ledger = call("figures/ledger", "drawUp", TOKENS)
+    figure = call("figures/flow", "flowFigure", ledger, COLORS)["data"][0]
+    assert figure["node"]["label"][0] == "No 0.500 → 0.350"
+    assert "Yes 0.100 → 0.300" in figure["node"]["label"]
+    assert figure["node"]["label"][-1] == "all others +0.040"
+
+
+def predicted(token_id: int, rank: int, actual: int | None, change: float) -> dict[str, Any]:
+    return {
+        "token_id": token_id,
+        "token": str(token_id),
+        "predicted_rank": rank,
+        "actual_rank": actual,
+        "actual_change": change,
+    }
+
+
+def test_predicted_gainers_stand_beside_the_actual_ones(call: Call) -> None:
+    theory = [predicted(1, 1, 2, 0.1), predicted(2, 2, 500, -0.1), predicted(3, 3, 1, 0.2)]
+    actual = [
+        {"token_id": i, "token": str(i), "change": c} for i, c in [(3, 0.2), (1, 0.1), (9, 0.05)]
+    ]
+    pairs = call("figures/predicted", "rankPairs", theory, actual)
+    assert [(p["token_id"], p["predictedRank"], p["actualRank"]) for p in pairs] == [
+        (1, 1, 2),
+        (2, 2, None),
+        (3, 3, 1),
+        (9, None, 3),
+    ]
+    assert call("figures/predicted", "hits", pairs) == {"of": 3, "predicted": 2}
+
+
+def test_without_the_servers_word_predictions_come_from_the_watched_tokens(call: Call) -> None:
+    watched = [
+        {"token_id": 1, "token": "a", "predicted": 0.1},
+        {"token_id": 2, "token": "b", "predicted": 0.3},
+        {"token_id": 3, "token": "c", "predicted": -0.3},
+    ]
+    found = call("figures/predicted", "predictedOf", watched, [{"token_id": 1, "change": 0.2}])
+    assert [(e["token_id"], e["predicted_rank"], e["actual_rank"]) for e in found] == [
+        (2, 1, None),
+        (1, 2, 1),
+    ]
+
+
+def test_heat_map_of_a_long_run_keeps_the_largest_change_of_each_stretch(call: Call) -> None:
+    rows = [[0.0] * 1000, [0.0] * 1000]
+    rows[1][503] = -7
+    kept = call("figures/heat", "heatColumns", rows, 100)
+    assert 503 in kept
+    assert (kept[0], kept[-1]) == (0, 999)
+    assert len(kept) <= 102
+    assert call("figures/heat", "heatColumns", [[1, 2, 3]], 100) == [0, 1, 2]
+
+
+def test_fewer_points_for_the_screen_hold_every_peak(call: Call) -> None:
+    values: list[float | None] = [0.0] * 10_000
+    values[1234], values[7777], values[5000] = 9, -9, None
+    kept = call("decimate", "keptIndices", len(values), [values], 300)
+    assert len(kept) <= 302
+    assert {0, 1234, 7777, 9999} <= set(kept)
+    assert kept == sorted(kept)
+    assert call("decimate", "keptIndices", 3, [[1, 2, 3]], 300) == [0, 1, 2]
+
+
+def test_answers_are_told_once_a_span_with_what_is_new_in_each(call: Call) -> None:
+    items = [
+        {"step": step, "text": text, "ended": True}
+        for step, text in [(0, "No, never."), (5, "No, never."), (10, "Yes, never.")]
+    ]
+    spans = call("answers", "answerSpans", items)
+    assert [(span["from"], span["to"], span["text"]) for span in spans] == [
+        (0, 5, "No, never."),
+        (10, 10, "Yes, never."),
+    ]
+    assert [word["text"] for word in spans[1]["words"] if word["isNew"]] == ["Yes,"]
+    assert not any(word["isNew"] for word in spans[0]["words"])
+
+
+def test_differing_settings_are_told_by_their_dotted_names(call: Call) -> None:
+    one = {"beta": 0.1, "probes": {"pairs": [1], "count": 4}, "lora": None, "token_groups": {}}
+    two = {"beta": 0.1, "probes": {"pairs": [2], "count": 4}, "lora": {"rank": 4}}
+    found = dict(call("differences", "differences", [one, two]))
+    assert found["probes.pairs"] == [[1], [2]]
+    assert found["lora.rank"] == [None, 4]
+    assert sorted(found) == ["lora.rank", "probes.pairs"]
+
+
+def test_prompts_are_read_as_they_were_typed(call: Call) -> None:
+    def row(prompt: str, watch: str = "", name: str = "") -> dict[str, str]:
+        return {"prompt": prompt, "watch": watch, "name": name}
+
+    chat = [{"role": "user", "content": "Is it?"}]
+    rows = [row("Is it? ", "Yes, No ,", "mine"), row(""), row(json.dumps(chat))]
+    assert call("form-values", "promptProbes", rows) == [
+        {"prompt": "Is it? ", "watch": ["Yes", "No"], "name": "mine"},
+        {"prompt": chat, "watch": []},
+    ]
+
+
+def test_measured_displacement_is_drawn_against_the_measure(call: Call) -> None:
+    points = [{"pair": 4, "x": -3, "y": -0.5}, {"pair": 5, "x": None, "y": 1}]
+    trace = call("figures/scores", "displacementFigure", points, "CHES", COLORS)["data"][0]
+    assert (trace["x"], trace["y"], trace["customdata"]) == ([-3], [-0.5], [4])
+
+
+def test_distribution_marks_quantiles(call: Call) -> None:
+    options = {"quantiles": [[1.5, "median"]]}
+    bins = [{"low": 1, "high": 2, "count": 3}]
+    layout = call("figures/scores", "distributionFigure", bins, "a", COLORS, options)["layout"]
+    assert [shape["x0"] for shape in layout["shapes"]] == [1.5]
+    assert [note["text"] for note in layout["annotations"]] == ["median"]
+
+
+def test_a_zoom_tells_its_range(call: Call) -> None:
+    assert call("chart", "rangeOf", {"xaxis.range[0]": 1.5, "xaxis.range[1]": 9}) == [1.5, 9]
+    assert call("chart", "rangeOf", {"xaxis.autorange": True}) is None
+    assert call("chart", "rangeOf", {"yaxis.range[0]": 1, "yaxis.range[1]": 2}) is None
 
 
 def test_heat_map_shows_the_change_since_the_first_step(call: Call) -> None:
@@ -327,8 +536,10 @@ def test_a_step_that_comes_twice_takes_the_place_of_the_first(page: "Page") -> N
     ]
 
 
-def test_new_points_are_appended_and_changed_ones_redrawn(page: "Page") -> None:
-    drawn = page.evaluate(
+@pytest.fixture
+def plots(page: "Page") -> "Page":
+    """The page with Plotly, and with `calls`: which of its ways to draw were taken."""
+    page.evaluate(
         """async () => {
             if (!window.Plotly) {
                 await new Promise((resolve) => {
@@ -336,18 +547,26 @@ def test_new_points_are_appended_and_changed_ones_redrawn(page: "Page") -> None:
                     Object.assign(script, { src: "/plotly.js", onload: resolve });
                     document.head.append(script);
                 });
+                for (const name of ["react", "extendTraces"]) {
+                    const original = Plotly[name];
+                    Plotly[name] = (...all) => { calls.push(name); return original(...all); };
+                }
             }
-            const calls = [];
-            for (const name of ["react", "extendTraces"]) {
-                const original = Plotly[name];
-                Plotly[name] = (...all) => { calls.push(name); return original(...all); };
-            }
+            window.calls = [];
+            window.host = document.createElement("div");
+            document.body.replaceChildren(host);
+        }"""
+    )
+    return page
+
+
+def test_new_points_are_appended_and_changed_ones_redrawn(plots: "Page") -> None:
+    drawn = plots.evaluate(
+        """async () => {
             const { Chart } = await import("/static/chart.js");
             const { changeFigure } = await import("/static/figures/curves.js");
             const change = { steps: [0, 1], preferred: [0, -1], dispreferred: [0, -2] };
             const colors = { ink2: "#000", line: "#000", preferred: "#00f", dispreferred: "#f80" };
-            const host = document.createElement("div");
-            document.body.replaceChildren(host);
             const chart = new Chart(host, {
                 title: "t", why: "w", name: "n", csv: () => ({}),
                 figure: () => changeFigure(change, colors),
@@ -371,3 +590,94 @@ def test_new_points_are_appended_and_changed_ones_redrawn(page: "Page") -> None:
         [[[0, 1, 2], [0, -1, None]], [[0, 1, 2], [0, -2, -3]]],
         [[[0, 1, 2], [0, -1, -7]], [[0, 1, 2], [0, -2, -3]]],
     ]
+
+
+def test_the_phase_plot_is_appended_to_and_its_mark_moves(plots: "Page") -> None:
+    drawn = plots.evaluate(
+        """async () => {
+            const { Chart } = await import("/static/chart.js");
+            const { phaseFigure } = await import("/static/figures/curves.js");
+            const colors = { ink2: "#000", line: "#000", preferred: "#00f", other: "#888888" };
+            const rows = [[1], [0.1], [-0.1]];
+            const figure = () => phaseFigure(...rows, colors);
+            const csv = () => ({});
+            const chart = new Chart(host, { title: "t", why: "w", name: "n", csv, figure });
+            chart.draw();
+            [2, 0.4, -0.5].forEach((value, i) => rows[i].push(value));
+            chart.draw();
+            const { data } = chart.plot;
+            const x = data.map((trace) => [...trace.x]);
+            return { calls, x, color: [...data[0].marker.color] };
+        }"""
+    )
+    assert drawn == {
+        "calls": ["react", "extendTraces", "extendTraces"],
+        "x": [[0.1, 0.4], [0.4]],
+        "color": [1, 2],
+    }
+
+
+def test_a_burst_of_rows_is_drawn_once_a_frame(plots: "Page") -> None:
+    """As when a tab was in the background, or a stream catches up after it was cut."""
+    drawn = plots.evaluate(
+        """async () => {
+            const { Chart } = await import("/static/chart.js");
+            const { batchFigure } = await import("/static/figures/curves.js");
+            const { MetricHistory } = await import("/static/histories.js");
+            const colors = { ink: "#000000", ink2: "#000", line: "#000" };
+            const history = new MetricHistory(["loss"]);
+            const lines = () => [{ name: "loss", values: history.columns.loss, color: "ink" }];
+            const chart = new Chart(host, {
+                title: "t", why: "w", name: "n", csv: () => ({}),
+                figure: () => batchFigure(history.steps, lines(), colors),
+            });
+            const frame = () => new Promise(requestAnimationFrame);
+            while (!chart.isVisible) await frame();
+            for (let step = 1; step <= 5000; step += 1) {
+                history.put({ step, loss: 1 / step });
+                chart.append();
+            }
+            const before = calls.length;
+            await frame();
+            await frame();
+            return { before, after: calls.length, points: chart.plot.data[0].x.length };
+        }"""
+    )
+    assert drawn == {"before": 0, "after": 1, "points": 5000}
+
+
+def test_a_history_that_grows_too_long_forgets_points_but_no_peak(page: "Page") -> None:
+    found = page.evaluate(
+        """async () => {
+            const { MetricHistory } = await import("/static/histories.js");
+            const history = new MetricHistory(["loss"]);
+            for (let step = 1; step <= 20_000; step += 1) {
+                history.put({ step, loss: step === 777 ? 99 : 1 });
+            }
+            history.merge([{ step: 500, loss: 5 }, { step: 501, loss: 6 }]);
+            const { steps, columns } = history;
+            const ascends = steps.every((step, i) => i === 0 || steps[i - 1] < step);
+            const at = (step) => columns.loss[steps.indexOf(step)];
+            const ends = [steps[0], steps.at(-1)];
+            return [steps.length <= 6002, ascends, ...ends, at(777), at(500), at(501)];
+        }"""
+    )
+    assert found == [True, True, 1, 20_000, 99, 5, 6]
+
+
+def test_detail_is_fetched_once_and_only_of_a_run_that_is_known_coarsely(page: "Page") -> None:
+    asked = page.evaluate(
+        """async () => {
+            const { Detail } = await import("/static/detail.js");
+            const asked = [];
+            const load = async (query) => { asked.push(query); return { decimated: false }; };
+            const detail = new Detail(load, () => {});
+            detail.begin({ decimated: false });
+            await detail.show([10, 20]);
+            detail.begin({ decimated: true });
+            await detail.show([9.5, 20.2]);
+            await detail.show([11, 19]);
+            return asked;
+        }"""
+    )
+    assert asked == ["points=1500&from_step=9&to_step=21"]

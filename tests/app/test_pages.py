@@ -322,6 +322,31 @@ class TestRunForm:
         assert fields["token_groups"].shown == "affirmative: Yes, Sure"
         assert (fields["lora"].value, fields["lora.rank"].value) == (True, 4)
 
+    def test_takes_over_prompts_with_their_words_to_watch(self) -> None:
+        chat = [{"role": "user", "content": "Is it?"}]
+        prompts = [{"prompt": "Is it?", "watch": ["Yes", "No"]}, {"prompt": chat, "name": "chat"}]
+        field = self.fields({"probes": {"prompts": prompts}})["probes.prompts"]
+        assert (field.type, field.optional) == ("prompts", True)
+        assert field.rows == [
+            {"name": "", "prompt": "Is it?", "watch": "Yes, No"},
+            {"name": "chat", "prompt": json.dumps(chat), "watch": ""},
+        ]
+
+    @pytest.mark.parametrize(
+        ("value", "first"),
+        [
+            (None, ""),
+            ({"preferred": "all", "dispreferred": "all"}, "all"),
+            ({"preferred": [3], "dispreferred": []}, "[3]"),
+        ],
+    )
+    def test_ledger_positions_begin_with_what_is_chosen(self, value: Any, first: str) -> None:
+        field = self.fields({"ledger_positions": value})["ledger_positions"]
+        assert field.type == "positions"
+        assert first in field.positions[0][0]
+        chosen, _ = field.positions[0]
+        assert (json.loads(chosen) if chosen else None) == value
+
 
 class TestWords:
     @pytest.mark.parametrize(

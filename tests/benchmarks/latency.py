@@ -1,0 +1,155 @@
+"""From the end of an optimiser step to its point on the screen: a real worker trains the tiny
+model while a real browser has the run's page open.
+
+    python -m tests.benchmarks.latency [--steps 200]
+
+The clock starts when training hands over what the step measured, and stops in the frame after
+Plotly has drawn the point. Steps come at uneven times, as those of a model that is worth training
+do, so that nothing falls into step with them.
+"""
+
+import argparse
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from app.database import transaction
+from app.runs.records import MetricRecord, ProbeStepRecord
+from app.settings import get_settings
+from tests.app import factories
+from tests.benchmarks.live import _settings_of
+from tests.benchmarks.serving import serving
+from tests.support import CHROMIUM_ARGUMENTS, eventually, find_chromium, save_tiny_model
+from worker import runtime
+from worker.loading import ModelCache
+from worker.recording import Recorder
+
+WARM_UP = 10
+PAUSE_SECONDS = (0.05, 0.25)
+PROBES = 4
+WINDOW = {"width": 1440, "height": 900}
+WHOLE_PAGE = {"width": 1440, "height": 4200}
+
+# Remembers for each step of a chart when it was first on the screen, in ms since the epoch.
+WATCH = """(selector) => {
+    window.drawn = {};
+    const wait = setInterval(() => {
+        const plot = document.querySelector(`${selector} .plot`);
+        if (!plot?.on || !plot.data) return;
+        clearInterval(wait);
+        const see = () => requestAnimationFrame(() => {
+            for (const step of plot.data.at(-1).x) window.drawn[step] ??= Date.now();
+        });
+        see();
+        plot.on("plotly_afterplot", see);
+    }, 5);
+}"""
+
+
+class StampingRecorder(Recorder):
+    """Records as training does, and notes when each step's numbers were handed over."""
+
+    ended: dict[int, float]
+    probed: dict[int, float]
+
+    def metric(self, record: MetricRecord) -> None:
+        time.sleep(random.uniform(*PAUSE_SECONDS))
+        self.ended[record.step] = 1000 * time.time()
+        super().metric(record)
+
+    def probe_step(self, record: ProbeStepRecord) -> None:
+        # The first probe that is shown is the first that is recorded.
+        self.probed.setdefault(record.step, 1000 * time.time())
+        super().probe_step(record)
+
+
+def rows(steps: int = 200) -> list[str]:
+    """Lines of a table: `| live | what | p50 ms | p95 ms |`."""
+    found = [
+        ("its point on the screen, the fork's curves in a window of 1440 x 900", "probed", WINDOW),
+        ("its point on the screen, every chart of the page in view", "ended", WHOLE_PAGE),
+    ]
+    return [_row(what, measure(steps, since, window)) for what, since, window in found]
+
+
+def _row(what: str, milliseconds: list[float]) -> str:
+    cuts = statistics.quantiles(milliseconds, n=100)
+    return (
+        f"| live | step's end to {what}, {len(milliseconds)} steps | "
+        f"p50 {cuts[49]:.0f} ms | p95 {cuts[94]:.0f} ms |"
+    )
+
+
+def measure(steps: int, since: str, window: dict[str, int]) -> list[float]:
+    """Milliseconds of each step. since: "ended", to the margin's curve; "probed", to the fork's."""
+    from playwright.sync_api import sync_playwright
+
+    chart = {"ended": "#chart-margin", "probed": "#chart-fork"}[since]
+    StampingRecorder.ended, StampingRecorder.probed = {}, {}
+    with (
+        serving() as (services, address),
+        _settings_of(services),
+        _folders() as models,
+        sync_playwright() as playwright,
+    ):
+        run_id = _queue(steps)
+        browser = playwright.chromium.launch(
+            executable_path=find_chromium(), args=CHROMIUM_ARGUMENTS
+        )
+        page = browser.new_page(viewport=window)
+        page.goto(f"{address}/runs/{run_id}")
+        page.evaluate(WATCH, chart)
+        assert runtime.execute(run_id, "bench", models)
+        # The browser has drawn everything once it knows the last step.
+        eventually(lambda: page.evaluate(f"{steps} in window.drawn"), seconds=30)
+        drawn = {int(step): when for step, when in page.evaluate("window.drawn").items()}
+        browser.close()
+    began = getattr(StampingRecorder, since)
+    return [drawn[step] - began[step] for step in range(WARM_UP + 1, steps + 1)]
+
+
+def _queue(steps: int) -> int:
+    config: dict[str, Any] = {
+        "batch_size": 1,
+        "epochs": steps,
+        "max_steps": steps,
+        "probe_every": 1,
+        "probes": {"count": PROBES},
+    }
+    with transaction() as session:
+        dataset = factories.dataset(session, PROBES)
+        return factories.run(session, dataset.id, status="queued", config=config).id
+
+
+@contextmanager
+def _folders() -> Iterator[ModelCache]:
+    """The tiny model, and a data folder for what the run leaves; the stamping recorder is used."""
+    names = ("CHESBOARD_DATA_DIR", "CHESBOARD_MODELS_DIR")
+    with tempfile.TemporaryDirectory() as folder:
+        save_tiny_model(Path(folder) / "models" / "tiny")
+        os.environ.update(zip(names, (folder, f"{folder}/models"), strict=True))
+        get_settings.cache_clear()
+        usual, runtime.Recorder = runtime.Recorder, StampingRecorder  # type: ignore[misc]
+        try:
+            yield ModelCache(get_settings())
+        finally:
+            runtime.Recorder = usual  # type: ignore[misc]
+            for name in names:
+                del os.environ[name]
+            get_settings.cache_clear()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=200)
+    print("\n".join(rows(parser.parse_args().steps)))
+
+
+if __name__ == "__main__":
+    main()
