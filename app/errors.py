@@ -58,6 +58,8 @@ class ChesboardError(Exception):
         self.detail = detail
         self.errors = list(errors)
         self.headers: dict[str, str] = {}
+        self.members: dict[str, Any] = {}
+        """What else a program is told (RFC 9457, 3.2): values that JSON can hold."""
 
 
 class InvalidInputError(ChesboardError):
@@ -85,8 +87,14 @@ class NotFoundError(ChesboardError):
 
 
 class ConflictError(ChesboardError):
+    """`members`: what is there instead, so that a page can show it without asking again."""
+
     status = 409
     title = "Not possible at the moment"
+
+    def __init__(self, detail: str, **members: Any) -> None:
+        super().__init__(detail)
+        self.members = members
 
 
 class TooLargeError(ChesboardError):
@@ -149,6 +157,7 @@ def problem(error: ChesboardError) -> dict[str, Any]:
         "status": error.status,
         "detail": error.detail,
         "errors": error.errors,
+        **error.members,
     }
 
 

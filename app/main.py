@@ -12,6 +12,7 @@ from app.datasets import routes as datasets
 from app.models import routes as models
 from app.pages import routes as pages
 from app.probes import routes as probes
+from app.reviews import routes as reviews
 from app.runs import routes as runs
 from app.runs.sweeper import Sweeper
 from app.scores import routes as scores
@@ -46,7 +47,7 @@ def create_app() -> FastAPI:
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
     app.add_middleware(security.BodyLimit, settings=settings)
     app.add_middleware(security.Guard, settings=settings)
-    for noun in (datasets, models, runs, scores, probes, live):
+    for noun in (datasets, models, runs, scores, probes, reviews, live):
         app.include_router(noun.router, prefix=API)
     for frame in (pages, health, security, apidocs, static):
         app.include_router(frame.router)

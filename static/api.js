@@ -3,11 +3,12 @@
 export const API = "/api/v1";
 
 export class Problem extends Error {
-  constructor({ title, detail, status, errors }) {
+  constructor({ title, detail, status, errors, ...more }) {
     super(detail || title || "The server did not answer as expected.");
     this.title = title ?? "Something went wrong";
     this.status = status ?? 0;
     this.errors = errors ?? [];
+    this.more = more; // what else the answer says, for example what stands in the way
   }
 }
 

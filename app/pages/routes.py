@@ -12,9 +12,10 @@ from app.datasets.issues import Issue
 from app.health import Health, healthz
 from app.models import queries as models
 from app.pages import forms, words
+from app.reviews import queries as reviews
 from app.runs import queries as runs
 from app.runs.configs import CONFIGS
-from app.runs.schemas import FINAL, Kind, Status
+from app.runs.schemas import FINAL, Kind, RunPage, Status
 from app.samples import SAMPLES
 from app.settings import PROJECT_ROOT
 from app.static import PLOTLY_URL
@@ -88,6 +89,40 @@ def show_dataset(
         first_pair=pair,
         first_issue=issue,
     )
+
+
+@router.get("/review")
+def show_reviews(request: Request, session: SessionDep) -> HTMLResponse:
+    """Where to review: each dataset and how far it is."""
+    found = datasets.list_datasets(session)
+    progress = {dataset.id: reviews.get_progress(session, dataset.id) for dataset in found}
+    return _page(request, "reviews.html", datasets=found, progress=progress)
+
+
+@router.get("/datasets/{dataset_id}/review")
+def show_review(request: Request, session: SessionDep, dataset_id: int) -> HTMLResponse:
+    dataset = datasets.get_dataset(session, dataset_id)
+    return _page(
+        request,
+        "review.html",
+        dataset=dataset,
+        score_runs=_named(
+            runs.list_runs(
+                session,
+                kind="score",
+                status="succeeded",
+                dataset_id=dataset_id,
+                limit=RUNS_A_PAGE,
+            )
+        ),
+        train_runs=_named(
+            runs.list_runs(session, kind="train", dataset_id=dataset_id, limit=RUNS_A_PAGE)
+        ),
+    )
+
+
+def _named(page: RunPage) -> list[dict[str, Any]]:
+    return [{"id": run.id, "name": run.name} for run in page.items]
 
 
 @router.get("/datasets/{dataset_id}/new")

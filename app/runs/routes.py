@@ -12,8 +12,19 @@ from fastapi.responses import StreamingResponse
 
 from app.broker import enqueue, wake
 from app.database import SessionDep, transaction
-from app.runs import queries, requests
-from app.runs.schemas import Kind, MetricList, NewRun, RunChanges, RunOut, RunPage, Status
+from app.runs import queries, requests, selections
+from app.runs.configs import Selection
+from app.runs.schemas import (
+    Kind,
+    MetricList,
+    NewRun,
+    RunChanges,
+    RunOut,
+    RunPage,
+    RunPairs,
+    SelectionPreview,
+    Status,
+)
 from app.settings import get_settings
 
 router = APIRouter(tags=["runs"])
@@ -106,6 +117,25 @@ def list_metrics(
         media_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="run-{run_id}-metrics.csv"'},
     )
+
+
+@router.get("/runs/{run_id}/pairs")
+def list_run_pairs(
+    session: SessionDep,
+    run_id: int,
+    offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+    limit: Annotated[int, Query(ge=0, le=100_000)] = 1000,
+) -> RunPairs:
+    """Which pairs the run was given, by ordinal; what was said of them since changes nothing."""
+    return selections.list_run_pairs(session, run_id, offset, limit)
+
+
+@router.post("/datasets/{dataset_id}/selection")
+def preview_selection(
+    session: SessionDep, dataset_id: int, selection: Selection
+) -> SelectionPreview:
+    """What a run's `selection` comes to now. Nothing is stored."""
+    return selections.preview(session, dataset_id, selection)
 
 
 def _enqueued(run: RunOut) -> RunOut:

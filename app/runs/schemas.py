@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from app.datasets.rows import Prompt
 from app.runs.tables import Metric, Run
 from app.verdicts import Verdict
 
@@ -173,3 +174,44 @@ class MetricList(BaseModel):
         description="The run's revision that this reaches at least; `events?since=` goes on here."
     )
     items: list[MetricOut]
+
+
+class SelectedPair(BaseModel):
+    pair: int
+    prompt: Prompt
+    preferred: str
+    dispreferred: str
+
+
+class SelectionPreview(BaseModel):
+    """What a selection comes to, now."""
+
+    total: int = Field(description="Pairs of the dataset.")
+    count: int = Field(description="Pairs that are left.")
+    left_out: int
+    sample: list[SelectedPair] = Field(description="Some of the pairs that are left.")
+    sample_left_out: list[SelectedPair] = Field(description="Some of those that are not.")
+
+
+class LikeRun(BaseModel):
+    """A run with the same settings over the same dataset, but for the pairs."""
+
+    run_id: int
+    name: str
+    status: Status
+    pairs: int | None = Field(description="null where it has none on record.")
+
+
+class RunPairs(BaseModel):
+    """Which pairs a run was given."""
+
+    total: int | None = Field(
+        description="How many. null where that is not decided yet, or was never recorded."
+    )
+    dataset_pairs: int
+    edited: int = Field(description="Of its pairs, how many have another text by now.")
+    selection: dict[str, Any] = Field(description="The rules that chose them.")
+    words: str = Field(description="The rules in words; empty where there are none.")
+    alike: list[LikeRun] = Field(description="To compare with: other pairs, all else the same.")
+    offset: int
+    pairs: list[int]

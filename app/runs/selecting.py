@@ -18,6 +18,7 @@ from sqlalchemy import (
     Select,
     Text,
     and_,
+    case,
     cast,
     func,
     literal,
@@ -94,12 +95,15 @@ def _with_verdict(dataset_id: int, verdicts: Sequence[str]) -> Select[int]:
     )
 
 
+def finite(measure: str) -> ColumnElement[float | None]:
+    """A measure's column, NULL where it is NaN (which PostgreSQL sorts above all) or infinite."""
+    column = getattr(Score, measure)
+    return case((column.between(-_LARGEST, _LARGEST), column))
+
+
 def _at_one_end(rule: MeasureRule) -> Select[int]:
-    value = getattr(Score, rule.measure)
-    # NaN and infinity are no values: PostgreSQL would sort NaN above every number.
-    scored = select(Score.pair).where(
-        Score.run_id == rule.score_run, value.between(-_LARGEST, _LARGEST)
-    )
+    value = finite(rule.measure)
+    scored = select(Score.pair).where(Score.run_id == rule.score_run, value.is_not(None))
     if rule.threshold is not None:
         is_low = rule.keep == "lowest"
         return scored.where(value <= rule.threshold if is_low else value >= rule.threshold)

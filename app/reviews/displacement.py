@@ -1,0 +1,68 @@
+"""What a training run did to the pairs that it measured."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, Subquery, and_, func, select
+from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.orm import Session
+
+from app.probes.tables import Probe, ProbeStep
+from app.runs.tables import Run
+
+
+def newest_measured(session: Session, dataset_id: int) -> int | None:
+    """The newest training run over the dataset that has measured pairs."""
+    return session.scalar(
+        select(Run.id)
+        .where(
+            Run.dataset_id == dataset_id,
+            Run.kind == "train",
+            select(Probe.run_id).where(Probe.run_id == Run.id).exists(),
+        )
+        .order_by(Run.id.desc())
+        .limit(1)
+    )
+
+
+def measured(run_id: int) -> Subquery:
+    """(pair, preferred_change, dispreferred_change), nats: of watched pairs, first to last look."""
+    first = _looks(run_id, ProbeStep.step.asc()).subquery("first_look")
+    last = _looks(run_id, ProbeStep.step.desc()).subquery("last_look")
+    changes: Select[Any] = (
+        select(
+            first.c.pair,
+            (last.c.preferred - first.c.preferred).label("preferred_change"),
+            (last.c.dispreferred - first.c.dispreferred).label("dispreferred_change"),
+        )
+        .join(last, last.c.pair == first.c.pair)
+        .where(last.c.step > first.c.step)
+    )
+    return changes.subquery("displacement")
+
+
+def _looks(run_id: int, order: ColumnElement[Any]) -> Select[Any]:
+    return (
+        select(
+            ProbeStep.pair,
+            ProbeStep.step,
+            _total(ProbeStep.preferred_logprobs).label("preferred"),
+            _total(ProbeStep.dispreferred_logprobs).label("dispreferred"),
+        )
+        .where(ProbeStep.run_id == run_id, ProbeStep.pair >= 0)
+        .ext(distinct_on(ProbeStep.pair))
+        .order_by(ProbeStep.pair, order)
+    )
+
+
+def _total(logprobs: Any) -> Any:
+    """Of a response: the sum over its tokens."""
+    token = func.unnest(logprobs).column_valued("token")
+    return select(func.sum(token)).scalar_subquery()
+
+
+def is_displaced(changes: Subquery) -> ColumnElement[bool]:
+    """The preferred response lost likelihood while the margin grew (NaN is above all numbers)."""
+    return and_(
+        changes.c.preferred_change < 0,
+        changes.c.preferred_change > changes.c.dispreferred_change,
+    )

@@ -1,0 +1,100 @@
+"""The texts of a pair, which can be edited; every version of them is kept."""
+
+from sqlalchemy.orm import Session
+
+from app.datasets.rows import Prompt
+from app.datasets.tables import Pair
+from app.errors import ErrorItem, InvalidInputError
+from app.reviews.schemas import PairEdit
+from app.reviews.tables import PairVersion
+from app.runs.schemas import storable
+
+
+def checked(row: Pair, wanted: PairEdit) -> tuple[Prompt, str, str]:
+    """Prompt, preferred and dispreferred response as they will be.
+
+    Raises:
+        InvalidInputError: a text is empty, both responses are the same, or nothing is new.
+    """
+    prompt = row.prompt if wanted.prompt is None else wanted.prompt
+    preferred = row.preferred if wanted.preferred is None else wanted.preferred
+    dispreferred = row.dispreferred if wanted.dispreferred is None else wanted.dispreferred
+    errors: list[ErrorItem] = []
+    for field, parts in {
+        "prompt": _prompt_texts(prompt),
+        "preferred": [preferred],
+        "dispreferred": [dispreferred],
+    }.items():
+        if parts is None:
+            message = "must be text, or chat messages with a `role` and a `content`"
+        elif not any(part.strip() for part in parts):
+            message = "must not be empty"
+        elif wrong := _not_storable(parts):
+            message = wrong
+        else:
+            continue
+        errors.append({"field": field, "message": message})
+    if not errors and preferred == dispreferred:
+        errors = [{"field": "dispreferred", "message": "is the same as the preferred response"}]
+    if not errors and (prompt, preferred, dispreferred) == (
+        row.prompt,
+        row.preferred,
+        row.dispreferred,
+    ):
+        errors = [{"field": "preferred", "message": "nothing was changed"}]
+    if errors:
+        first = errors[0]
+        raise InvalidInputError(f"{first['field']}: {first['message']}", errors)
+    return prompt, preferred, dispreferred
+
+
+def _prompt_texts(prompt: Prompt) -> list[str] | None:
+    if isinstance(prompt, str):
+        return [prompt]
+    if not all(set(turn) == {"role", "content"} and turn["role"] for turn in prompt):
+        return None
+    return [turn["content"] for turn in prompt]
+
+
+def _not_storable(parts: list[str]) -> str | None:
+    try:
+        for part in parts:
+            storable(part)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def replace(
+    session: Session,
+    row: Pair,
+    prompt: Prompt,
+    preferred: str,
+    dispreferred: str,
+    reviewer: str | None,
+) -> None:
+    """Make these the pair's texts under a new version; every former one is kept."""
+    if row.version == 1:
+        session.add(_version_of(row, None))
+    row.prompt, row.preferred, row.dispreferred = prompt, preferred, dispreferred
+    row.version += 1
+    session.add(_version_of(row, reviewer or None))
+    session.flush()
+
+
+def _version_of(row: Pair, reviewer: str | None) -> PairVersion:
+    return PairVersion(
+        dataset_id=row.dataset_id,
+        pair=row.pair,
+        version=row.version,
+        prompt=row.prompt,
+        preferred=row.preferred,
+        dispreferred=row.dispreferred,
+        reviewer=reviewer,
+    )
+
+
+def restore(session: Session, row: Pair, version: int, reviewer: str | None) -> None:
+    """Give the pair an older text again, as a newer version: nothing that was there is lost."""
+    older = session.get_one(PairVersion, (row.dataset_id, row.pair, version))
+    replace(session, row, older.prompt, older.preferred, older.dispreferred, reviewer)

@@ -1,0 +1,169 @@
+"""Selections as people meet them: what one comes to, in words, and which pairs a run was given."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Integer, cast, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Session
+
+from app.datasets.tables import Dataset, Pair
+from app.errors import NotFoundError
+from app.runs.configs import MeasureRule, RandomSubset, Rules, Selection
+from app.runs.queries import require_run
+from app.runs.requests import check_selection
+from app.runs.schemas import LikeRun, RunPairs, SelectedPair, SelectionPreview
+from app.runs.selecting import count_selected, selected
+from app.runs.tables import Run, RunSelection
+
+SAMPLE = 5
+MAX_ALIKE = 10
+
+_MEASURES = {
+    "ches": "CHES",
+    "ln_ches": "length-normalised CHES",
+    "last_hidden_inner_product": "last-hidden inner product",
+    "normalized_edit_distance": "normalised edit distance",
+    "preferred_logprob": "log p(y+)",
+    "dispreferred_logprob": "log p(y−)",
+}
+
+
+def preview(session: Session, dataset_id: int, selection: Selection) -> SelectionPreview:
+    """How many pairs a selection leaves now, and some of both kinds.
+
+    Raises:
+        NotFoundError: no such dataset.
+        InvalidInputError: it names a pair or a score run that is not the dataset's.
+    """
+    dataset = session.get(Dataset, dataset_id) if 0 < dataset_id < 2**63 else None
+    if dataset is None:
+        raise NotFoundError(f"There is no dataset {dataset_id}.")
+    check_selection(session, dataset, selection, "")
+    chosen = selected(dataset_id, selection)
+    kept = _sample(session, dataset_id, Pair.pair.in_(chosen))
+    left_out = _sample(session, dataset_id, Pair.pair.not_in(chosen))
+    count = count_selected(session, dataset_id, selection)
+    return SelectionPreview(
+        total=dataset.pairs,
+        count=count,
+        left_out=dataset.pairs - count,
+        sample=kept,
+        sample_left_out=left_out,
+    )
+
+
+def _sample(session: Session, dataset_id: int, condition: Any) -> list[SelectedPair]:
+    rows = session.execute(
+        select(Pair.pair, Pair.prompt, Pair.preferred, Pair.dispreferred)
+        .where(Pair.dataset_id == dataset_id, condition)
+        .order_by(Pair.pair)
+        .limit(SAMPLE)
+    )
+    return [SelectedPair.model_validate(row._asdict()) for row in rows]
+
+
+def list_run_pairs(session: Session, run_id: int, offset: int, limit: int) -> RunPairs:
+    """Which pairs a run was given, in their order, and which runs differ in that alone.
+
+    Raises:
+        NotFoundError: no such run.
+    """
+    run = require_run(session, run_id)
+    record = session.get(RunSelection, run_id)
+    selection = Selection.model_validate(run.config.get("selection") or {})
+    dataset = session.get_one(Dataset, run.dataset_id)
+    return RunPairs(
+        total=len(record.pairs) if record else None,
+        dataset_pairs=record.dataset_pairs if record else dataset.pairs,
+        edited=_edited_since(session, run.dataset_id, record) if record else 0,
+        selection=run.config.get("selection") or {},
+        words=in_words(selection),
+        alike=_alike(session, run) if run.kind == "train" else [],
+        offset=offset,
+        pairs=record.pairs[offset : offset + limit] if record else [],
+    )
+
+
+def _edited_since(session: Session, dataset_id: int, record: RunSelection) -> int:
+    arrays = (cast(record.pairs, ARRAY(Integer)), cast(record.versions, ARRAY(Integer)))
+    given = func.unnest(*arrays).table_valued("pair", "version", name="given").render_derived()
+    return (
+        session.scalar(
+            select(func.count())
+            .select_from(given)
+            .join(Pair, (Pair.pair == given.c.pair) & (Pair.version > given.c.version))
+            .where(Pair.dataset_id == dataset_id)
+        )
+        or 0
+    )
+
+
+def _alike(session: Session, run: Run) -> list[LikeRun]:
+    """The newest runs that differ from this one in their selection and in nothing else."""
+    settings = run.config.copy()
+    selection = settings.pop("selection", {})
+    rows = session.execute(
+        select(Run.id, Run.name, Run.status, func.cardinality(RunSelection.pairs).label("pairs"))
+        .outerjoin(RunSelection, RunSelection.run_id == Run.id)
+        .where(
+            Run.dataset_id == run.dataset_id,
+            Run.kind == run.kind,
+            Run.id != run.id,
+            Run.config.op("-")("selection") == cast(settings, Run.config.type),
+            func.coalesce(Run.config["selection"], cast({}, Run.config.type))
+            != cast(selection, Run.config.type),
+        )
+        .order_by(Run.id.desc())
+        .limit(MAX_ALIKE)
+    )
+    return [
+        LikeRun(run_id=row.id, name=row.name, status=row.status, pairs=row.pairs) for row in rows
+    ]
+
+
+# --- in words ------------------------------------------------------------------------------------
+
+
+def in_words(selection: Rules) -> str:
+    """ "without flagged, without verdict drop; the first 100"; empty where all pairs are meant."""
+    parts = list(_rules_in_words(selection))
+    words = ", ".join(parts)
+    if selection.complement and parts:
+        words = f"all but those {words}"
+    if isinstance(selection, Selection):
+        if selection.random is not None:
+            words = "; ".join(filter(None, [words, _random_in_words(selection.random)]))
+        if selection.limit is not None:
+            words = "; ".join(filter(None, [words, f"the first {selection.limit:,}"]))
+    return words
+
+
+def _rules_in_words(rules: Rules) -> Iterator[str]:
+    if rules.pairs is not None:
+        yield f"among {len(set(rules.pairs)):,} named"
+    if rules.exclude_flagged:
+        yield "without flagged"
+    if rules.exclude_verdicts:
+        yield f"without verdict {' or '.join(rules.exclude_verdicts)}"
+    if rules.only_verdicts:
+        yield f"with verdict {' or '.join(rules.only_verdicts)}"
+    yield from map(_measure_in_words, rules.measures)
+
+
+def _measure_in_words(rule: MeasureRule) -> str:
+    measure = f"{_MEASURES[rule.measure]} of run {rule.score_run}"
+    if rule.fraction is not None:
+        return f"with the {rule.keep} {100 * rule.fraction:g} % of {measure}"
+    return f"with at {'most' if rule.keep == 'lowest' else 'least'} {rule.threshold:g} of {measure}"
+
+
+def _random_in_words(wanted: RandomSubset) -> str:
+    if wanted.same_size_as is not None:
+        like = in_words(wanted.same_size_as) or "all"
+        size = f"as many as are left {like}"
+    elif wanted.fraction is not None:
+        size = f"{100 * wanted.fraction:g} %"
+    else:
+        size = f"{wanted.count:,}"
+    return f"{size}, at random (seed {wanted.seed})"
