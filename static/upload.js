@@ -114,7 +114,7 @@ function upload(file, { mapping, ifKnown = "refuse" } = {}) {
   request.addEventListener("load", () => {
     let answer = {};
     try { answer = JSON.parse(request.responseText); } catch { /* said below */ }
-    if (request.status === 409 && request.getResponseHeader("Location")) known(file, request.getResponseHeader("Location"), mapping);
+    if (request.status === 409 && answer.dataset_id) known(file, answer.dataset_id, mapping);
     else if (request.status >= 400) fail(file, new Problem(answer));
     else if (answer.rejected) understood(answer);
     else location.assign(`/datasets/${answer.id}`);
@@ -159,8 +159,7 @@ function fail(file, problem, actions = null) {
   notice("bad", `${file.name}: ${problem.title}`, problem.message, rows.length ? rejectedRows(rows) : null, actions);
 }
 
-function known(file, address, mapping) {
-  const id = address.split("/").pop();
+function known(file, id, mapping) {
   notice("warn", `${file.name} is stored already`, `Dataset ${id} was made of this very file. Nothing was stored this time.`,
     h("div", { class: "actions" },
       h("a", { class: "button primary", href: `/datasets/${id}` }, "Open that dataset"),

@@ -71,7 +71,10 @@ def create_dataset(
     mapping: Mapping = None,
     if_known: Annotated[
         Literal["store", "refuse"],
-        Form(description="What to do with a file that is stored already; refuse: answer 409."),
+        Form(
+            description="What to do with a file that is stored already; refuse: answer 409, with "
+            "the `dataset_id` that it is."
+        ),
     ] = "store",
     key: UploadKey = None,
 ) -> DatasetOut:
@@ -107,7 +110,7 @@ def _stored_already(dataset: Dataset) -> ConflictError:
     error = ConflictError(
         f"This very file is stored already, as dataset {dataset.id} (“{dataset.name}”). "
         "Send if_known=store to store it once more.",
-        [{"field": "file", "message": f"is the same file as dataset {dataset.id}"}],
+        dataset_id=dataset.id,
     )
     error.headers = {"Location": f"/api/v1/datasets/{dataset.id}"}
     return error

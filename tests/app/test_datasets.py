@@ -237,6 +237,7 @@ def test_same_file_again_is_recognised(client: TestClient, session: Session) -> 
     refused = upload(client, jsonl(PAIR), "renamed.jsonl", if_known="refuse")
     assert refused.status_code == 409
     assert f"dataset {first['id']}" in refused.json()["detail"]
+    assert refused.json()["dataset_id"] == first["id"]
     assert refused.headers["location"] == f"{API}/datasets/{first['id']}"
     assert stored_rows(session) == (1, 1)
     assert upload(client, jsonl(PAIR)).json()["same_file"] == [first["id"]]

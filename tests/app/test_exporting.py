@@ -158,6 +158,20 @@ def test_cell_that_a_spreadsheet_would_run_is_quoted_and_said_to_be(client: Test
     round_trip(client, rows, "csv", "trl")
 
 
+def test_columns_that_are_called_like_our_conventions_are_kept(client: TestClient) -> None:
+    texts = {"prompt": "a", "chosen": "b", "rejected": "c"}
+    odd = {
+        "x:json": "[1]",
+        "x": [1],
+        "chesboard:quoted": "no",
+        "=y": "1",
+        "'=y:quoted": "2",
+        "": "",
+    }
+    for others in (odd, *({name: value} for name, value in odd.items())):
+        round_trip(client, [texts | others], "csv", "original")
+
+
 def test_apostrophe_of_someone_else_s_csv_is_kept(client: TestClient) -> None:
     stored = upload(client, b"prompt,chosen,rejected\n'=1,'tis,b\n", "a.csv").json()
     [pair] = stored_pairs(client, stored["id"])

@@ -5,20 +5,28 @@ import decimal
 import gzip
 import io
 import json
+import socket
+import threading
+from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session
 
 from app.datasets.json_rows import MAX_ROW_BYTES
+from app.main import create_app
+from app.services import Services, free_port
 from app.settings import get_settings
 from tests.app.test_datasets import API, jsonl, stored_rows, upload
 from tests.app.test_parsing import understand
+from tests.support import eventually
 
 TEXT = {"prompt": "a", "chosen": "b", "rejected": "c"}
 LINE = json.dumps(TEXT).encode()
@@ -209,6 +217,42 @@ def test_parquet_that_unpacks_to_too_much_is_stopped(
     assert len(data) < 1 << 20
     monkeypatch.setattr(get_settings(), "max_upload_bytes", 1 << 20)
     assert upload(client, data, "a.parquet").status_code == 413
+    assert stored_rows(session) == (0, 0)
+
+
+# --- a connection that breaks ------------------------------------------------------------------
+
+
+@pytest.fixture
+def address(database: Services) -> Iterator[tuple[str, int]]:
+    """Where a real server answers, in a thread of this process."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(create_app(), port=port, log_level="critical"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    eventually(lambda: server.started)
+    yield "127.0.0.1", port
+    server.should_exit = True
+    thread.join(15)
+
+
+def test_connection_that_breaks_half_way_leaves_nothing(
+    address: tuple[str, int], session: Session
+) -> None:
+    boundary = b"--parts"
+    head = boundary + b'\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n'
+    rows = (LINE + b"\n") * 100_000
+    with socket.create_connection(address) as connection:
+        connection.sendall(
+            b"POST /api/v1/datasets HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n" % address[1]
+            + b"Content-Type: multipart/form-data; boundary=parts\r\n"
+            + b"Content-Length: %d\r\n\r\n" % (len(head) + 2 * len(rows))
+            + head
+            + rows
+        )
+    # The server goes on, and has stored nothing.
+    again = httpx.get(f"http://{address[0]}:{address[1]}/api/v1/datasets")
+    assert again.json() == {"total": 0, "items": []}
     assert stored_rows(session) == (0, 0)
 
 
