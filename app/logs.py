@@ -140,7 +140,8 @@ def configure(settings: Settings, process: str, stream: TextIO | None = None) ->
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "celery"):
         logger = logging.getLogger(name)
         logger.handlers = []
-        logger.propagate = True
+        # Each request in a line of its own is for those who look for a fault.
+        logger.propagate = name != "uvicorn.access" or settings.log_level == "DEBUG"
     if settings.log_level != "DEBUG":
         for name in QUIET:
             logging.getLogger(name).setLevel(logging.WARNING)

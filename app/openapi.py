@@ -89,8 +89,8 @@ def _complete_call(path: str, method: str, call: dict[str, Any]) -> None:
             "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
     if match(method.upper(), path).rule.role is None:
-        for refused in ("401", "403"):
-            answers.pop(refused)
+        for refusal in ("401", "403"):
+            answers.pop(refusal)
     else:
         call["security"] = [{"token": []}]
     for parameter in call.get("parameters", []):

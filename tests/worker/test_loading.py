@@ -71,10 +71,11 @@ def test_weights_that_changed_on_disk_are_read_again(settings: Settings) -> None
 def test_a_link_that_leads_out_of_the_models_folder_is_not_followed(
     settings: Settings, tmp_path: Path
 ) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (settings.models_path / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "link").symlink_to(settings.models_path / "tiny")
+    fenced = settings.model_copy(update={"models_dir": tmp_path / "models"})
     with pytest.raises(ModelError, match="lies outside the models folder"):
-        ModelCache(settings).load(ScoreConfig(model="link"))
+        ModelCache(fenced).load(ScoreConfig(model="link"))
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc", "tiny/../../outside"])
