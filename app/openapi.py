@@ -18,6 +18,7 @@ MEDIA = {
     "json": "application/json",
     "csv": "text/csv",
     "jsonl": "application/jsonl",
+    "parquet": "application/vnd.apache.parquet",
     "png": "image/png",
     "svg": "image/svg+xml",
 }

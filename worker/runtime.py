@@ -131,7 +131,7 @@ def _score(
     with transaction() as session:
         columns = [getattr(Score, name) for name in MEASURES]
         rows = session.execute(select(Score.pair, *columns).where(Score.run_id == claim.run_id))
-        already = {row[0]: dict(zip(MEASURES, row[1:], strict=True)) for row in rows}
+        already = {row.pair: dict(zip(MEASURES, row[1:], strict=True)) for row in rows}
     return score_pairs(
         loaded, pairs, config, recorder, control, already, measures=claim.kind == "score"
     )

@@ -3,11 +3,14 @@
 Stored, not compressed: weights hardly shrink, and packing them would take longer than sending.
 """
 
+import io
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, cast
+
+from typing_extensions import Buffer
 
 from app.errors import ConflictError, NotFoundError
 from app.runs.tables import Run
@@ -46,7 +49,7 @@ def zip_stream(folder: Path, name: str) -> Iterator[bytes]:
             for path in sorted(folder.iterdir())
             if path.is_file()
         ]
-        with zipfile.ZipFile(outlet, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[arg-type]
+        with zipfile.ZipFile(cast(IO[bytes], outlet), "w", zipfile.ZIP_STORED) as archive:
             for file_name, file in files:
                 yield from _add(archive, f"{name}/{file_name}", file, outlet)
         yield outlet.take()
@@ -59,18 +62,20 @@ def _add(archive: zipfile.ZipFile, name: str, file: BinaryIO, outlet: "_Outlet")
             yield outlet.take()
 
 
-class _Outlet:
+class _Outlet(io.RawIOBase):
     """What zipfile writes to: keeps the bytes until they are taken. It can't be rewound, so
     zipfile puts sizes behind each file."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
 
-    def write(self, data: bytes) -> int:
-        self._pieces.append(bytes(data))
-        return len(data)
+    def writable(self) -> bool:
+        return True
 
-    def flush(self) -> None: ...
+    def write(self, data: Buffer) -> int:
+        piece = bytes(data)
+        self._pieces.append(piece)
+        return len(piece)
 
     def take(self) -> bytes:
         pieces, self._pieces = self._pieces, []
