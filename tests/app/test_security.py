@@ -1,5 +1,6 @@
 """Who may talk to the server."""
 
+import re
 import time
 from typing import Any
 
@@ -14,7 +15,7 @@ from app import access, security
 from app.errors import ForbiddenError, UnauthorizedError
 from app.main import create_app
 from app.services import Services
-from app.settings import Settings, get_settings
+from app.settings import PROJECT_ROOT, Settings, get_settings
 
 TOKEN = "correct horse battery staple"
 REVIEWERS = "a reviewer's long token"
@@ -364,9 +365,15 @@ def test_every_answer_carries_the_security_headers(http: TestClient) -> None:
         policy = headers["content-security-policy"]
         assert "default-src 'self'" in policy
         assert "script-src" not in policy  # falls back to 'self'
-        # No inline script and no inline style sheet; attributes are Plotly's.
-        assert "unsafe" not in policy.replace("style-src-attr 'unsafe-inline'", "")
+        assert "unsafe" not in policy.replace("style-src 'self' 'unsafe-inline'", "")
         assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_our_own_templates_have_no_inline_style_or_script() -> None:
+    for template in (PROJECT_ROOT / "templates").glob("*.html"):
+        text = template.read_text()
+        assert not re.search(r"\sstyle=|<style|\son[a-z]+=|javascript:", text), template.name
+        assert not re.search(r"<script(?![^>]*(\bsrc=|application/json))", text), template.name
 
 
 def test_body_is_not_read_beyond_its_limit(http: TestClient) -> None:
