@@ -42,7 +42,10 @@ export function probability(value, decimals = 4) {
 }
 export function probabilityChange(value, decimals = 4) {
   if (!isNumber(value)) return "–";
-  const text = Math.abs(value).toFixed(decimals);
+  const size = Math.abs(value);
+  // What would be rounded to nothing is told by its order.
+  const isTiny = size !== 0 && size < 0.5 * 10 ** -decimals;
+  const text = isTiny ? size.toExponential(0).replace("e-", `e${MINUS}`) : size.toFixed(decimals);
   return (value < 0 ? MINUS : "+") + text;
 }
 

@@ -5,6 +5,9 @@ import { beforeAndNow } from "./figures/ledger.js";
 import { number, probability, probabilityChange } from "./format.js";
 import { tokenView } from "./token-view.js";
 
+/** Sums of what was written in single precision differ from zero by less. */
+const ROUNDING = 5e-5;
+
 /** largest: the change that fills half a bar. roleOf(entry): preferred, dispreferred or other. */
 export function ledgerTable(ledger, largest, roleOf) {
   const row = (entry) => tokenRow(entry, largest, roleOf(entry));
@@ -51,7 +54,7 @@ export function balanceOf(ledger) {
   const sum = (entries) => entries.reduce((total, entry) => total + entry.change, 0);
   const [gains, losses] = [sum(ledger.gainers), sum(ledger.losers)];
   const total = gains + losses + ledger.rest;
-  const together = probabilityChange(Math.abs(total) < 5e-5 ? 0 : total).replace("+", "");
+  const together = probabilityChange(Math.abs(total) < ROUNDING ? 0 : total).replace("+", "");
   return [
     `Gained ${probabilityChange(gains)}, lost ${probabilityChange(losses)}, ` +
       `all others ${probabilityChange(ledger.rest)}: together ${together}.`,

@@ -58,7 +58,8 @@ export class Flags {
 
   /** Someone drew around these pairs. */
   select(pairs) {
-    if (!this.form) return;
+    // A selection that goes after its pairs were flagged leaves what was said of that.
+    if (!this.form || (!pairs.length && !this.selected.length)) return;
     this.selected = pairs;
     const flagged = new Set(this.state.points.filter((point) => point.flagged).map((point) => point.pair));
     const added = pairs.filter((pair) => !flagged.has(pair));
@@ -96,8 +97,8 @@ export class Flags {
 
   told(queue, before) {
     const pairs = queue.items.map((flag) => flag.pair);
+    this.selected = [];
     this.onchange(new Set(pairs));
-    this.select([]);
     const share = percent(pairs.length / this.state.total, 1);
     const undo = async () => {
       const { score_run, measure, items } = before;

@@ -31,7 +31,8 @@ export function forkFigure(fork, colors, { log = false } = {}) {
   const bands = fork.groups.map((group, i) => {
     const color = colors.series[i % 4];
     return line(fork.steps, group.probs, group.name, color, {
-      width: 1.5, dash: DASHES[i % 4], fill: "tozeroy", fillcolor: faded(color, opacity), legendrank: 1100 + i, ...hover,
+      width: 1.5, dash: DASHES[i % 4], fill: "tozeroy", fillcolor: faded(color, opacity),
+      legendrank: 1100 + i, ...hover,
     });
   });
   return {

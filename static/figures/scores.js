@@ -57,6 +57,8 @@ export function scatterFigure(points, xTitle, yTitle, colors, { tool = "zoom" } 
     layout: layout(colors, {
       x: { title: xTitle, showgrid: true }, y: { title: yTitle }, hovermode: "closest",
       showlegend: flagged.length > 0, dragmode: tool,
+      // What was drawn around belongs to these axes and flags; with others it is gone.
+      selections: [], selectionrevision: [tool, xTitle, yTitle, flagged.map((p) => p.pair).join()].join("|"),
     }),
   };
 }
