@@ -9,7 +9,6 @@ import torch
 from worker.sink import Control
 from worker.tokenising import TokenisedPair
 
-
 ENOUGH = 1 / 8
 """Share of the budget from which on a batch is large enough to compute well, so that it is rather
 closed than padded."""
