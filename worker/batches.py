@@ -9,6 +9,12 @@ import torch
 from worker.sink import Control
 from worker.tokenising import TokenisedPair
 
+ENOUGH = 1 / 8
+"""Share of the budget from which on a batch is large enough to compute well, so that it is rather
+closed than padded."""
+RAGGED = 0.8
+"""A row that would be filled to less than this share opens a new batch then."""
+
 
 def token_batches(
     pairs: Sequence[TokenisedPair],
@@ -18,19 +24,17 @@ def token_batches(
 ) -> list[list[TokenisedPair]]:
     """Pairs sorted by length, longest first, in batches of at most `budget` padded tokens.
 
-    A pair that is longer than the budget gets a batch of its own.
+    A pair that is longer than the budget gets a batch of its own. A batch may end before the
+    budget does where the next rows would be mostly padding.
     """
     batches: list[list[TokenisedPair]] = []
     widest = 0
     for pair in sorted(pairs, key=row_tokens, reverse=True):
-        full = (
-            not batches
-            or widest * (len(batches[-1]) + 1) > budget
-            or len(batches[-1]) == most_pairs
-        )
-        if full:
+        tokens, held = row_tokens(pair), len(batches[-1]) if batches else 0
+        ragged = tokens < RAGGED * widest and widest * held >= ENOUGH * budget
+        if not batches or widest * (held + 1) > budget or held == most_pairs or ragged:
             batches.append([])
-            widest = row_tokens(pair)
+            widest = tokens
         batches[-1].append(pair)
     return batches
 

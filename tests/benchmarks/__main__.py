@@ -7,6 +7,7 @@ table is a module with a function `rows`, listed in SECTIONS.
 
 import argparse
 import datetime
+import os
 import platform
 import time
 from importlib.metadata import version
@@ -31,7 +32,7 @@ HEADER = """# Benchmarks
 
 Written by `make bench`: every row comes from one run on one machine ({date}, {minutes:.0f}
 minutes). Seconds are the best of {rounds} round(s), in which the cases took turns, each in a
-process of its own. `make bench ARGS="--only scoring"` prints a part and writes nothing.
+process of its own{clock}. `make bench ARGS="--only scoring"` prints a part and writes nothing.
 
 Machine: {machine}. Model: SmolLM2-135M-Instruct. Token budget {budget}, batches of {batch} pairs.
 
@@ -76,7 +77,16 @@ def main() -> None:
     parser.add_argument("--only", choices=SECTIONS, help="one section; the table is not written")
     parser.add_argument("--workload", choices=[*PUBLIC, "long prompts"], help="one workload only")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument(
+        "--threads",
+        type=int,
+        help="for torch. With 1, seconds are those of the processor, which other work on the "
+        "machine does not lengthen; else those on the wall",
+    )
     wanted = parser.parse_args()
+    if wanted.threads:
+        os.environ["OMP_NUM_THREADS"] = str(wanted.threads)  # of the measuring processes
+        torch.set_num_threads(wanted.threads)
     workloads = [wanted.workload] if wanted.workload else [*PUBLIC, "long prompts"]
     if not SHARED.is_dir():
         workloads = [name for name in workloads if name not in PUBLIC]
@@ -89,6 +99,7 @@ def main() -> None:
         minutes=(time.monotonic() - started) / 60,
         date=datetime.datetime.now(datetime.UTC).date(),
         rounds=wanted.rounds,
+        clock=", on one thread, as seconds of the processor" if wanted.threads == 1 else "",
         machine=machine(),
         budget=BATCH_TOKENS,
         batch=BATCH_SIZE,

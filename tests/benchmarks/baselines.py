@@ -4,7 +4,6 @@ Nothing here is imported by the product.
 """
 
 import tempfile
-import time
 from dataclasses import dataclass
 
 import torch
@@ -49,11 +48,11 @@ def train_with_trl(
     batch_size: int,
     learning_rate: float,
     bfloat16: bool,
-) -> tuple[list[float], float]:
+) -> list[float]:
     """TRL's DPOTrainer on the same token ids in the same order.
 
     Reference log-probabilities are precomputed, as the fastest way that TRL offers; computing
-    them is part of what is measured. Returns the losses and the seconds.
+    them is part of what is measured. Returns each step's loss.
     """
     from datasets import Dataset
     from torch.utils.data import SequentialSampler
@@ -101,7 +100,6 @@ def train_with_trl(
             disable_tqdm=True,
             dataloader_pin_memory=False,
         )
-        started = time.perf_counter()
         trainer = SameTokensSameOrder(
             model=loaded.model,
             args=arguments,
@@ -109,6 +107,4 @@ def train_with_trl(
             processing_class=loaded.tokenizer,
         )
         trainer.train()
-        seconds = time.perf_counter() - started
-        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return losses, seconds
+        return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

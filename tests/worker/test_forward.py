@@ -218,12 +218,23 @@ def test_batches_hold_every_pair_once_within_the_budget(count, budget, most_pair
         assert most_pairs is None or len(batch) <= most_pairs
 
 
+def test_short_rows_are_not_padded_to_long_ones_once_a_batch_is_large_enough():
+    pairs = [make_pair(n, [1] * length, [2, END], [3, END]) for n, length in enumerate(
+        [400] * 4 + [390] * 2 + [100] * 4
+    )]  # fmt: skip
+    tokens = SharedPrefixForward(load()).row_tokens
+    lengths = [[len(p.prompt_ids) for p in batch] for batch in token_batches(pairs, tokens, 4096)]
+    assert lengths == [[400] * 4 + [390] * 2, [100] * 4]
+    few = [pairs[0], pairs[6]]  # one row of 400 is less than an eighth of the budget
+    assert len(token_batches(few, tokens, 4096)) == 1
+
+
 def test_out_of_memory_halves_the_budget_and_loses_no_pair():
     pairs, messages, done = random_pairs(20), [], []
     budget = TokenBudget(512, messages.append)
 
     def work(batch):
-        if sum(pair.tokens for pair in batch) > 150:
+        if sum(pair.tokens for pair in batch) > 80:
             raise torch.OutOfMemoryError("no memory")
         done.extend(pair.pair for pair in batch)
 

@@ -153,7 +153,7 @@ def test_interrupted_run_goes_on_bit_for_bit(tmp_path, config, checks):
     again, sink, resumed = run(
         tmp_path / "parts", sink=sink, reference=dict(sink.references), **config
     )
-    assert done > 0 or checks < 10
+    assert done > 0 or checks < 14
     assert timeless(sink.metrics) == timeless(whole.metrics)
     steps = {(record.pair, record.step): record for record in sink.probe_steps}
     assert list(steps.values()) == whole.probe_steps
@@ -375,7 +375,7 @@ def test_out_of_memory_halves_the_budget_and_repeats_the_step(tmp_path, monkeypa
 
     def run_out(self, micro, pairs_in_step, seen):
         plain(self, micro, pairs_in_step, seen)
-        if sum(pair.tokens for pair in micro) > 60:
+        if sum(pair.tokens for pair in micro) > 45:
             raise torch.OutOfMemoryError("no memory")
 
     _, whole, _ = run(tmp_path / "whole")
