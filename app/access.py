@@ -298,6 +298,7 @@ RULES: tuple[Rule, ...] = (
     Rule("GET", f"{_RUN}/displacement.csv", VIEWER, "run.export", "run {run_id}"),
     Rule("GET", f"{_RUN}/displacements", VIEWER),
     Rule("GET", f"{_RUN}/pairs", VIEWER),
+    Rule("GET", f"{_RUN}/weights", VIEWER, "run.export", "run {run_id}"),
 )
 
 

@@ -107,7 +107,7 @@ def _problems(path: str, method: str, call: dict[str, Any]) -> Iterator[tuple[in
         yield 422, "Something in the request is not right; `errors` names the fields."
     if "{" in path:
         yield 404, "There is no such thing."
-    if method != "get":
+    if method != "get" or path.endswith("/weights"):
         yield 409, "Not possible in the present state of the thing."
     if call.get("requestBody"):
         yield 400, "The body could not be read."

@@ -231,7 +231,9 @@ def downgrade() -> None:
         UPDATE probes SET groups = (
             SELECT coalesce(jsonb_object_agg(of ->> 'name', of -> 'tokens'), '{}')
             FROM jsonb_array_elements(groups) AS of
+            WHERE of ? 'name'
         )
+        WHERE jsonb_typeof(groups) = 'array'
         """
     )
     op.drop_column("reference_logprobs", "final_dispreferred")

@@ -74,7 +74,7 @@ def _allowed(table: Table) -> dict[str, list[str]]:
         column.name: words
         for column in table.columns
         for check in checks
-        if re.search(rf"\b{column.name}\b", str(check.sqltext))
+        if re.search(rf"\b{column.name}\b", NAMED.sub("", str(check.sqltext)))
         and (words := NAMED.findall(str(check.sqltext)))
     }
 

@@ -34,11 +34,17 @@ CALLS = sorted(
 )
 
 
-# What their bodies refer to, or what a file must hold, no schema can say.
+# What they refer to (runs, versions), or what a file must hold, no schema can say.
 REFERRING = {
     ("post", "/api/v1/datasets"),
     ("post", "/api/v1/datasets/{dataset_id}/flags"),
     ("post", "/api/v1/runs"),
+    ("get", "/api/v1/datasets/{dataset_id}/reviews"),
+    ("get", "/api/v1/datasets/{dataset_id}/reviews/order"),
+    ("patch", "/api/v1/datasets/{dataset_id}/pairs/{pair}"),
+    ("delete", "/api/v1/datasets/{dataset_id}/pairs/{pair}/review"),
+    ("get", "/api/v1/runs/{run_id}/displacement"),
+    ("get", "/api/v1/runs/{run_id}/displacement.csv"),
 }
 
 IDS = [1, 2, 3, 4]
