@@ -5,11 +5,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.runs.configs import LoraConfig
 from tests.worker import naive
 from tests.worker.conftest import BUILDERS, END, GoOn, load, make_pair, random_pairs
 from worker.batches import TokenBudget, in_batches, token_batches
 from worker.choosing import choose_forward, refuse_too_long
-from worker.forward import SharedPrefixForward, TwoForwards
+from worker.forward import SharedPrefixForward, TwoForwards, causal_model
+from worker.training import _adapter_dropout, _add_adapters
 
 PAIRS = random_pairs(9)
 
@@ -89,6 +91,22 @@ def test_gradients_flow_into_a_common_beginning_from_every_row(llama):
         gradients.append([p.grad.clone() for p in llama.model.parameters()])
     for shared, plain in zip(*gradients, strict=True):
         assert (shared - plain).norm() / plain.norm() < 1e-4
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_rows_that_drop_out_each_for_itself_share_no_beginning(llama, rate):
+    llama.model = _add_adapters(llama.model, LoraConfig(dropout=rate))
+    forward, widths = SharedPrefixForward(llama, smallest_saving=1), []
+    causal_model(llama).get_input_embeddings().register_forward_hook(
+        lambda _module, inputs, _output: widths.append(tuple(inputs[0].shape))
+    )
+    with _adapter_dropout(llama.model):
+        forward(pairs_with_one_beginning())
+    assert ((1, 5) in widths) is (rate == 0.0)
+    widths.clear()
+    with torch.no_grad():  # nothing drops out where nothing is learned
+        forward(pairs_with_one_beginning())
+    assert (1, 5) in widths
 
 
 def test_a_model_that_drops_what_it_is_given_of_the_beginning_computes_it_in_each_row(llama):
