@@ -5,6 +5,8 @@
 
 PYTHON ?= python3
 PIP_FLAGS ?=
+# Test processes side by side.
+JOBS ?= 2
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS)
 
@@ -21,7 +23,7 @@ up: .venv/installed ## Set up and start everything, without the demo
 	$(BIN)/chesboard up
 
 test: .venv/installed-test lint ## Check style and types, and run the tests (ARGS="-k word" for some)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 lint: .venv/installed-test ## Check style and types
 	$(BIN)/ruff check .

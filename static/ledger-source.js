@@ -36,8 +36,10 @@ export class LedgerSource {
     try {
       history.keepAnswer(keyOf(place, step), await this.ask(history, step, place));
       this.onanswer(history);
-    } catch {
-      // Not recorded at this step: what is known is shown, or that there is none.
+    } catch (problem) {
+      // Not recorded at this step: what is known is shown, or that there is none. Anything else
+      // (the connection is away) is asked again when the next wish comes.
+      if (problem.status !== 404) return;
       history.keepAnswer(keyOf(place, step), null);
       this.onanswer(history);
     } finally {

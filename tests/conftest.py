@@ -14,6 +14,10 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["TQDM_DISABLE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Test processes side by side, each on a core of its own: threads that wait for each other by
+    # spinning would take the other's.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Iterator
 from pathlib import Path

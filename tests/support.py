@@ -30,7 +30,7 @@ from app.settings import PROJECT_ROOT, Settings
 def disposable_services() -> Iterator[Services]:
     """The servers named by the environment, or embedded ones in a folder that is thrown away."""
     database_url = os.environ.get("CHESBOARD_TEST_DATABASE_URL")
-    redis_url = os.environ.get("CHESBOARD_TEST_REDIS_URL")
+    redis_url = _own_redis()
     if database_url and redis_url:
         with scratch_database(database_url, f"chesboard_test_{os.getpid()}") as url:
             _flush(redis_url)
@@ -43,6 +43,16 @@ def disposable_services() -> Iterator[Services]:
             yield services
         finally:
             services.stop()
+
+
+def _own_redis() -> str | None:
+    """The Redis that the environment names, at a database of this test process's own."""
+    url = os.environ.get("CHESBOARD_TEST_REDIS_URL")
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    if url is None or not int(worker):
+        return url
+    server, _, number = url.rpartition("/")
+    return f"{server}/{int(number) + int(worker)}"
 
 
 def embedded_settings(data_dir: Path) -> Settings:
@@ -131,7 +141,7 @@ def running_stack(models_dir: Path) -> Iterator[str]:
 @contextmanager
 def _servers_of_a_stack() -> Iterator[dict[str, str]]:
     database_url = os.environ.get("CHESBOARD_TEST_DATABASE_URL")
-    redis_url = os.environ.get("CHESBOARD_TEST_REDIS_URL")
+    redis_url = _own_redis()
     if not (database_url and redis_url):
         yield {}
         return

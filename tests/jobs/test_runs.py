@@ -202,7 +202,7 @@ def test_a_run_whose_worker_is_killed_goes_on_with_the_next_one(
         "model": "tiny",
         "learning_rate": 1e-3,
         "batch_size": 1,
-        "epochs": 100,
+        "epochs": 40,
         "seed": 3,
         "probe_every": 100,
         "checkpoint_every": 20,
