@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -34,14 +35,40 @@ def choose_forward(
     plain = TwoForwards(loaded)
     if not pairs:
         return plain, None
-    telling = _telling_pairs(pairs)
-    rows_only = SharedPrefixForward(loaded, smallest_saving=math.inf)
-    reason = _refusal(loaded, pairs) or _difference(rows_only, plain, telling, loaded)
-    if reason is not None:
-        return plain, f"Prompts are computed once for each response, which is slower: {reason}."
-    if _difference(SharedPrefixForward(loaded, smallest_saving=1), plain, telling, loaded):
-        return rows_only, None  # it takes the mask, but not keys and values from elsewhere
-    return SharedPrefixForward(loaded), None
+    reason = _refusal(loaded, pairs)
+    if reason is None:
+        takes = _takes(loaded, pairs)
+        if takes.the_mask is None:
+            ahead = None if takes.starts else math.inf
+            return SharedPrefixForward(loaded, smallest_saving=ahead, smallest_start=ahead), None
+        reason = takes.the_mask
+    return plain, f"Prompts are computed once for each response, which is slower: {reason}."
+
+
+@dataclass(frozen=True, slots=True)
+class _Takes:
+    """What a model was seen to take: `the_mask` is None, or why not; `starts`: keys and values
+    that were computed ahead of the rows."""
+
+    the_mask: str | None
+    starts: bool
+
+
+_SEEN: WeakKeyDictionary[torch.nn.Module, dict[Any, _Takes]] = WeakKeyDictionary()
+"""A model that is kept between runs is looked at once."""
+
+
+def _takes(loaded: LoadedModel, pairs: Sequence[TokenisedPair]) -> _Takes:
+    seen = _SEEN.setdefault(loaded.model, {})
+    key = (causal_model(loaded).config._attn_implementation, loaded.compute_dtype)
+    if key not in seen:
+        plain, telling = TwoForwards(loaded), _telling_pairs(pairs)
+        rows_only = SharedPrefixForward(loaded, smallest_saving=math.inf, smallest_start=math.inf)
+        ahead = SharedPrefixForward(loaded, smallest_saving=1)
+        the_mask = _difference(rows_only, plain, telling, loaded)
+        starts = the_mask is None and _difference(ahead, plain, telling, loaded) is None
+        seen[key] = _Takes(the_mask, starts)
+    return seen[key]
 
 
 def _telling_pairs(pairs: Sequence[TokenisedPair]) -> list[TokenisedPair]:
@@ -52,7 +79,7 @@ def _telling_pairs(pairs: Sequence[TokenisedPair]) -> list[TokenisedPair]:
         key=lambda p: min(len(p.preferred_ids), len(p.dispreferred_ids)) - p.fork_position,
     )
     beginning = branchy[-1].prompt_ids[:8]
-    return [_cut_down(pair, beginning) for pair in branchy[-2:]]
+    return [_cut_down(pair, beginning) for pair in (branchy * 2)[-2:]]
 
 
 def _cut_down(pair: TokenisedPair, beginning: Sequence[int]) -> TokenisedPair:

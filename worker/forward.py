@@ -5,7 +5,7 @@ size, V vocabulary, U predicting positions of all pairs of a batch one after the
 tokens of one side of all pairs. worker/layout.py draws a row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -104,23 +104,33 @@ def unembedding_VD(loaded: LoadedModel) -> Tensor:
 SMALLEST_SAVING = {"cpu": 128, "cuda": 4096}
 """Tokens that a common beginning must save in a batch to be worth a forward pass of its own, which
 reads all weights once more. On a CPU measured; on a GPU an estimate."""
+SMALLEST_START = {"cpu": 256, "cuda": 1024}
+"""Tokens from which on it pays to compute the start of all rows, where they hold prompts only,
+without a mask: plain causal attention does half the work, and the mask of the rest is small."""
 
 
 class SharedPrefixForward:
     """Prompts once a pair, their common beginning once a batch, the head at predicting positions.
 
     Exact: attention is causal, so the keys and values of a common beginning are the same in every
-    row. Gradients flow into it from all rows.
+    row. Gradients flow into it from all rows. Where the rows begin with long prompts that are not
+    the same, these are at least computed without a mask.
     """
 
     kind = "shared prefix"
 
-    def __init__(self, loaded: LoadedModel, smallest_saving: float | None = None) -> None:
-        """smallest_saving: in tokens; infinity never shares beginnings, None leaves it to the
-        device."""
-        if smallest_saving is None:
-            smallest_saving = SMALLEST_SAVING.get(loaded.device.type, SMALLEST_SAVING["cuda"])
-        self._loaded, self._smallest_saving = loaded, smallest_saving
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        smallest_saving: float | None = None,
+        smallest_start: float | None = None,
+    ) -> None:
+        """smallest_saving, smallest_start: in tokens; infinity never computes anything ahead of
+        the rows, None leaves it to the device."""
+        device = loaded.device.type
+        self._loaded = loaded
+        self._smallest_saving = _or_default(smallest_saving, SMALLEST_SAVING, device)
+        self._smallest_start = _or_default(smallest_start, SMALLEST_START, device)
 
     def row_tokens(self, pair: TokenisedPair) -> int:
         return layout.row_tokens(pair)
@@ -129,16 +139,17 @@ class SharedPrefixForward:
         self, pairs: Sequence[TokenisedPair], *, logprobs: bool = True, forks: bool = False
     ) -> PairStates:
         loaded = self._loaded
-        common_ids = self._worth_sharing(pairs)
-        rows = layout.lay_out(pairs, loaded.device, len(common_ids))
-        mask = layout.branch_mask(rows.segment_BL, len(common_ids))
+        starts = self._starts(pairs)
+        start = len(starts[0]) if starts else 0
+        rows = layout.lay_out(pairs, loaded.device, start)
+        mask = layout.branch_mask(rows.segment_BL, start)
         decoder = causal_model(loaded).base_model
         with computing(loaded):
             hidden_BLD = decoder(
                 input_ids=rows.input_BL,
                 attention_mask=layout.additive(mask, loaded.compute_dtype),
                 position_ids=rows.position_BL,
-                past_key_values=self._keys_and_values(decoder, common_ids, len(pairs)),
+                past_key_values=self._keys_and_values(decoder, starts, len(pairs)),
                 use_cache=False,
             ).last_hidden_state
         hidden_UD = hidden_BLD.flatten(0, 1).index_select(0, rows.predicting_U)
@@ -153,24 +164,36 @@ class SharedPrefixForward:
             index=rows.index,
         )
 
-    def _worth_sharing(self, pairs: Sequence[TokenisedPair]) -> tuple[int, ...]:
-        """The common beginning of the batch's prompts, or nothing where it saves too little."""
-        if torch.is_grad_enabled() and _drops_out(self._loaded):
-            return ()  # each row is to have its own dropout
-        common_ids = layout.common_beginning(pairs)
-        multiple = layout.PAD_MULTIPLE.get(self._loaded.device.type, 1)
-        common_ids = common_ids[: len(common_ids) // multiple * multiple]
-        saved = len(common_ids) * (len(pairs) - 1)
-        return common_ids if saved >= self._smallest_saving else ()
+    def _starts(self, pairs: Sequence[TokenisedPair]) -> list[list[int]]:
+        """What is computed ahead of the rows, all of one length: the beginning that all prompts
+        have in common, or one start for each pair, or nothing where neither is worth it."""
+        common_ids = self._multiple(layout.common_beginning(pairs))
+        alike = not (torch.is_grad_enabled() and _drops_out(self._loaded))  # else each its own
+        if alike and 0 < self._smallest_saving <= len(common_ids) * (len(pairs) - 1):
+            return [common_ids]
+        shortest = min(pairs, key=lambda pair: len(pair.prompt_ids))
+        start = len(self._multiple(shortest.prompt_ids[:-1]))
+        if start < self._smallest_start:
+            return []
+        return [list(pair.prompt_ids[:start]) for pair in pairs]
 
-    def _keys_and_values(self, decoder: Any, common_ids: Sequence[int], pairs: int) -> Any:
-        """What every layer keeps of the common beginning, for each of the batch's rows."""
-        if not common_ids:
+    def _multiple(self, ids: Sequence[int]) -> list[int]:
+        multiple = layout.PAD_MULTIPLE.get(self._loaded.device.type, 1)
+        return list(ids[: len(ids) // multiple * multiple])
+
+    def _keys_and_values(self, decoder: Any, starts: list[list[int]], pairs: int) -> Any:
+        """What every layer keeps of the starts, for each of the batch's rows."""
+        if not starts:
             return None
-        input_1C = torch.tensor([common_ids], device=self._loaded.device)
-        past = decoder(input_ids=input_1C, use_cache=True).past_key_values
-        past.batch_repeat_interleave(pairs)
+        input_SC = torch.tensor(starts, device=self._loaded.device)
+        past = decoder(input_ids=input_SC, use_cache=True).past_key_values
+        if len(starts) < pairs:
+            past.batch_repeat_interleave(pairs)
         return past
+
+
+def _or_default(tokens: float | None, defaults: Mapping[str, int], device: str) -> float:
+    return defaults.get(device, defaults["cuda"]) if tokens is None else tokens
 
 
 def _drops_out(loaded: LoadedModel) -> bool:

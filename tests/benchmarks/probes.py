@@ -6,7 +6,7 @@ differ by more than the few percent that are asked about.
 
 from tests.benchmarks.measuring import Row, compare
 
-COUNT = 160
+COUNT = 80
 MOST = 0.05
 
 
@@ -20,7 +20,7 @@ def rows(model: str, workloads: list[str], rounds: int) -> list[Row]:
             "probes",
             "persona",
             COUNT,
-            "4 probes every 10 steps, 20 steps",
+            "4 probes every 10 steps, 10 steps",
             measured.seconds,
             f"{measured.probe_share:+.1%} time",
             floor if measured.probe_share <= MOST else f"{floor}, missed",

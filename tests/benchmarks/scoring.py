@@ -8,7 +8,7 @@ from tests.benchmarks.measuring import (
     spearman,
 )
 
-COUNTS = {"persona": 48, "dialogues": 16, "long prompts": 4}
+COUNTS = {"persona": 32, "dialogues": 12, "long prompts": 2}
 FLOORS = {"score float32": 2.4, "score bfloat16": 6.5}
 BASELINE = "baseline float32"
 

@@ -2,7 +2,7 @@
 
 from tests.benchmarks.measuring import Row, against, compare, largest_relative_difference
 
-COUNTS = {"persona": 32, "dialogues": 8, "long prompts": 4}
+COUNTS = {"persona": 16, "dialogues": 8, "long prompts": 2}
 FLOORS = {"train float32": 2.5, "train bfloat16": 4.0}
 BETWEEN_BFLOAT16 = 1.5
 CASES = ["trl float32", "train float32", "trl bfloat16", "train bfloat16"]

@@ -82,9 +82,29 @@ def test_a_common_beginning_is_computed_once_and_changes_nothing(kind, alike):
     torch.testing.assert_close(states.fork_logits_BV, alone.fork_logits_BV, rtol=1e-4, atol=1e-3)
 
 
-def test_gradients_flow_into_a_common_beginning_from_every_row(llama):
+@pytest.mark.parametrize("kind", ["llama", "untied llama", "gpt2"])
+def test_long_prompts_are_computed_without_a_mask_up_to_the_shortest(kind):
+    loaded, lengths = load(kind), []
+    pairs = [make_pair(n, range(n, 60 + 2 * n), [5, 6, 7 + n, END], [5, 8, END]) for n in range(4)]
+    hook = loaded.model.get_input_embeddings().register_forward_hook(
+        lambda _module, inputs, _output: lengths.append(tuple(inputs[0].shape))
+    )
+    with torch.no_grad():
+        states = SharedPrefixForward(loaded, smallest_start=50)(pairs, forks=True)
+        hook.remove()
+        alone = TwoForwards(loaded)(pairs, forks=True)
+    assert lengths[0] == (4, 59)
+    for name in ("preferred_token_logprobs_N", "dispreferred_token_logprobs_N"):
+        torch.testing.assert_close(
+            getattr(states, name)(), getattr(alone, name)(), rtol=1e-4, atol=1e-4
+        )
+    torch.testing.assert_close(states.fork_logits_BV, alone.fork_logits_BV, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("ahead", [{"smallest_saving": 1}, {"smallest_start": 1}], ids=str)
+def test_gradients_flow_into_a_start_computed_ahead(llama, ahead):
     pairs, gradients = pairs_with_one_beginning(), []
-    for path in (SharedPrefixForward(llama, smallest_saving=1), TwoForwards(llama)):
+    for path in (SharedPrefixForward(llama, **ahead), TwoForwards(llama)):
         llama.model.zero_grad()
         states = path(pairs)
         (states.preferred_logprobs_B() - 2 * states.dispreferred_logprobs_B()).sum().backward()
