@@ -26,6 +26,7 @@ from app.settings import get_settings
 from worker import telemetry
 from worker.control import shutting_down
 from worker.loading import ModelCache, choose_device, describe_device
+from worker.memory import keep_freed_memory, return_freed_memory
 from worker.runtime import execute
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ def execute_run(run_id: int) -> None:
                 execute(waiting, WORKER_NAME, _models())
         finally:
             _presence.works_on(None)
+            return_freed_memory()
         with transaction() as session:
             waiting = leases.next_claimable(session)
 
@@ -108,6 +110,11 @@ _presence = _Presence()
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
 def _set_up_logging(**_: object) -> None:
     logs.configure(get_settings(), "worker")
+
+
+@signals.worker_init.connect  # type: ignore[untyped-decorator]
+def _set_up_memory(**_: object) -> None:
+    keep_freed_memory()
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]

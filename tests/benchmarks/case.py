@@ -24,15 +24,15 @@ from transformers import (
 from app.runs.configs import ScoreConfig, TrainConfig
 from app.runs.records import MetricRecord, ScoreRecord
 from tests.benchmarks.baselines import score_one_at_a_time, train_with_trl
-from tests.benchmarks.workloads import WORKLOADS
+from tests.benchmarks.workloads import BATCH_SIZES, WORKLOADS
 from worker.layout import row_tokens
 from worker.loaded import LoadedModel
+from worker.memory import keep_freed_memory
 from worker.probes import Probes
 from worker.scoring import score_pairs
 from worker.tokenising import TokenisedPair, find_fork, tokenise_pairs
 from worker.training import train
 
-BATCH_SIZE = 8
 LEARNING_RATE = 1e-6
 BATCH_TOKENS = ScoreConfig().batch_tokens
 BILLION = "random 1b"
@@ -155,11 +155,13 @@ def _score(loaded: LoadedModel, pairs: list[TokenisedPair]) -> dict[str, Any]:
     return {"seconds": seconds, "values": [record.ches for record in records]}
 
 
-def _train(loaded: LoadedModel, pairs: list[TokenisedPair], probes: int = 0) -> dict[str, Any]:
+def _train(
+    loaded: LoadedModel, pairs: list[TokenisedPair], batch_size: int, probes: int = 0
+) -> dict[str, Any]:
     config = TrainConfig(
         objective="dpo",
         learning_rate=LEARNING_RATE,
-        batch_size=BATCH_SIZE,
+        batch_size=batch_size,
         shuffle=False,
         batch_tokens=BATCH_TOKENS,
         measure_displacement=False,  # the other side does not
@@ -198,6 +200,8 @@ class Stopwatch:
 
 def main(workload: str, count: int, case: str, model: str) -> None:
     torch.manual_seed(0)
+    if not case.startswith(("baseline", "trl")):
+        keep_freed_memory()  # as the worker does
     if case.startswith("trl"):
         # Before the clock starts. TRL and datasets import lazily.
         from datasets import Dataset  # noqa: F401
@@ -207,18 +211,18 @@ def main(workload: str, count: int, case: str, model: str) -> None:
         pairs = random_tokens(count)
     else:
         pairs = tokenise_pairs(loaded.tokenizer, WORKLOADS[workload](count), 4096, 4096)
-    name = case.split()[0]
+    name, batch_size = case.split()[0], BATCH_SIZES[workload]
     if name == "baseline":
         measured = _score_baseline(loaded, pairs)
     elif name == "score":
         measured = _score(loaded, pairs)
     elif name == "trl":
         started = now()
-        losses = train_with_trl(loaded, pairs, BATCH_SIZE, LEARNING_RATE, case.endswith("bfloat16"))
+        losses = train_with_trl(loaded, pairs, batch_size, LEARNING_RATE, case.endswith("bfloat16"))
         seconds = now() - started
         measured = {"seconds": seconds, "values": losses}
     else:
-        measured = _train(loaded, pairs, probes=4 if name == "probes" else 0)
+        measured = _train(loaded, pairs, batch_size, probes=4 if name == "probes" else 0)
     if loaded.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated() / 2**20
     else:

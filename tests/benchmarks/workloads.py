@@ -73,3 +73,6 @@ def _rows(name: str, count: int) -> list[dict[str, str]]:
 
 
 WORKLOADS = {"persona": persona, "dialogues": dialogues, "long prompts": long_prompts}
+
+BATCH_SIZES = {"persona": 8, "dialogues": 4, "long prompts": 1, "random tokens": 8}
+"""Pairs in a training step: two steps at least, since the first one's loss is log 2 everywhere."""

@@ -1,0 +1,19 @@
+"""The starter model, the same for both sides."""
+
+from app.runs.configs import ScoreConfig
+from app.settings import Settings
+from tests.support import kept_models_folder
+from worker.loaded import LoadedModel
+from worker.loading import ModelCache
+
+
+def starter_model() -> LoadedModel:
+    """In float32 on the CPU."""
+    settings = Settings(models_dir=kept_models_folder())
+    return ModelCache(settings).load(ScoreConfig(device="cpu"))
+
+
+def starter_folder() -> str:
+    """As safetensors, which any other program opens too."""
+    name: str = starter_model().model.config._name_or_path
+    return name
