@@ -24,7 +24,13 @@ from app.settings import get_settings
 from worker import checkpoints
 from worker.control import LeaseKeeper
 from worker.loaded import LoadedModel
-from worker.loading import ModelCache, ModelError, describe_device, save_folder
+from worker.loading import (
+    ModelCache,
+    ModelError,
+    describe_device,
+    save_folder,
+    slow_precision,
+)
 from worker.patience import until_the_database_answers
 from worker.recording import Recorder
 from worker.scoring import MEASURES, score_pairs
@@ -111,6 +117,8 @@ def _work(
     recorder.progress(0, len(raw_pairs), "pairs")
     loaded = models.load(config)
     recorder.device(f"{describe_device(loaded.device)}, {_dtype_name(loaded.compute_dtype)}")
+    if slow := slow_precision(loaded.device, loaded.compute_dtype):
+        recorder.message(slow)
     control.check()
     pairs = tokenise_pairs(
         loaded.tokenizer, raw_pairs, config.max_prompt_tokens, config.max_response_tokens

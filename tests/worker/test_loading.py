@@ -13,7 +13,13 @@ from app.runs.configs import ScoreConfig, TrainConfig
 from app.runs.weights import zip_stream
 from app.settings import Settings
 from worker import loading
-from worker.loading import ModelCache, ModelError, count_parameters, save_folder
+from worker.loading import (
+    ModelCache,
+    ModelError,
+    count_parameters,
+    save_folder,
+    slow_precision,
+)
 
 
 @pytest.fixture
@@ -208,3 +214,14 @@ def test_the_starter_model_is_dequantised_once_and_answers(
     with torch.inference_mode():
         answer = loaded.model.generate(**ids, max_new_tokens=12, do_sample=False)
     assert "Paris" in loaded.tokenizer.decode(answer[0])
+
+
+@pytest.mark.parametrize("has_units", [True, False])
+def test_bfloat16_is_called_slow_on_processors_without_units_for_it(
+    monkeypatch: pytest.MonkeyPatch, has_units: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_units})
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert (slow_precision(cpu, torch.bfloat16) is None) == has_units
+    assert slow_precision(cpu, torch.float32) is None
+    assert slow_precision(gpu, torch.bfloat16) is None
