@@ -38,7 +38,7 @@ choose?.addEventListener("submit", (event) => {
 });
 paintKeys();
 
-const { runs } = pageData();
+const { runs, pairs } = pageData(); // pairs: run → which it was given, in words
 const asked = new URLSearchParams(location.search);
 let shown = asked.get("metric") in NUMBERS ? asked.get("metric") : "preferred_change";
 let axis = asked.get("by") in AXES ? asked.get("by") : "step";
@@ -161,10 +161,18 @@ function marginOf({ preferred_change: up, dispreferred_change: down }) {
   return Number.isFinite(up) && Number.isFinite(down) ? up - down : null;
 }
 
+/** [[name, value of each run]] of what differs; a selection as one, in words. */
+function settings() {
+  const rows = differences(runs.map(({ config, dataset_name: dataset }) => ({ dataset, ...config })));
+  const others = rows.filter(([name]) => !name.startsWith("selection."));
+  const isSame = others.length === rows.length && new Set(Object.values(pairs)).size === 1;
+  return isSame ? others : [["pairs", runs.map((run) => pairs[run.id])], ...others];
+}
+
 function drawTable() {
   const gainers = (run) => topGainers(run).map((entry) =>
     h("div", {}, tokenView(entry.token), ` ${probabilityChange(entry.change, 3)}`));
-  const different = differences(runs.map((run) => run.config));
+  const different = settings();
   const head = (run) => h("th", { class: "num", scope: "col" }, runKey(run.id),
     h("a", { href: `/runs/${run.id}` }, `${run.id} ${run.name}`.slice(0, 40)));
   const row = (label, cells) => h("tr", {}, h("th", { scope: "row", class: "quiet" }, label),
@@ -178,7 +186,7 @@ function drawTable() {
       h("tbody", {}, ENDS.map(([label, get, show]) => row(label, runs.map((run) => show(get(run))))),
         row("Top gainers", runs.map(gainers))),
       h("tbody", { class: "settings" }, different.map(([name, values]) =>
-        row(h("code", {}, name), values.map(plain)))))));
+        row(h("code", {}, name), values.map(name === "pairs" ? (words) => words : plain)))))));
 }
 
 function saveTable(different) {

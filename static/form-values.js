@@ -25,7 +25,7 @@ function anyNumber(text) {
   return value;
 }
 
-function wholeNumber(text) {
+export function wholeNumber(text) {
   const value = anyNumber(text);
   if (!Number.isInteger(value)) throw new FieldError("This must be a whole number.");
   return value;

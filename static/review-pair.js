@@ -67,9 +67,9 @@ function measureRow(label, { value, percentile }) {
     h("td", { class: "num quiet", title: "Percentile among the score run's pairs" }, `${percentile.toFixed(percentile > 99 && percentile < 100 ? 1 : 0)} %`));
 }
 
-export function displacement(item) {
+export function displacement(item, run) {
   const { displacement: found } = item;
-  if (!found) return h("p", { class: "quiet small" }, "No training run has measured this pair yet.");
+  if (!found) return h("p", { class: "quiet small" }, run ? `Run ${run} has not measured this pair.` : "No training run has measured any pair yet.");
   return h("div", {},
     h("dl", { class: "facts" },
       h("dt", {}, "log p(y+)"), h("dd", { class: found.preferred_change < 0 ? "down" : "up" }, `${signed(found.preferred_change)} nats`),

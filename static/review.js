@@ -186,7 +186,7 @@ function draw() {
         h("div", { class: "field" }, h("label", { for: "note" }, "Note ", h("kbd", {}, "n")), note),
         view.opinions(item)),
       h("section", {}, h("h3", {}, "Measures"), view.measures(item)),
-      dataset.train_runs.length ? h("section", {}, h("h3", {}, "Measured displacement"), view.displacement(item)) : null,
+      dataset.train_runs.length ? h("section", {}, h("h3", {}, "Measured displacement"), view.displacement(item, queue.displacementRun)) : null,
       historySection(item))));
 }
 
@@ -239,6 +239,7 @@ function send(item, wanted) {
   item.review = { ...before, verdict: wanted.verdict, note: wanted.note ?? before.note, reviewer: reviewer() || null };
   item.unsent = (item.unsent ?? 0) + 1;
   tally(before.verdict, wanted.verdict);
+  sent += 1;
   const request = (sending.get(item.pair) ?? Promise.resolve()).then(() => store(item, before, wanted));
   sending.set(item.pair, request);
   done.push({ pair: item.pair });
@@ -376,11 +377,18 @@ $("[data-bulk]").addEventListener("click", async () => {
 // --- progress ------------------------------------------------------------------------------------
 
 let progress = null;
+let sent = 0; // verdicts given so far
 
 async function refreshProgress() {
   try {
-    await Promise.allSettled(sending.values());
-    progress = await api(`${root}/reviews/progress`);
+    let found;
+    let before;
+    do {
+      before = sent;
+      await Promise.allSettled(sending.values());
+      found = await api(`${root}/reviews/progress`);
+    } while (before !== sent); // a verdict was given meanwhile, which it may not know of
+    progress = found;
     drawProgress();
   } catch { /* the next time will do */ }
 }

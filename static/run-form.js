@@ -3,6 +3,7 @@
 import { api, pageData } from "./api.js";
 import { $, $$, problemNotice } from "./dom.js";
 import { checkBounds, FieldError, promptProbes, READ } from "./form-values.js";
+import { arranged, fieldOfRule, partOf, READ_SELECTION, SelectionPreview, startSubset } from "./selection-form.js";
 
 const { dataset_id, kind } = pageData();
 const form = $("[data-run-form]");
@@ -12,21 +13,28 @@ const part = (row, name) => $(`[data-part="${name}"]`, row).value;
 
 const isShown = (box) => !box.hidden;
 
-function readConfig() {
+/** What the fields whose names begin so come to; null where one of them is wrong, which is said there. */
+function readConfig(prefix = "") {
   const config = {};
   let isRight = true;
-  for (const [name, box] of fields) {
-    if (!isShown(box)) continue;
+  const tried = (box, read) => {
     try {
-      const value = readField(box);
-      if (name === "lora") { if (value) config.lora ??= {}; } else if (value !== undefined) put(config, name, value);
+      read();
     } catch (error) {
       if (!(error instanceof FieldError)) throw error;
-      say(box, error.message);
+      say(box, error.message, error.rest);
       isRight = false;
     }
+  };
+  for (const [name, box] of fields) {
+    if (!isShown(box) || !name.startsWith(prefix)) continue;
+    tried(box, () => {
+      const value = readField(box);
+      if (name === "lora") { if (value) config.lora ??= {}; } else if (value !== undefined) put(config, name, value);
+    });
   }
   if (config.probes?.pairs) { delete config.probes.strategy; delete config.probes.count; }
+  if (config.selection) tried(fields.get("selection.random"), () => { config.selection = arranged(config.selection); });
   return isRight ? config : null;
 }
 
@@ -39,6 +47,7 @@ function readField(box) {
     const found = promptProbes(rows);
     return found.length ? found : undefined;
   }
+  if (READ_SELECTION[input.dataset.type]) return READ_SELECTION[input.dataset.type](input);
   const text = input.value.trim();
   if (text === "" && "optional" in box.dataset && input.dataset.type !== "checkbox") return undefined;
   const value = READ[input.dataset.type](text, input);
@@ -46,16 +55,16 @@ function readField(box) {
   return value;
 }
 
-/** Rows of prompts are added and taken away. */
+/** Rows of prompts, or of rules, are added and taken away. */
 function startRows(fieldset) {
   const rows = $("[data-rows]", fieldset);
-  $("[data-add]", fieldset).addEventListener("click", () => {
+  $("[data-add]", fieldset)?.addEventListener("click", () => {
     rows.append($("[data-row]", fieldset).content.cloneNode(true));
-    $("textarea", rows.lastElementChild).focus();
+    $("textarea, select", rows.lastElementChild).focus();
   });
   rows.addEventListener("click", (event) => {
     if (!event.target.closest("[data-remove]")) return;
-    event.target.closest("[data-prompt-row]").remove();
+    event.target.closest("[data-prompt-row], [data-rule-row]").remove();
     $("[data-add]", fieldset).focus();
   });
 }
@@ -68,38 +77,37 @@ function put(config, path, value) {
   at[last] = value;
 }
 
-function say(box, message) {
+/** rest: what of the field is meant, ["1", "fraction"] of a list of rules. */
+function say(box, message, rest = []) {
   const input = control(box) ?? $("input", box);
-  const marked = input.dataset?.type === "prompts" ? $("textarea, [data-add]", input) : input;
+  const { type } = input.dataset;
+  const marked = type === "prompts" ? $("textarea, [data-add]", input) : READ_SELECTION[type] ? partOf(input, rest) : input;
   marked.setAttribute("aria-invalid", "true");
   $(".error", box).textContent = message;
   const folded = box.closest("details");
   if (folded) folded.open = true;
 }
 
-function clearErrors() {
-  $("[data-problem]", form).replaceChildren();
-  for (const error of $$(".error", form)) error.textContent = "";
-  for (const input of $$("[aria-invalid]", form)) input.removeAttribute("aria-invalid");
+function clearErrors(boxes = [form]) {
+  for (const box of boxes) {
+    for (const error of $$(".error", box)) error.textContent = "";
+    for (const input of $$("[aria-invalid]", box)) input.removeAttribute("aria-invalid");
+  }
 }
 
-/** "config.probes.pairs.0" belongs to the field "probes.pairs". */
-function boxOf(field) {
-  if (field === "name") return $("[data-name]", form);
-  const parts = (field ?? "").replace(/^config\./, "").split(".");
+/** Say an error at its field: "config.probes.pairs.0" is said at "probes.pairs". False where there is none. */
+function sayAt({ field, message }) {
+  if (field === "name") { say($("[data-name]", form), message); return true; }
+  const parts = fieldOfRule((field ?? "").replace(/^config\./, "")).split(".");
   for (let length = parts.length; length > 0; length -= 1) {
     const box = fields.get(parts.slice(0, length).join("."));
-    if (box) return box;
+    if (box) { say(box, message, parts.slice(length)); return true; }
   }
-  return null;
+  return false;
 }
 
 function showProblem(problem) {
-  const elsewhere = problem.errors.filter((item) => {
-    const box = boxOf(item.field);
-    if (box) say(box, item.message);
-    return !box;
-  });
+  const elsewhere = problem.errors.filter((item) => !sayAt(item));
   if (elsewhere.length || !problem.errors.length) {
     problem.errors = elsewhere;
     $("[data-problem]", form).replaceChildren(problemNotice(problem));
@@ -127,6 +135,7 @@ function showRelevant() {
 form.addEventListener("change", showRelevant);
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
+  $("[data-problem]", form).replaceChildren();
   clearErrors();
   const config = readConfig();
   if (config === null) return focusFirstError();
@@ -143,5 +152,22 @@ form.addEventListener("submit", async (event) => {
     submit.disabled = false;
   }
 });
-for (const fieldset of $$('[data-type="prompts"]', form)) startRows(fieldset);
+for (const fieldset of $$('[data-type="prompts"], [data-type="measures"]', form)) startRows(fieldset);
+for (const fieldset of $$('[data-type="subset"]', form)) startSubset(fieldset);
 showRelevant();
+
+const preview = $("[data-selection-preview]");
+if (preview) {
+  const prefix = "selection.";
+  const boxes = [...fields].filter(([name]) => name.startsWith(prefix)).map(([, box]) => box);
+  new SelectionPreview({
+    host: preview, form, dataset: dataset_id,
+    read: () => {
+      clearErrors(boxes);
+      const config = readConfig(prefix);
+      return config && (config.selection ?? {});
+    },
+    onproblem: ({ errors }) => errors.length > 0
+      && errors.every((item) => sayAt({ ...item, field: prefix + item.field })),
+  });
+}

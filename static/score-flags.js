@@ -19,6 +19,7 @@ export class Flags {
     this.bar = $("[data-brush]");
     if (!this.form) return;
     this.form.hidden = false;
+    $("[data-next]").hidden = false;
     this.form.addEventListener("input", () => { this.say(); onform(); });
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.pages import selecting
 from app.runs.configs import CONFIGS
 
 NESTED = ("probes", "selection", "lora")
@@ -45,7 +46,16 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "answer_tokens",
         "ledger_positions",
     ),
-    "Pairs": ("selection.limit", "selection.pairs", "selection.exclude_flagged"),
+    "Pairs": (
+        "selection.exclude_flagged",
+        "selection.exclude_verdicts",
+        "selection.only_verdicts",
+        "selection.measures",
+        "selection.pairs",
+        "selection.complement",
+        "selection.random",
+        "selection.limit",
+    ),
 }
 ADVANCED = "Advanced"
 
@@ -54,7 +64,7 @@ ABOUT: dict[str, str] = {
     "Optimiser": "How far a step goes. Small steps show displacement as theory describes it.",
     "Probes": "A few pairs that are looked at closely while training goes on: every token's "
     "log-probability, and the whole distribution at the fork. Besides them, prompts of your own.",
-    "Pairs": "Which pairs of the dataset are trained on. Empty: all.",
+    "Pairs": "Which pairs of the dataset are trained on: those that pass every rule. No rule: all.",
 }
 LABELS: dict[str, str] = {
     "beta": "Beta (KL coefficient)",
@@ -77,14 +87,26 @@ LABELS: dict[str, str] = {
     "selection.pairs": "Only these pairs",
     "selection.limit": "At most",
     "selection.exclude_flagged": "Leave out flagged pairs",
+    "selection.exclude_verdicts": "Leave out by verdict",
+    "selection.only_verdicts": "Only with verdict",
+    "selection.measures": "By measure",
+    "selection.complement": "Take what they leave out",
+    "selection.random": "At random",
     "lora.rank": "LoRA rank",
     "lora.alpha": "LoRA alpha",
     "lora.dropout": "LoRA dropout",
     "lora.target_modules": "LoRA target modules",
     "max_grad_norm": "Clip gradient norm",
 }
-NAMED_TYPES = {"probes.prompts": "prompts", "ledger_positions": "positions"}
+NAMED_TYPES = {
+    "probes.prompts": "prompts",
+    "ledger_positions": "positions",
+    "selection.measures": "measures",
+    "selection.random": "subset",
+}
 """Settings whose control cannot be told from their schema."""
+LISTS = ("ordinals", "groups", "prompts", "choices", "measures")
+"""What may be left empty, whatever its schema says."""
 
 # Shown only where another field has this value, or (*) has any.
 ONLY_WITH: dict[str, str] = {
@@ -102,7 +124,8 @@ ONLY_WITH: dict[str, str] = {
 @dataclass(frozen=True, slots=True)
 class FormField:
     """One control. `type`: model, select, checkbox, integer, number, text, ordinals, words, groups,
-    prompts (rows of a prompt and words to watch), positions (at which ledgers are kept).
+    prompts (rows of a prompt and words to watch), positions (at which ledgers are kept), choices
+    (boxes to tick), measures (rows of rules), subset (how many at random).
 
     `optional`: left empty, nothing is sent and the configuration's own default holds.
     """
@@ -125,7 +148,15 @@ class FormField:
 
     @property
     def is_wide(self) -> bool:
-        return self.type in ("groups", "prompts") or self.name == "objective"
+        return self.type in ("groups", "prompts", "measures", "subset") or self.name == "objective"
+
+    @property
+    def measure_rows(self) -> list[selecting.MeasureRow]:
+        return selecting.measure_rows(self.value)
+
+    @property
+    def subset(self) -> selecting.Subset:
+        return selecting.subset(self.value)
 
     @property
     def rows(self) -> list[dict[str, str]]:
@@ -158,6 +189,8 @@ class FormField:
         match self.value:
             case None:
                 return ""
+            case list() if self.type == "ordinals":
+                return ", ".join(selecting.ranges(self.value))
             case list():
                 return ", ".join(map(str, self.value))
             case dict():
@@ -218,11 +251,11 @@ def _field(name: str, spec: Mapping[str, Any], values: Mapping[str, Any]) -> For
         type=_type(name, core),
         help=_help(spec),
         value=values.get(name, spec.get("default")),
-        optional=optional or _type(name, core) in ("ordinals", "groups", "prompts"),
+        optional=optional or _type(name, core) in LISTS,
         minimum=core.get("minimum"),
         maximum=core.get("maximum"),
         above=core.get("exclusiveMinimum"),
-        choices=list(core.get("enum", [])),
+        choices=list(core.get("enum", core.get("items", {}).get("enum", []))),
         only_with=ONLY_WITH.get(name),
     )
 
@@ -237,6 +270,8 @@ def _type(name: str, core: Mapping[str, Any]) -> str:
     match core.get("type"):
         case "boolean":
             return "checkbox"
+        case "array" if "enum" in core["items"]:
+            return "choices"
         case "array":
             return "ordinals" if core["items"].get("type") == "integer" else "words"
         case "object":

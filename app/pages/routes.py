@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 from fastapi.templating import Jinja2Templates
+from pydantic import StringConstraints
 
 from app.access import page_context
 from app.audit import queries as audit
@@ -15,11 +16,13 @@ from app.datasets.issues import Issue
 from app.health import check_health
 from app.models import queries as models
 from app.observation import observe
-from app.pages import forms, words
+from app.pages import forms, selecting, words
 from app.reviews import queries as reviews
 from app.runs import queries as runs
-from app.runs.configs import CONFIGS
+from app.runs import selections
+from app.runs.configs import CONFIGS, Rules
 from app.runs.schemas import FINAL, Kind, RunPage, Status
+from app.runs.selecting import count_selected
 from app.samples import SAMPLES
 from app.settings import PROJECT_ROOT, get_settings
 from app.static import PLOTLY_URL
@@ -37,6 +40,15 @@ templates.env.globals.update(ISSUES=words.ISSUES, REASONS=words.REASONS)
 LAST_RUNS = 8
 RUNS_A_PAGE = 50
 EVENTS_A_PAGE = 100
+PAIRS_NAMED = 1000
+CLEANED = Rules(exclude_flagged=True, exclude_verdicts=["drop"])
+"""What "train again" offers."""
+Without = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(flagged|keep|drop|fix|unsure)(,(flagged|keep|drop|fix|unsure))*$"
+    ),
+]
 RunIds = Annotated[str, Query(alias="runs", description="Run ids, separated by commas.")]
 
 
@@ -133,8 +145,21 @@ def show_new_run(
     dataset_id: int,
     kind: Kind = "train",
     like: Annotated[int | None, Query(description="A run whose settings are taken over.")] = None,
+    without: Annotated[
+        Without | None, Query(description="Leave out flagged, or a verdict.")
+    ] = None,
+    control: Annotated[bool, Query(description="As many as that leaves, but at random.")] = False,
 ) -> HTMLResponse:
-    values = dict(runs.get_run(session, like).config) if like is not None else {}
+    values: dict[str, Any] = {}
+    if like is not None:
+        earlier = runs.get_run(session, like)
+        values = dict(earlier.config)
+        if earlier.dataset_id != dataset_id:
+            # It names pairs and scores of the other dataset.
+            values.pop("selection", None)
+    values["selection"] = selecting.prefilled(
+        values.get("selection") or {}, without.split(",") if without else (), control
+    )
     known = models.list_models(session)
     # The default names the starter model; where that is not there, the first one is as good.
     if known and values.get("model") not in {model.name for model in known}:
@@ -148,6 +173,15 @@ def show_new_run(
         kind=kind,
         groups=forms.run_form(kind, values),
         models=known,
+        score_runs=_named(
+            runs.list_runs(
+                session,
+                kind="score",
+                status="succeeded",
+                dataset_id=dataset_id,
+                limit=RUNS_A_PAGE,
+            )
+        ),
     )
 
 
@@ -182,8 +216,15 @@ def show_runs(
 @router.get("/runs/{run_id}")
 def show_run(request: Request, session: SessionDep, run_id: int) -> HTMLResponse:
     run = runs.get_run(session, run_id)
-    template = "run_train.html" if run.kind == "train" else "run_score.html"
-    return _page(request, template, run=run)
+    if run.kind != "train":
+        return _page(request, "run_score.html", run=run)
+    return _page(
+        request,
+        "run_train.html",
+        run=run,
+        given=selections.list_run_pairs(session, run_id, 0, PAIRS_NAMED),
+        left=count_selected(session, run.dataset_id, CLEANED),
+    )
 
 
 @router.get("/status")
@@ -222,9 +263,13 @@ def show_audit(
 @router.get("/compare")
 def show_compare(request: Request, session: SessionDep, runs_: RunIds = "") -> HTMLResponse:
     named = [int(part) for part in runs_.split(",") if part.strip().isdigit()]
+    chosen = [runs.get_run(session, run_id) for run_id in dict.fromkeys(named)]
     return _page(
         request,
         "compare.html",
         candidates=runs.list_runs(session, kind="train", limit=RUNS_A_PAGE).items,
-        chosen=[runs.get_run(session, run_id) for run_id in dict.fromkeys(named)],
+        chosen=chosen,
+        pairs={
+            run.id: words.pairs(selections.list_run_pairs(session, run.id, 0, 0)) for run in chosen
+        },
     )

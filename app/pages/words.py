@@ -4,6 +4,10 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+from app.pages.selecting import ranges
+from app.runs.configs import Selection
+from app.runs.wording import in_words
+
 MINUS = "\N{MINUS SIGN}"
 KINDS = {"score": "CHES scoring", "train": "Training", "evaluate": "Evaluation"}
 MEASURES = {
@@ -142,6 +146,22 @@ def percent_done(progress: Any) -> float:
     return 100 * progress.done / progress.total if progress.total else 0.0
 
 
+def pairs(given: Any) -> str:
+    """Which pairs a run was given: "90 of 100 pairs: without flagged"."""
+    if given.total is None:
+        counted = "no pairs on record"
+    elif given.total == given.dataset_pairs:
+        counted = f"all {count(given.total)} pairs"
+    else:
+        counted = f"{count(given.total)} of {count(given.dataset_pairs)} pairs"
+    return f"{counted}: {given.words}" if given.words else counted
+
+
+def rules(selection: dict[str, Any] | None) -> str:
+    """A selection in words."""
+    return in_words(Selection.model_validate(selection or {})) or "all pairs"
+
+
 def plain(value: Any) -> str:
     """A configuration's value as people write it."""
     match value:
@@ -166,7 +186,10 @@ FILTERS = {
     "number": number,
     "outcome": outcome,
     "percent_done": percent_done,
+    "pairs": pairs,
     "plain": plain,
+    "ranges": ranges,
+    "rules": rules,
     "size": size,
     "took": took,
     "utc": utc,

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Subquery, and_, func, select
+from sqlalchemy import ColumnElement, Select, Subquery, and_, func, or_, select, union_all
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from app.probes.tables import Probe, ProbeStep
-from app.runs.tables import Run
+from app.runs.tables import ReferenceLogprob, Run
 
 
 def newest_measured(session: Session, dataset_id: int) -> int | None:
@@ -17,7 +17,10 @@ def newest_measured(session: Session, dataset_id: int) -> int | None:
         .where(
             Run.dataset_id == dataset_id,
             Run.kind == "train",
-            select(Probe.run_id).where(Probe.run_id == Run.id).exists(),
+            or_(
+                select(Probe.run_id).where(Probe.run_id == Run.id).exists(),
+                _ended().where(ReferenceLogprob.run_id == Run.id).exists(),
+            ),
         )
         .order_by(Run.id.desc())
         .limit(1)
@@ -25,10 +28,36 @@ def newest_measured(session: Session, dataset_id: int) -> int | None:
 
 
 def measured(run_id: int) -> Subquery:
-    """(pair, preferred_change, dispreferred_change), nats: of watched pairs, first to last look."""
+    """(pair, preferred_change, dispreferred_change), nats: of all trained pairs against the
+    reference where the run measured them at its end, and else of watched ones, first to last look.
+    """
+    ended = _ended(
+        ReferenceLogprob.pair,
+        (ReferenceLogprob.final_preferred - ReferenceLogprob.preferred).label("preferred_change"),
+        (ReferenceLogprob.final_dispreferred - ReferenceLogprob.dispreferred).label(
+            "dispreferred_change"
+        ),
+    ).where(ReferenceLogprob.run_id == run_id)
+    watched = _watched(run_id)
+    others = watched.where(
+        watched.selected_columns.pair.not_in(
+            _ended(ReferenceLogprob.pair).where(ReferenceLogprob.run_id == run_id)
+        )
+    )
+    return union_all(ended, others).subquery("displacement")
+
+
+def _ended(*columns: Any) -> Select[Any]:
+    """Of pairs that were measured after a run's last step."""
+    return select(*(columns or (ReferenceLogprob.run_id,))).where(
+        ReferenceLogprob.final_preferred.is_not(None)
+    )
+
+
+def _watched(run_id: int) -> Select[Any]:
     first = _looks(run_id, ProbeStep.step.asc()).subquery("first_look")
     last = _looks(run_id, ProbeStep.step.desc()).subquery("last_look")
-    changes: Select[Any] = (
+    return (
         select(
             first.c.pair,
             (last.c.preferred - first.c.preferred).label("preferred_change"),
@@ -37,7 +66,6 @@ def measured(run_id: int) -> Subquery:
         .join(last, last.c.pair == first.c.pair)
         .where(last.c.step > first.c.step)
     )
-    return changes.subquery("displacement")
 
 
 def _looks(run_id: int, order: ColumnElement[Any]) -> Select[Any]:

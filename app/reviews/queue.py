@@ -188,7 +188,7 @@ def _displaced(wanted: QueueFilter, sources: _Sources) -> Iterator[ColumnElement
     if wanted.displaced is None:
         return
     if sources.displacement_run is None:
-        raise _missing("displaced", "No training run over this dataset has watched any pairs.")
+        raise _missing("displaced", "No training run over this dataset has measured any pairs.")
     changes = displacement.measured(sources.displacement_run)
     is_so = displacement.is_displaced(changes)
     yield Pair.pair.in_(select(changes.c.pair).where(is_so if wanted.displaced else ~is_so))

@@ -96,7 +96,7 @@ class QueueFilter(_Request):
         None, description="Left out: the newest finished score run over the dataset."
     )
     displacement_run: Annotated[int, Field(ge=1, lt=2**63)] | None = Field(
-        None, description="Left out: the newest training run that watched pairs."
+        None, description="Left out: the newest training run that measured pairs."
     )
 
 

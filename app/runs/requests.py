@@ -21,9 +21,11 @@ from app.runs.revisions import next_revision
 from app.runs.schemas import FINAL, NewRun, storable
 from app.runs.selecting import record_selection
 from app.runs.tables import Run
+from app.runs.wording import in_words
 from app.settings import get_settings
 
 MAX_PAIRS_NAMED = 10
+LONGEST_NAME = 200
 
 
 def create(session: Session, wanted: NewRun) -> Run:
@@ -263,6 +265,9 @@ def _listed(noun: str, numbers: Collection[int]) -> str:
 
 def _default_name(config: ModelConfig, dataset: Dataset) -> str:
     if isinstance(config, TrainConfig):
-        return f"{config.objective} on {dataset.name}"
+        # Runs that differ in their pairs alone are told apart where they stand side by side.
+        words = in_words(config.selection)
+        name = f"{config.objective} on {dataset.name}" + (f", {words}" if words else "")
+        return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
     kind = next(kind for kind, of in CONFIGS.items() if type(config) is of)
     return f"{'CHES' if kind == 'score' else 'Likelihoods'} of {dataset.name}"

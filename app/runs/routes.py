@@ -135,14 +135,24 @@ def list_metrics(
     )
 
 
-@router.get("/runs/{run_id}/pairs")
+@router.get("/runs/{run_id}/pairs", response_model=RunPairs)
 def list_run_pairs(
     session: SessionDep,
     run_id: int,
     offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
     limit: Annotated[int, Query(ge=0, le=100_000)] = 1000,
-) -> RunPairs:
-    """Which pairs the run was given, by ordinal; what was said of them since changes nothing."""
+    format: Literal["json", "csv"] = "json",
+) -> RunPairs | StreamingResponse:
+    """Which pairs the run was given, by ordinal; what was said of them since changes nothing.
+
+    A CSV holds all of them, with the version of their text.
+    """
+    if format == "csv":
+        return StreamingResponse(
+            selections.export_run_pairs(session, run_id),
+            media_type="text/csv; charset=utf-8",
+            headers={"Content-Disposition": f'attachment; filename="run-{run_id}-pairs.csv"'},
+        )
     return selections.list_run_pairs(session, run_id, offset, limit)
 
 

@@ -207,6 +207,7 @@ class LikeRun(BaseModel):
     name: str
     status: Status
     pairs: int | None = Field(description="null where it has none on record.")
+    words: str = Field(description="The rules that chose them; empty where there are none.")
 
 
 class RunPairs(BaseModel):

@@ -1,4 +1,4 @@
-"""Selections as people meet them: what one comes to, in words, and which pairs a run was given."""
+"""Selections as people meet them: what one comes to, and which pairs a run was given."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,24 +9,16 @@ from sqlalchemy.orm import Session
 
 from app.datasets.tables import Dataset, Pair
 from app.errors import NotFoundError
-from app.runs.configs import MeasureRule, RandomSubset, Rules, Selection
-from app.runs.queries import require_run
+from app.runs.configs import Selection
+from app.runs.queries import csv_line, require_run
 from app.runs.requests import check_selection
 from app.runs.schemas import LikeRun, RunPairs, SelectedPair, SelectionPreview
 from app.runs.selecting import count_selected, selected
 from app.runs.tables import Run, RunSelection
+from app.runs.wording import in_words
 
 SAMPLE = 5
 MAX_ALIKE = 10
-
-_MEASURES = {
-    "ches": "CHES",
-    "ln_ches": "length-normalised CHES",
-    "last_hidden_inner_product": "last-hidden inner product",
-    "normalized_edit_distance": "normalised edit distance",
-    "preferred_logprob": "log p(y+)",
-    "dispreferred_logprob": "log p(y−)",
-}
 
 
 def preview(session: Session, dataset_id: int, selection: Selection) -> SelectionPreview:
@@ -85,6 +77,18 @@ def list_run_pairs(session: Session, run_id: int, offset: int, limit: int) -> Ru
     )
 
 
+def export_run_pairs(session: Session, run_id: int) -> Iterator[str]:
+    """Which pairs a run was given, and in which version of their text, as CSV, header first.
+
+    Raises:
+        NotFoundError: no such run.
+    """
+    require_run(session, run_id)
+    record = session.get(RunSelection, run_id)
+    lines = zip(record.pairs, record.versions, strict=True) if record else ()
+    return (csv_line(line) for line in (("pair", "text_version"), *lines))
+
+
 def _edited_since(session: Session, dataset_id: int, record: RunSelection) -> int:
     arrays = (cast(record.pairs, ARRAY(Integer)), cast(record.versions, ARRAY(Integer)))
     given = func.unnest(*arrays).table_valued("pair", "version", name="given").render_derived()
@@ -104,7 +108,13 @@ def _alike(session: Session, run: Run) -> list[LikeRun]:
     settings = run.config.copy()
     selection = settings.pop("selection", {})
     rows = session.execute(
-        select(Run.id, Run.name, Run.status, func.cardinality(RunSelection.pairs).label("pairs"))
+        select(
+            Run.id,
+            Run.name,
+            Run.status,
+            Run.config["selection"].label("selection"),
+            func.cardinality(RunSelection.pairs).label("pairs"),
+        )
         .outerjoin(RunSelection, RunSelection.run_id == Run.id)
         .where(
             Run.dataset_id == run.dataset_id,
@@ -118,52 +128,12 @@ def _alike(session: Session, run: Run) -> list[LikeRun]:
         .limit(MAX_ALIKE)
     )
     return [
-        LikeRun(run_id=row.id, name=row.name, status=row.status, pairs=row.pairs) for row in rows
+        LikeRun(
+            run_id=row.id,
+            name=row.name,
+            status=row.status,
+            pairs=row.pairs,
+            words=in_words(Selection.model_validate(row.selection or {})),
+        )
+        for row in rows
     ]
-
-
-# --- in words ------------------------------------------------------------------------------------
-
-
-def in_words(selection: Rules) -> str:
-    """ "without flagged, without verdict drop; the first 100"; empty where all pairs are meant."""
-    parts = list(_rules_in_words(selection))
-    words = ", ".join(parts)
-    if selection.complement and parts:
-        words = f"all but those {words}"
-    if isinstance(selection, Selection):
-        if selection.random is not None:
-            words = "; ".join(filter(None, [words, _random_in_words(selection.random)]))
-        if selection.limit is not None:
-            words = "; ".join(filter(None, [words, f"the first {selection.limit:,}"]))
-    return words
-
-
-def _rules_in_words(rules: Rules) -> Iterator[str]:
-    if rules.pairs is not None:
-        yield f"among {len(set(rules.pairs)):,} named"
-    if rules.exclude_flagged:
-        yield "without flagged"
-    if rules.exclude_verdicts:
-        yield f"without verdict {' or '.join(rules.exclude_verdicts)}"
-    if rules.only_verdicts:
-        yield f"with verdict {' or '.join(rules.only_verdicts)}"
-    yield from map(_measure_in_words, rules.measures)
-
-
-def _measure_in_words(rule: MeasureRule) -> str:
-    measure = f"{_MEASURES[rule.measure]} of run {rule.score_run}"
-    if rule.fraction is not None:
-        return f"with the {rule.keep} {100 * rule.fraction:g} % of {measure}"
-    return f"with at {'most' if rule.keep == 'lowest' else 'least'} {rule.threshold:g} of {measure}"
-
-
-def _random_in_words(wanted: RandomSubset) -> str:
-    if wanted.same_size_as is not None:
-        like = in_words(wanted.same_size_as) or "all"
-        size = f"as many as are left {like}"
-    elif wanted.fraction is not None:
-        size = f"{100 * wanted.fraction:g} %"
-    else:
-        size = f"{wanted.count:,}"
-    return f"{size}, at random (seed {wanted.seed})"

@@ -18,6 +18,7 @@ from app.reviews.percentiles import percentile
 from app.reviews.queries import cohens_kappa
 from app.reviews.schemas import BulkRequest, QueueFilter, ReviewRequest
 from app.reviews.tables import Review, ReviewChange
+from app.runs.tables import ReferenceLogprob
 from tests.app import factories
 
 if TYPE_CHECKING:
@@ -501,6 +502,18 @@ class TestQueue:
             "displaced": True,
         }
         assert reviewing.client.get(f"{reviewing.root}/pairs/0").json()["displacement"] is None
+        # After its last step a run measures all pairs that it trained on, which is more exact.
+        after = {"final_preferred": -3.0, "final_dispreferred": -9.0}
+        for pair in (1, 2):
+            reference = ReferenceLogprob(
+                run_id=run.id, pair=pair, preferred=-1.0, dispreferred=-2.0, **after
+            )
+            session.add(reference)
+        session.commit()
+        assert reviewing.queue(displaced=True) == [1, 2]
+        assert reviewing.queue(displaced=False) == [4]
+        item = reviewing.client.get(f"{reviewing.root}/pairs/1").json()
+        assert item["displacement"]["preferred_change"] == -2.0
 
     @pytest.mark.parametrize(
         ("query", "field"),

@@ -42,9 +42,11 @@ def plotted(page: Any, chart: str, trace: int = 0) -> list[float]:
 
 
 def choose(page: Any, field: str, value: str) -> None:
-    control = page.locator(f'[data-field="{field}"]').locator("input, select, textarea").first
-    for closed in page.locator("details:not([open]) > summary").all():
-        closed.click()
+    named = page.locator(f'[data-field="{field}"]')
+    control = named.locator("input, select, textarea").first
+    folded = page.locator("details:not([open])").filter(has=named)
+    if folded.count():
+        folded.locator("> summary").click()
     if control.evaluate("element => element.tagName") == "SELECT":
         control.select_option(value)
     else:
