@@ -185,8 +185,11 @@ async function start() {
   batches.merge(answer.items);
   bands.start().catch(ignore);
   await loadProbes();
-  if (isOver()) return;
-  follow(run.id, answer.revision ?? run.revision, {
+  const known = answer.revision ?? run.revision;
+  if (known !== run.revision) await catchUp();
+  // What was written since the numbers were read still comes, even from a run that has ended.
+  if (isOver() && run.revision <= known) return;
+  follow(run.id, known, {
     status: putStatus,
     progress: (now) => { head.showProgress(now); head.showVerdict(now.verdict); },
     metric: (row) => batches.put(row),
@@ -195,6 +198,17 @@ async function start() {
     connection: head.showConnection,
     end: () => { head.showConnection(true); head.refreshHead(); finish().catch(ignore); },
   });
+}
+
+/** The run went on between the page and its first numbers; the stream tells what comes after those. */
+async function catchUp() {
+  const now = await api(at);
+  status = now.status;
+  run.summary = now.summary;
+  run.revision = now.revision;
+  head.showProgress(now.progress);
+  head.refreshHead();
+  drawList();
 }
 
 /** The last ledger and sentence as the server has them. */

@@ -24,7 +24,7 @@ const hasNumbers = (values) => !values.length || values.some((value) => gap(valu
  *  fork: {steps, preferred, dispreferred, other, groups: [{name, probs}], preferredToken,
  *  dispreferredToken}; a free prompt has no responses: its lines are null throughout. */
 export function forkFigure(fork, colors, { log = false } = {}) {
-  const hover = { hovertemplate: "%{y:.4f}" };
+  const hover = { hovertemplate: "%{y:.4~g}" };
   const strong = (values, name, color) => (hasNumbers(values)
     ? [line(fork.steps, values, name, color, { width: 2.5, ...hover })] : []);
   const opacity = fork.groups.length < MANY_BANDS ? BAND : BAND / 2;

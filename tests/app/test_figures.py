@@ -504,6 +504,23 @@ def test_numbers_have_three_digits_and_a_true_minus(call: Call, value: Any, text
     assert call("format", "number", value) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "text", "change"),
+    [
+        (0.25, "0.2500", "+0.2500"),
+        (0, "0.0000", "+0.0000"),
+        (5e-5, "0.0001", "+0.0001"),
+        (3e-9, "3e−9", "+3e−9"),
+        (None, "–", "–"),
+    ],
+)
+def test_a_tiny_probability_is_told_by_its_order_and_is_never_nothing(
+    call: Call, value: Any, text: str, change: str
+) -> None:
+    assert call("format", "probability", value) == text
+    assert call("format", "probabilityChange", value) == change
+
+
 def test_blanks_and_line_ends_of_tokens_are_visible(call: Call) -> None:
     assert call("format", "visible", " a\n") == "␣a↵"
     assert call("format", "visible", "") == "∅"

@@ -94,6 +94,30 @@ def test_a_connection_lost_in_the_middle_leaves_no_gap_and_no_point_twice(
     browser_errors[:] = [error for error in browser_errors if error not in refused]
 
 
+def test_a_page_that_came_before_the_run_moved_on_tells_what_became_of_it(
+    live_stack: str, browser_page: Any, run_id: int
+) -> None:
+    from playwright.sync_api import expect
+
+    page = browser_page
+    page.set_default_timeout(30 * SECONDS)
+    address = f"{live_stack}/runs/{run_id}"
+    with urlopen(address) as answer:
+        early = answer.read()
+    assert b"progressbar" in early
+    eventually(lambda: call(live_stack, f"/runs/{run_id}")["status"] == "succeeded", seconds=120)
+
+    page.route(address, lambda route: route.fulfill(body=early, content_type="text/html"), times=1)
+    # No event comes that could tell it.
+    page.route("**/events?*", lambda route: None)
+    page.goto(address)
+    expect(page.locator(".chip").first).to_have_text("succeeded")
+    expect(page.locator("[data-progress]")).to_have_count(0)
+    expect(page.locator("[data-verdict]")).to_have_text(
+        call(live_stack, f"/runs/{run_id}")["verdict"]
+    )
+
+
 def test_the_page_of_a_run_shows_answers_prompts_bands_and_other_positions(
     live_stack: str, browser_page: Any, run_id: int
 ) -> None:
