@@ -16,6 +16,7 @@ import { ProbeView } from "./probe-view.js";
 import { headOf } from "./run-head.js";
 
 const LIST_MS = 500;
+const VERDICT_MS = 2000;
 const AT_ONCE = 4;
 
 const run = pageData();
@@ -164,6 +165,16 @@ function putProbe(row) {
   if (row.pair !== shownPair) return;
   probeView.update(isAppended);
   ledger.update();
+  askVerdictSoon();
+}
+
+/** The sentence about the shown probe is the server's, and the stream does not bring it. */
+const askVerdictSoon = throttle(() => askVerdict().catch(ignore), VERDICT_MS);
+async function askVerdict() {
+  const history = shown();
+  if (!history) return;
+  history.verdict = (await api(`${at}/probes/${history.probe.pair}?points=2`)).verdict;
+  if (history === shown()) probeView.drawNews();
 }
 
 function putAnswer(row) {
@@ -222,7 +233,7 @@ async function finish() {
   bands.start().catch(ignore);
   drawList();
   if (shown()) {
-    probeView.drawAbout();
+    probeView.drawNews();
     probeView.redraw();
     ledger.update();
   }
