@@ -69,10 +69,15 @@ export function bytes(value) {
   return `${power ? value.toPrecision(3) : value} ${units[power]}`;
 }
 
-/** A token's text with blanks and newlines made visible. */
+const SIGNS = { " ": "␣", "\n": "↵", "\r": "␍", "\t": "⇥", "\x7f": "␡", "\ufffe": "�", "\uffff": "�" };
+
+/** What of a text cannot be seen; control characters would also make a picture's XML invalid. */
+export const UNSEEN = /[\x00-\x20\x7f\ufffe\uffff]/g;
+const signOf = (character) => SIGNS[character] ?? String.fromCharCode(0x2400 + character.charCodeAt(0));
+
+/** A token's text with blanks, newlines and control characters made visible. */
 export function visible(text) {
-  if (text === "") return "∅";
-  return text.replaceAll(" ", "␣").replaceAll("\n", "↵").replaceAll("\r", "␍").replaceAll("\t", "⇥");
+  return text === "" ? "∅" : text.replace(UNSEEN, signOf);
 }
 
 export function clip(text, length) {

@@ -58,7 +58,7 @@ function logTicks(lines) {
   for (const value of lines.flatMap(({ y }) => y)) {
     if (value > 0) [low, high] = [Math.min(low, value), Math.max(high, value)];
   }
-  return high < low * 10 ** FEWEST_DECADES ? { tickformat: "~g" } : { dtick: 1, exponentformat: "power" };
+  return { tickformat: "~g", ...(high < low * 10 ** FEWEST_DECADES ? {} : { dtick: 1 }) };
 }
 
 /** Change of log p since the first step, in nats. change: {steps, preferred, dispreferred};

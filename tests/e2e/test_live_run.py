@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -38,15 +39,24 @@ def call(address: str, path: str, body: bytes | None = None, kind: str = "json")
 
 
 @pytest.fixture
-def run_id(live_stack: str, browser_page: Any, tmp_path: Path) -> int:
-    """A training run over a dataset that was dropped onto the page."""
-    file = tmp_path / "odd-numbers.jsonl"
-    file.write_text("\n".join(json.dumps(pair) for pair in PAIRS))
-    dataset = browser_page.request.post(
-        f"{live_stack}/api/v1/datasets", multipart={"file": file}
-    ).json()["id"]
-    body = {"kind": "train", "dataset_id": dataset, "config": CONFIG}
-    return call(live_stack, "/runs", json.dumps(body).encode())["id"]
+def start(live_stack: str, browser_page: Any, tmp_path: Path) -> Callable[..., int]:
+    """start(epochs=1, ...): a training run over a dataset that was uploaded, and its id."""
+
+    def start(**changes: Any) -> int:
+        file = tmp_path / "odd-numbers.jsonl"
+        file.write_text("\n".join(json.dumps(pair) for pair in PAIRS))
+        dataset = browser_page.request.post(
+            f"{live_stack}/api/v1/datasets", multipart={"file": file}
+        ).json()["id"]
+        body = {"kind": "train", "dataset_id": dataset, "config": {**CONFIG, **changes}}
+        return call(live_stack, "/runs", json.dumps(body).encode())["id"]
+
+    return start
+
+
+@pytest.fixture
+def run_id(start: Callable[..., int]) -> int:
+    return start()
 
 
 def web_server(address: str) -> psutil.Process:
@@ -148,6 +158,43 @@ def test_the_page_of_a_run_shows_answers_prompts_bands_and_other_positions(
         "document.querySelector('#chart-fork .js-plotly-plot').data.map((trace) => trace.name)"
     )
     assert names == ["Yes", "No"]
+
+
+def test_every_chart_comes_as_a_picture_and_as_numbers(
+    live_stack: str, browser_page: Any, start: Callable[..., int]
+) -> None:
+    from playwright.sync_api import expect
+
+    page = browser_page
+    page.set_default_timeout(30 * SECONDS)
+    page.goto(f"{live_stack}/runs/{start(epochs=3)}")
+    expect(page.locator(".chip").first).to_have_text("succeeded", timeout=120 * SECONDS)
+    page.locator("#ledger").scroll_into_view_if_needed()
+    expect(page.locator("#ledger .ledger")).to_contain_text("all other tokens")
+
+    def saved(card: Any, label: str) -> bytes:
+        with page.expect_download() as download:
+            card.get_by_role("button", name=f"Download as {label}").click()
+        assert download.value.suggested_filename.endswith(f".{label.lower()}")
+        return Path(download.value.path()).read_bytes()
+
+    cards = page.locator(".card:has(> .card-head .downloads):visible")
+    names = [card.get_attribute("id") for card in cards.all()]
+    assert {"chart-fork", "ledger", "chart-flow", "chart-heat-preferred", "chart-phase"} < {*names}
+    for card in cards.all():
+        card.scroll_into_view_if_needed()
+        if card.get_attribute("id") == "answers":
+            assert saved(card, "CSV").startswith(b"step,text,ended\n")
+            continue
+        plot = card.locator(".js-plotly-plot")
+        if card.get_attribute("id") != "ledger":
+            plot.wait_for()
+            plot.hover()
+            # Who does not see it is told in words.
+            assert re.search(r"\w.*\d", plot.get_attribute("aria-label") or "")
+        assert saved(card, "PNG").startswith(b"\x89PNG")
+        assert b"<svg" in saved(card, "SVG")
+        assert len(saved(card, "CSV").splitlines()) > 2
 
 
 def test_pairs_that_are_drawn_around_are_flagged_and_the_flags_come_back(
