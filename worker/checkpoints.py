@@ -5,7 +5,8 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,16 @@ from torch.nn import Parameter
 FOLDER = "checkpoint"
 FILE = "state.safetensors"
 VERSION = 2
+
+
+SHARE_OF_TIME = 1 / 50
+"""What checkpoints may cost of a run's time where it does not say how often to write them."""
+
+LEAST_SECONDS = 2.0
+"""Between two such checkpoints, however small they are."""
+
+FIRST_GUESS_BYTES_PER_SECOND = 500e6
+"""A plain SSD, until a write was measured."""
 
 
 class CheckpointMismatchError(ValueError):
@@ -61,6 +72,31 @@ class ProbeState:
 
     tensors: dict[str, Tensor]
     described: dict[str, Any]
+
+
+class Pace:
+    """When the next checkpoint is due, where the run's configuration leaves it open.
+
+    A worker may die at any moment, so every run has checkpoints, and one that loses its worker
+    again and again must still get further: a small model's state is written every other second, a
+    large one's as often as its time allows.
+    """
+
+    def __init__(self, state_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._cost = state_bytes / FIRST_GUESS_BYTES_PER_SECOND
+        self._since = clock()
+
+    def is_due(self) -> bool:
+        return self._clock() - self._since >= max(LEAST_SECONDS, self._cost / SHARE_OF_TIME)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Around a write: its time says how long it is until the next."""
+        began = self._clock()
+        yield
+        self._since = self._clock()
+        self._cost = self._since - began
 
 
 def exists(folder: Path) -> bool:

@@ -62,6 +62,8 @@ def execute(run_id: int, worker: str, models: ModelCache) -> bool:
             control.check()
             summary = _work(claim, recorder, control, models)
         outcome.finish("succeeded", summary=summary)
+        # Not before: a worker that died in between would leave all steps to be done again.
+        checkpoints.remove(get_settings().run_path(run_id))
     except LeaseLostError as error:
         log.warning("run %s: %s", run_id, error)
     except RunCancelledError:
@@ -177,7 +179,6 @@ def _train(
         loaded, pairs, config, recorder, control, folder, probe_pairs, reference or None
     )
     save_folder(_plain(loaded.model), loaded.tokenizer, folder / "model")
-    checkpoints.remove(folder)
     return {**summary, "pairs": len(pairs)}
 
 

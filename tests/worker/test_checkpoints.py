@@ -78,6 +78,23 @@ def test_failed_write_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == ["state.safetensors"]
 
 
+def test_small_checkpoints_come_often_and_large_ones_as_often_as_their_time_allows():
+    now = 0.0
+    small = checkpoints.Pace(state_bytes=1000, clock=lambda: now)
+    large = checkpoints.Pace(state_bytes=10**9, clock=lambda: now)
+    now = 2.0
+    assert small.is_due()
+    assert not large.is_due()
+    now = 100.0  # 50 times what a gigabyte may take
+    assert large.is_due()
+    with large.writing():
+        now = 110.0
+    now = 609.0
+    assert not large.is_due()
+    now = 610.0
+    assert large.is_due()
+
+
 def test_checkpoint_of_another_configuration_is_refused(tmp_path):
     parameters, optimiser = make_state()
     write(tmp_path, parameters, optimiser, {"beta": 0.1})
