@@ -17,6 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import Parameter
 
+from worker import disk
+
 FOLDER = "checkpoint"
 FILE = "state.safetensors"
 VERSION = 2
@@ -121,6 +123,9 @@ def write(
 
     Keeps the trained parameters, the optimiser's state of each, random generators, progress,
     and what the probes compare with. The learning rate follows from the step.
+
+    Raises:
+        DiskFullError: it does not fit; the earlier one is still there.
     """
     tensors = _optimiser_tensors(parameters, optimiser)
     tensors.update({f"parameter.{name}": p.detach() for name, p in parameters.items()})
@@ -155,11 +160,13 @@ def _optimiser_tensors(
 def _replace(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.{random.getrandbits(32):08x}")
+    size = sum(tensor.nbytes for tensor in tensors.values())
     try:
-        save_file(tensors, unfinished, metadata=metadata)
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        with disk.writing(f"a checkpoint of {size / 2**20:,.0f} MiB", path.parent):
+            save_file(tensors, unfinished, metadata=metadata)
+            with unfinished.open("rb") as file:
+                os.fsync(file.fileno())
+            unfinished.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
             unfinished.unlink()

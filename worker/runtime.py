@@ -21,7 +21,7 @@ from app.runs.selecting import ChosenPair, chosen_pairs, read_pairs
 from app.runs.tables import ReferenceLogprob, Run
 from app.scores.tables import Score
 from app.settings import get_settings
-from worker import checkpoints
+from worker import checkpoints, disk
 from worker.control import LeaseKeeper
 from worker.loaded import LoadedModel
 from worker.loading import (
@@ -178,7 +178,8 @@ def _train(
     summary = train(
         loaded, pairs, config, recorder, control, folder, probe_pairs, reference or None
     )
-    save_folder(_plain(loaded.model), loaded.tokenizer, folder / "model")
+    with disk.writing("the trained model", folder):
+        save_folder(_plain(loaded.model), loaded.tokenizer, folder / "model")
     return {**summary, "pairs": len(pairs)}
 
 
@@ -269,6 +270,8 @@ def _describe(error: Exception) -> dict[str, Any]:
             "The device ran out of memory.",
             "Choose a smaller batch_size or batch_tokens, LoRA, or a smaller model.",
         )
+    elif isinstance(error, disk.DiskFullError):
+        message, hint = str(error), error.hint
     elif isinstance(error, ModelError | ValueError):
         message, hint = str(error), None
     else:
