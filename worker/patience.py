@@ -6,6 +6,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.orm import Session
+
+from app.database import transaction
+from worker.control import shutting_down
+from worker.sink import RunInterruptedError
 
 log = logging.getLogger(__name__)
 
@@ -38,3 +43,20 @@ def until_the_database_answers(
             )
             time.sleep(backoff)
             backoff = min(2 * backoff, LONGEST_BACKOFF_SECONDS)
+
+
+def patiently(what: str, work: Callable[[Session], T]) -> T:
+    """Do `work` in a transaction, however long the database is away.
+
+    Raises:
+        RunInterruptedError: the worker was asked to stop meanwhile.
+    """
+
+    def once() -> T:
+        with transaction() as session:
+            return work(session)
+
+    try:
+        return until_the_database_answers(what, once, give_up=shutting_down.is_set)
+    except (OperationalError, InterfaceError) as error:
+        raise RunInterruptedError("the worker is shutting down") from error

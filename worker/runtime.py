@@ -6,6 +6,7 @@ The functions called here (scoring, training) know nothing of queues, leases or 
 import logging
 import random
 import traceback
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ from worker.loading import (
     save_folder,
     slow_precision,
 )
-from worker.patience import until_the_database_answers
+from worker.patience import patiently, until_the_database_answers
 from worker.recording import Recorder
 from worker.scoring import MEASURES, score_pairs
 from worker.sink import LeaseLostError, RunCancelledError, RunInterruptedError
@@ -46,9 +47,17 @@ class EmptySelectionError(ValueError):
 
 
 def execute(run_id: int, worker: str, models: ModelCache) -> bool:
-    """Do a run if it is to be had. False where it is not: done, cancelled, or another's."""
-    with transaction() as session:
-        claim = leases.claim(session, run_id, worker, get_settings().lease)
+    """Do a run if it is to be had. False where it is not: done, cancelled, or another's.
+
+    While the database is away the worker waits: that it is away says nothing about the run.
+
+    Raises:
+        RunInterruptedError: the worker was asked to stop before it could claim the run.
+    """
+    claim = patiently(
+        f"run {run_id}",
+        lambda session: leases.claim(session, run_id, worker, get_settings().lease),
+    )
     if claim is None:
         return False
     log.info("run %s: %s, try %s", run_id, claim.kind, claim.attempt)
@@ -114,8 +123,10 @@ def _work(
 ) -> dict[str, Any]:
     config = CONFIGS[claim.kind].model_validate(claim.config)
     selection = config.selection if isinstance(config, TrainConfig) else Selection()
-    with transaction() as session:
-        raw_pairs = select_pairs(session, claim.run_id, claim.dataset_id, selection)
+    raw_pairs = patiently(
+        f"run {claim.run_id}",
+        lambda session: select_pairs(session, claim.run_id, claim.dataset_id, selection),
+    )
     recorder.progress(0, len(raw_pairs), "pairs")
     loaded = models.load(config)
     recorder.device(f"{describe_device(loaded.device)}, {_dtype_name(loaded.compute_dtype)}")
@@ -138,13 +149,16 @@ def _score(
     recorder: Recorder,
     control: LeaseKeeper,
 ) -> dict[str, Any]:
-    with transaction() as session:
-        columns = [getattr(Score, name) for name in MEASURES]
-        rows = session.execute(select(Score.pair, *columns).where(Score.run_id == claim.run_id))
-        already = {row.pair: dict(zip(MEASURES, row[1:], strict=True)) for row in rows}
+    already = patiently(f"run {claim.run_id}", partial(_scores, claim.run_id))
     return score_pairs(
         loaded, pairs, config, recorder, control, already, measures=claim.kind == "score"
     )
+
+
+def _scores(run_id: int, session: Session) -> dict[int, dict[str, float | None]]:
+    columns = [getattr(Score, name) for name in MEASURES]
+    rows = session.execute(select(Score.pair, *columns).where(Score.run_id == run_id))
+    return {row.pair: dict(zip(MEASURES, row[1:], strict=True)) for row in rows}
 
 
 def _train(
@@ -155,21 +169,14 @@ def _train(
     recorder: Recorder,
     control: LeaseKeeper,
 ) -> dict[str, Any]:
-    with transaction() as session:
-        probe_raw = choose_probes(
-            session,
-            claim.run_id,
-            claim.dataset_id,
-            config.probes,
-            [pair.pair for pair in pairs],
-            recorder,
-        )
-        reference = {
-            row.pair: (row.preferred, row.dispreferred)
-            for row in session.scalars(
-                select(ReferenceLogprob).where(ReferenceLogprob.run_id == claim.run_id)
-            )
-        }
+    trained = [pair.pair for pair in pairs]
+    probe_raw = patiently(
+        f"run {claim.run_id}",
+        lambda session: choose_probes(
+            session, claim.run_id, claim.dataset_id, config.probes, trained, recorder
+        ),
+    )
+    reference = patiently(f"run {claim.run_id}", partial(_reference, claim.run_id))
     probe_pairs = tokenise_pairs(
         loaded.tokenizer, probe_raw, config.max_prompt_tokens, config.max_response_tokens
     )
@@ -181,6 +188,11 @@ def _train(
     with disk.writing("the trained model", folder):
         save_folder(_plain(loaded.model), loaded.tokenizer, folder / "model")
     return {**summary, "pairs": len(pairs)}
+
+
+def _reference(run_id: int, session: Session) -> dict[int, tuple[float, float]]:
+    rows = session.scalars(select(ReferenceLogprob).where(ReferenceLogprob.run_id == run_id))
+    return {row.pair: (row.preferred, row.dispreferred) for row in rows}
 
 
 def _plain(model: torch.nn.Module) -> torch.nn.Module:

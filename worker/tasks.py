@@ -27,7 +27,9 @@ from worker import telemetry
 from worker.control import shutting_down
 from worker.loading import ModelCache, choose_device, describe_device
 from worker.memory import keep_freed_memory, return_freed_memory
+from worker.patience import patiently
 from worker.runtime import execute
+from worker.sink import RunInterruptedError
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +52,12 @@ def execute_run(run_id: int) -> None:
         try:
             with logs.working_on(waiting):
                 execute(waiting, WORKER_NAME, _models())
+            waiting = patiently("the queue", leases.next_claimable)
+        except RunInterruptedError:
+            return
         finally:
             _presence.works_on(None)
             return_freed_memory()
-        with transaction() as session:
-            waiting = leases.next_claimable(session)
 
 
 class _Presence:
