@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs
 from app.broker import EXECUTE_RUN, get_celery
-from app.database import transaction
+from app.database import limit_idle_transactions, transaction
 from app.runs import leases
 from app.runs.tables import Worker
 from app.settings import get_settings
@@ -118,6 +118,12 @@ def _set_up_logging(**_: object) -> None:
 @signals.worker_init.connect  # type: ignore[untyped-decorator]
 def _set_up_memory(**_: object) -> None:
     keep_freed_memory()
+
+
+@signals.worker_init.connect  # type: ignore[untyped-decorator]
+def _set_up_database(**_: object) -> None:
+    # As long as others wait for a sign of life.
+    limit_idle_transactions(get_settings().lease)
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]

@@ -30,8 +30,8 @@ TRAIN = {
     "lora": {"rank": 4, "dropout": 0.1},
 }
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "long training": ("train", {**TRAIN, "max_steps": 1500}),
-    "training": ("train", {**TRAIN, "max_steps": 600}),
+    "long training": ("train", {**TRAIN, "max_steps": 750}),
+    "training": ("train", {**TRAIN, "max_steps": 300}),
     "scoring": ("score", {"model": "tiny", "batch_tokens": 128}),
 }
 
