@@ -16,9 +16,6 @@ FROZEN_SECONDS = 8.0
 TRIES_AT_ONE_PLACE = 3
 """So many workers lost in a row fail a run, as they should; here it is the one before the last."""
 
-FULL_DISK_BYTES = 100_000
-"""Less than the tiny model's checkpoint."""
-
 
 @dataclass(slots=True)
 class Blow:
@@ -134,31 +131,35 @@ def postgres_away(blow: Blow) -> None:
 
 
 def valkey_wiped_and_killed(blow: Blow) -> None:
-    """FLUSHALL, then kill -9; and a run that is queued meanwhile is done all the same."""
+    """FLUSHALL, then kill -9; and runs that are queued meanwhile are done all the same."""
     blow.runs.wait_for_worker(blow.run_id, attempts=1)
+    queued = []
     for harm in (blow.runs.stack.wipe_valkey, blow.runs.stack.kill_valkey):
         blow.sleep_until_some_moment(0.3)
         row = blow.runs.row(blow.run_id)
         harm()
+        queued.append(blow.runs.start("short scoring"))
         blow.times += 1
         blow.until_it_goes_on(row["progress_done"])
-    queued = blow.runs.start("scoring")
-    blow.runs.stack.wipe_valkey()
-    ended = blow.runs.wait(queued)["status"]
-    blow.notes.append(f"a run queued meanwhile {ended}")
-    if ended != "succeeded":
-        blow.problems.append(f"run {queued}, queued while the broker was wiped, {ended}")
+    began = time.monotonic()
+    ended = [blow.runs.wait(run_id)["status"] for run_id in queued]
+    blow.notes.append(
+        f"runs queued meanwhile {', '.join(ended)} within {time.monotonic() - began:.0f} s"
+    )
+    if set(ended) != {"succeeded"}:
+        blow.problems.append(f"runs {queued}, queued while the broker was away, {ended}")
 
 
 def web_killed(blow: Blow) -> None:
     """kill -9 of the web server, whose pages then have to come back."""
     blow.runs.wait_for_worker(blow.run_id, attempts=1)
     for _ in range(2):
-        blow.sleep_until_some_moment(0.4)
-        row = blow.runs.row(blow.run_id)
+        blow.sleep_until_some_moment(0.3)
         blow.runs.stack.kill_web()
         blow.times += 1
-        blow.until_it_goes_on(row["progress_done"])
+        began = time.monotonic()
+        blow.runs.stack.wait_until_ready()
+        blow.waits.append(time.monotonic() - began)
 
 
 def disk_full(blow: Blow) -> None:
@@ -166,7 +167,10 @@ def disk_full(blow: Blow) -> None:
     blow.runs.wait_for_worker(blow.run_id, attempts=1)
     blow.sleep_until_some_moment(0.6)
     pid = pid_of(blow.runs.row(blow.run_id))
-    blow.runs.stack.limit_files(pid, FULL_DISK_BYTES)
+    checkpoint = blow.runs.stack.folder / f"runs/{blow.run_id}/checkpoint/state.safetensors"
+    while not checkpoint.exists():
+        time.sleep(0.01)
+    blow.runs.stack.limit_files(pid, checkpoint.stat().st_size // 2)
     blow.times += 1
     row = blow.runs.wait(blow.run_id)
     blow.runs.stack.limit_files(pid, None)

@@ -33,6 +33,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "long training": ("train", {**TRAIN, "max_steps": 750}),
     "training": ("train", {**TRAIN, "max_steps": 300}),
     "scoring": ("score", {"model": "tiny", "batch_tokens": 128}),
+    "short scoring": ("score", {"model": "tiny"}),
 }
 
 
