@@ -14,7 +14,7 @@ from peft import PeftModel
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.broker import wake
+from app.broker import enqueue, wake
 from app.database import transaction
 from app.runs import leases
 from app.runs.configs import CONFIGS, ModelConfig, ProbesConfig, Selection, TrainConfig
@@ -108,7 +108,10 @@ class _Outcome:
             with transaction() as session:
                 return leases.hand_back(session, claim.run_id, claim.token)
 
-        self._told("queued again", until_the_database_answers(f"run {claim.run_id}", hand_back))
+        revision = until_the_database_answers(f"run {claim.run_id}", hand_back)
+        self._told("queued again", revision)
+        if revision is not None:
+            enqueue(claim.run_id)  # for whoever is idle now
 
     def _told(self, what: str, revision: int | None) -> None:
         if revision is None:

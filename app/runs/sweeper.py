@@ -16,7 +16,7 @@ from app.database import transaction
 from app.runs import leases
 from app.settings import get_settings
 
-INTERVAL = timedelta(seconds=5)
+LONGEST_INTERVAL = timedelta(seconds=5)
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,9 @@ def sweep(*, expire: bool = True) -> None:
 class Sweeper:
     """Sweeps in a thread of its own until stopped."""
 
-    def __init__(self, interval: timedelta = INTERVAL) -> None:
+    def __init__(self, interval: timedelta | None = None) -> None:
+        # Someone who sets a short lease wants a silent worker's run to be taken back soon.
+        interval = interval or min(LONGEST_INTERVAL, get_settings().lease / 3)
         self._interval = interval.total_seconds()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
