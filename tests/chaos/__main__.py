@@ -48,7 +48,7 @@ class Result:
 
 def befall(runs: Runs, fault: Fault, draw: random.Random) -> Result:
     """Start a run, let the fault strike, let the run end, and compare."""
-    calm = runs.undisturbed(fault.run)
+    calm = runs.calm[fault.run]
     began = time.monotonic()
     blow = Blow(runs, runs.start(fault.run), draw, runs.calm_seconds[fault.run])
     watcher = Watcher(runs.stack.url, blow.run_id) if fault.watched else None
@@ -94,6 +94,7 @@ def main() -> int:
     began, results = time.monotonic(), []
     with running() as stack:
         runs = Runs(stack)
+        runs.run_undisturbed({FAULTS[name].run for name in wanted.only or FAULTS})
         for name in wanted.only or FAULTS:
             # Of its own, so that a fault alone has the moments that it had among all.
             draw = random.Random(f"{wanted.seed} {name}")

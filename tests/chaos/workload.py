@@ -3,6 +3,7 @@
 import json
 import random
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import httpx
@@ -75,15 +76,15 @@ class Runs:
     def resume(self, run_id: int) -> None:
         self._client.post(f"/runs/{run_id}/resume").raise_for_status()
 
-    def undisturbed(self, name: str) -> int:
-        """A run that nothing happens to, done once for all faults."""
-        if name not in self.calm:
-            self.calm[name] = self.start(name)
-            self.wait(self.calm[name])
+    def run_undisturbed(self, names: Iterable[str]) -> None:
+        """A run of each kind that nothing happens to."""
+        self.calm = {name: self.start(name) for name in sorted(names)}
+        for name, run_id in self.calm.items():
+            row = self.wait(run_id)
+            assert row["status"] == "succeeded", row
             times = "SELECT extract(epoch FROM finished_at - started_at) FROM runs WHERE id = %s"
-            [(seconds,)] = self.stack.query(times, self.calm[name])
+            [(seconds,)] = self.stack.query(times, run_id)
             self.calm_seconds[name] = float(seconds)
-        return self.calm[name]
 
     def row(self, run_id: int) -> dict[str, Any]:
         """Where the run stands, read from the store, which may be away for a while."""
