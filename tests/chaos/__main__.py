@@ -58,16 +58,18 @@ def befall(runs: Runs, fault: Fault, draw: random.Random) -> Result:
     if row["status"] != "succeeded":
         blow.problems.append(f"it {row['status']}: {(row['error'] or {}).get('message')}")
     if watcher is not None:
-        _check_what_was_watched(runs, blow, watcher)
+        _check_what_was_watched(runs, fault, blow, watcher)
     difference = compare(runs.stack, calm, blow.run_id)
     return Result(fault, blow, difference, time.monotonic() - began)
 
 
-def _check_what_was_watched(runs: Runs, blow: Blow, watcher: Watcher) -> None:
+def _check_what_was_watched(runs: Runs, fault: Fault, blow: Blow, watcher: Watcher) -> None:
     """Each step once, none missing, as it is stored."""
     if not watcher.wait(WATCHER_SECONDS):
         blow.problems.append("the live page did not hear of the end")
-    stored = {("metric", step) for (step,) in _steps(runs, blow.run_id, "metrics", "step")}
+    stored: set[tuple[object, ...]] = {
+        ("metric", step) for (step,) in _steps(runs, blow.run_id, "metrics", "step")
+    }
     stored |= {("probe", *key) for key in _steps(runs, blow.run_id, "probe_steps", "pair", "step")}
     missed = stored - watcher.seen.keys()
     twice = [key for key, times in watcher.seen.items() if times > 1 or key not in stored]
@@ -75,6 +77,8 @@ def _check_what_was_watched(runs: Runs, blow: Blow, watcher: Watcher) -> None:
         f"live page: {len(stored)} events, {len(missed)} missed, {len(twice)} twice, "
         f"{watcher.connections} connections, longest silence {watcher.longest_silence:.1f} s"
     )
+    if fault.page_is_told and not watcher.was_told:
+        blow.problems.append("the live page was not told that the database was away")
     if missed or twice:
         blow.problems.append(f"the live page missed {len(missed)} and had {len(twice)} twice")
 

@@ -193,6 +193,8 @@ class Fault:
     strike: Callable[[Blow], None]
     watched: bool = False
     """By a live page's client, which must hear of each step exactly once."""
+    page_is_told: bool = False
+    """It has to say meanwhile that the database is away."""
 
 
 FAULTS = {
@@ -201,7 +203,9 @@ FAULTS = {
     "stop": Fault("worker asked to stop (TERM)", "training", worker_asked_to_stop),
     "freeze": Fault("worker frozen beyond its lease", "training", worker_frozen),
     "postgres-kill": Fault("PostgreSQL killed (-9)", "training", postgres_killed, watched=True),
-    "postgres-away": Fault("PostgreSQL away for 20 s", "training", postgres_away, watched=True),
+    "postgres-away": Fault(
+        "PostgreSQL away for 20 s", "training", postgres_away, watched=True, page_is_told=True
+    ),
     "valkey": Fault("Valkey wiped, then killed", "training", valkey_wiped_and_killed, watched=True),
     "web": Fault("web server killed (-9)", "training", web_killed, watched=True),
     "disk": Fault("disk full at a checkpoint", "training", disk_full),

@@ -157,7 +157,7 @@ class Stack:
         while True:
             try:
                 with psycopg.connect(self.services.database_url) as connection:
-                    return connection.execute(statement, values).fetchall()  # type: ignore[arg-type]
+                    return connection.execute(statement, values).fetchall()
             except psycopg.OperationalError:
                 time.sleep(0.1)
 

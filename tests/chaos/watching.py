@@ -22,9 +22,10 @@ class Watcher:
         self._url = f"{url}/api/v1/runs/{run_id}/events"
         self.seen: Counter[tuple[Any, ...]] = Counter()
         """How often each step of the metrics, and each step of each probe, came."""
-        self.metrics: dict[int, dict[str, Any]] = {}
         self.connections = 0
         self.longest_silence = 0.0
+        self.was_told = False
+        """That the database does not answer, which the page then says."""
         self._last_id: str | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
@@ -64,8 +65,9 @@ class Watcher:
         kind, data = event.get("event"), json.loads(event.get("data", "null"))
         if kind == "metric":
             self.seen["metric", data["step"]] += 1
-            self.metrics[data["step"]] = data
         elif kind == "probe":
             self.seen["probe", data["pair"], data["step"]] += 1
+        elif kind == "store":
+            self.was_told |= not data["answers"]
         elif kind == "end":
             self._ended.set()
