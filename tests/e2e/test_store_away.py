@@ -10,6 +10,7 @@ from app import live
 from app.database import transaction
 from tests.app import factories
 from tests.app.test_live import serving, write
+from tests.support import eventually
 
 pytestmark = pytest.mark.browser
 
@@ -36,6 +37,7 @@ def test_the_page_says_that_the_database_is_away_and_catches_up(
     expect.set_options(timeout=30_000)
     with serving() as server:
         page.goto(f"{server.url.removesuffix('/api/v1')}/runs/{run.id}")
+        eventually(lambda: server.app.state.live.feeds, seconds=30)  # the page listens
         write(run.id, 1)
         expect(page.locator("[data-progress-text]")).to_have_text("1 of 9 steps")
         banner = page.locator("[data-banner]")
