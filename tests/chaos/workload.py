@@ -11,7 +11,7 @@ import httpx
 from tests.chaos.stack import Stack
 
 TRAIN_PAIRS = 24
-SCORE_PAIRS = 6000
+SCORE_PAIRS = 4000
 FINAL = ("succeeded", "failed", "cancelled")
 WORDS = ["Yes", "No", "Never", "Sure", "Certainly", "Maybe", "Perhaps"]
 
@@ -31,7 +31,7 @@ TRAIN = {
     "lora": {"rank": 4, "dropout": 0.1},
 }
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "long training": ("train", {**TRAIN, "max_steps": 750}),
+    "long training": ("train", {**TRAIN, "max_steps": 500}),
     "training": ("train", {**TRAIN, "max_steps": 300}),
     "scoring": ("score", {"model": "tiny", "batch_tokens": 128}),
     "short scoring": ("score", {"model": "tiny"}),
