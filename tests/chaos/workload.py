@@ -92,7 +92,7 @@ class Runs:
         [row] = self.stack.query(f"SELECT {', '.join(names)} FROM runs WHERE id = %s", run_id)
         return dict(zip(names, row, strict=True))
 
-    def wait(self, run_id: int, seconds: float = 180) -> dict[str, Any]:
+    def wait(self, run_id: int, seconds: float = 600) -> dict[str, Any]:
         """The run's row once it is over."""
         deadline = time.monotonic() + seconds
         while True:
@@ -104,7 +104,7 @@ class Runs:
                 raise AssertionError(f"run {run_id} did not end: {row}\n{self.stack.words()}")
             time.sleep(0.05)
 
-    def wait_for_worker(self, run_id: int, attempts: int, seconds: float = 60) -> dict[str, Any]:
+    def wait_for_worker(self, run_id: int, attempts: int, seconds: float = 240) -> dict[str, Any]:
         """The row once this try has begun, or the run is over."""
         deadline = time.monotonic() + seconds
         while True:
