@@ -216,12 +216,12 @@ def test_the_starter_model_is_dequantised_once_and_answers(
     assert "Paris" in loaded.tokenizer.decode(answer[0])
 
 
-@pytest.mark.parametrize("has_units", [True, False])
-def test_bfloat16_is_called_slow_on_processors_without_units_for_it(
-    monkeypatch: pytest.MonkeyPatch, has_units: bool
+@pytest.mark.parametrize("instructions", ["amx_bf16", "avx512_bf16", "avx512_f"])
+def test_bfloat16_is_called_slow_on_processors_without_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, instructions: str
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_units})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {instructions: True})
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    assert (slow_precision(cpu, torch.bfloat16) is None) == has_units
+    assert (slow_precision(cpu, torch.bfloat16) is None) == instructions.endswith("bf16")
     assert slow_precision(cpu, torch.float32) is None
     assert slow_precision(gpu, torch.bfloat16) is None
