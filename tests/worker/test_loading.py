@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,6 +14,8 @@ from app.runs.configs import ScoreConfig, TrainConfig
 from app.runs.weights import zip_stream
 from app.settings import Settings
 from worker import loading
+from worker.forward import computing
+from worker.loaded import LoadedModel
 from worker.loading import (
     ModelCache,
     ModelError,
@@ -35,10 +38,31 @@ def test_a_folder_in_the_models_folder_is_loaded_in_eval_mode(settings: Settings
     assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.float32}
 
 
-def test_scoring_in_bfloat16_holds_bfloat16_weights(settings: Settings) -> None:
+def test_scoring_in_bfloat16_holds_matrices_in_bfloat16(settings: Settings) -> None:
     config = ScoreConfig(model="tiny", device="cpu", dtype="bfloat16")
-    loaded = ModelCache(settings).load(config)
-    assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.bfloat16}
+    model = ModelCache(settings).load(config).model
+    linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    assert {module.weight.dtype for module in linear} == {torch.bfloat16}
+    assert model.get_input_embeddings().weight.dtype == torch.float32
+
+
+def test_states_in_bfloat16_are_nearer_to_float32_than_those_of_a_wholly_narrow_model(
+    settings: Settings,
+) -> None:
+    ids = torch.randint(0, 200, (8, 64), generator=torch.Generator().manual_seed(0))
+
+    @torch.no_grad()
+    def states(loaded: LoadedModel) -> torch.Tensor:
+        with computing(loaded):
+            last: torch.Tensor = loaded.model.model(ids).last_hidden_state
+        return last.float()
+
+    models = ModelCache(settings)
+    wide = models.load(ScoreConfig(model="tiny", device="cpu"))
+    exact = states(wide)
+    narrow = states(replace(wide, model=wide.model.bfloat16(), compute_dtype=torch.bfloat16))
+    ours = states(models.load(ScoreConfig(model="tiny", device="cpu", dtype="bfloat16")))
+    assert (ours - exact).abs().mean() < 0.8 * (narrow - exact).abs().mean()
 
 
 def test_training_in_bfloat16_keeps_float32_weights(settings: Settings) -> None:
