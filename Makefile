@@ -35,7 +35,7 @@ format: .venv/installed-test ## Put the code into its style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/installed-test ## Measure speed against the paper's script and TRL
+bench: .venv/installed-bench ## Measure speed against the paper's script, TRL and MLflow
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 chaos: .venv/installed-test ## Kill and starve everything in the middle of runs (ARGS="--seed 1 --only web")
@@ -64,3 +64,8 @@ clean: ## Remove the virtual environment and caches; data and models stay
 	@echo "Installing into .venv (PyTorch is large: this takes a few minutes the first time)"
 	$(INSTALL) -c constraints.txt -e '.[test]'
 	@touch $@ .venv/installed
+
+.venv/installed-bench: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing into .venv what benchmarks compare with"
+	$(INSTALL) -c constraints.txt -e '.[bench]'
+	@touch $@ .venv/installed-test .venv/installed

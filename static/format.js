@@ -38,15 +38,16 @@ export function signed(value, digits = 3) {
 
 /** A probability or its change: fixed decimals, so that columns align. */
 export function probability(value, decimals = 4) {
-  return isNumber(value) ? value.toFixed(decimals) : "–";
+  return isNumber(value) ? unlessTiny(value, decimals) : "–";
 }
 export function probabilityChange(value, decimals = 4) {
-  if (!isNumber(value)) return "–";
-  const size = Math.abs(value);
-  // What would be rounded to nothing is told by its order.
+  return isNumber(value) ? (value < 0 ? MINUS : "+") + unlessTiny(Math.abs(value), decimals) : "–";
+}
+
+/** What would be rounded to nothing is told by its order. */
+function unlessTiny(size, decimals) {
   const isTiny = size !== 0 && size < 0.5 * 10 ** -decimals;
-  const text = isTiny ? size.toExponential(0).replace("e-", `e${MINUS}`) : size.toFixed(decimals);
-  return (value < 0 ? MINUS : "+") + text;
+  return isTiny ? size.toExponential(0).replace("e-", `e${MINUS}`) : size.toFixed(decimals);
 }
 
 export const count = (value) => (isNumber(value) ? value.toLocaleString("en-US") : "–");

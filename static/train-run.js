@@ -184,6 +184,7 @@ async function start() {
   metricDetail.begin(answer);
   batches.merge(answer.items);
   bands.start().catch(ignore);
+  if ((answer.revision ?? run.revision) !== run.revision) await catchUp();
   await loadProbes();
   if (isOver()) return;
   follow(run.id, answer.revision ?? run.revision, {
@@ -195,6 +196,15 @@ async function start() {
     connection: head.showConnection,
     end: () => { head.showConnection(null); head.refreshHead(); finish().catch(ignore); },
   });
+}
+
+/** The run went on between the page and its numbers; the stream will not tell that again. */
+async function catchUp() {
+  const now = await api(at);
+  status = now.status;
+  run.summary = now.summary;
+  head.showProgress(now.progress);
+  head.refreshHead();
 }
 
 /** The last ledger and sentence as the server has them. */

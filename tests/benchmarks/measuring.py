@@ -35,11 +35,17 @@ class Row:
     peak_mib: float
     agreement: str
 
-    def line(self) -> str:
+    def cells(self) -> tuple[str, ...]:
         return (
-            f"| {self.section} | {self.workload} | {self.pairs} | {self.case} | "
-            f"{self.seconds:.1f} | {self.ratio} | {self.floor} | {self.peak_mib:.0f} | "
-            f"{self.agreement} |"
+            self.section,
+            self.workload,
+            str(self.pairs),
+            self.case,
+            f"{self.seconds:.1f}",
+            self.ratio,
+            self.floor,
+            f"{self.peak_mib:.0f}",
+            self.agreement,
         )
 
 
