@@ -11,7 +11,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint format bench migration clean
+.PHONY: help demo up test lint format bench chaos migration clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ format: .venv/installed-test ## Put the code into its style
 
 bench: .venv/installed-bench ## Measure speed against the paper's script, TRL and MLflow
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+chaos: .venv/installed-test ## Kill and starve everything in the middle of runs (ARGS="--seed 1 --only web")
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 migration: .venv/installed-test ## Write the migration for changed tables (MESSAGE="add reviews")
 	$(BIN)/python -m app.migrations $(MESSAGE)

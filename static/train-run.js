@@ -194,7 +194,7 @@ async function start() {
     probe: putProbe,
     answer: putAnswer,
     connection: head.showConnection,
-    end: () => { head.showConnection(true); head.refreshHead(); finish().catch(ignore); },
+    end: () => { head.showConnection(null); head.refreshHead(); finish().catch(ignore); },
   });
 }
 
