@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -107,22 +108,37 @@ SECTIONS = {
 }
 
 
-def tables(names: Iterable[str], asked: Asked) -> str:
-    """Measures these sections; those of one title share a table."""
+def tables(names: Iterable[str], asked: Asked) -> tuple[str, list[str]]:
+    """Measures these sections; those of one title share a table. Also what went wrong, by section:
+    that is told in the table too, and keeps no other section from being measured."""
     lines: list[str] = []
+    failures: list[str] = []
     title = ""
-    for section in (SECTIONS[name] for name in names):
+    for name in names:
+        section = SECTIONS[name]
         if section.title != title:
             title = section.title
             heading = f"| {' | '.join(section.columns)} |\n|{'---|' * len(section.columns)}"
             lines += ["", f"## {title}", "", section.about, "", heading]
         print(f"{title} …", file=sys.stderr, flush=True)
-        found = section.rows(asked)
-        if isinstance(found, str):
-            lines[-1] = found
-        else:
-            lines += [f"| {' | '.join(cells)} |" for cells in found]
-    return "\n".join(lines) + "\n"
+        try:
+            found = section.rows(asked)
+            if isinstance(found, str):
+                lines[-1] = found
+            else:
+                # One by one, so that the rows before a failure stay.
+                for cells in found:
+                    lines.append(f"| {' | '.join(cells)} |")
+        except (Exception, SystemExit) as error:
+            traceback.print_exc()
+            failures.append(name)
+            lines += ["", f"**Failed** ({name}): {_first_line(error)}"]
+            title = ""  # a section after this begins a table of its own
+    return "\n".join(lines) + "\n", failures
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def machine() -> str:
@@ -156,7 +172,9 @@ def main() -> None:
     if not SHARED.is_dir():
         workloads = [name for name in workloads if name not in PUBLIC]
     started = time.monotonic()
-    measured = tables([wanted.only] if wanted.only else SECTIONS, Asked(workloads, wanted.rounds))
+    measured, failures = tables(
+        [wanted.only] if wanted.only else SECTIONS, Asked(workloads, wanted.rounds)
+    )
     packages = ("torch", "transformers", "trl", "mlflow-skinny")
     text = (
         HEADER.format(
@@ -171,6 +189,8 @@ def main() -> None:
     if wanted.only is None and wanted.workload is None:
         PAGE.write_text(text, encoding="utf-8")
     print(text)
+    if failures:
+        raise SystemExit(f"Failed: {', '.join(failures)}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from app.database import transaction
 from app.runs.tables import Run
 from tests.benchmarks.long_run import fill
 from tests.benchmarks.made_up import hand_over_step
+from tests.benchmarks.measuring import WrongFigureError
 from tests.benchmarks.serving import claim, recording_to, serving
 from worker.recording import Recorder
 
@@ -40,11 +41,14 @@ PATHS = {
 
 
 def rows(rate: int = RATE) -> Iterator[tuple[str, ...]]:
+    """Raises WrongFigureError: a request was not answered, or not with what was asked for."""
     for run in ("ended", "live"):
         answers = measure(rate, live=run == "live")
         yield _row(run, "all of these", rate, answers)
         for path, what in PATHS.items():
             yield _row(run, what, rate / len(PATHS), [one for one in answers if one[0] == path])
+        if failed := sum(status != 200 for _, status, _ in answers):
+            raise WrongFigureError(f"{failed} of {len(answers)} requests for the {run} run failed")
 
 
 def _row(
@@ -60,7 +64,7 @@ def _row(
 
 def measure(rate: int, *, live: bool) -> list[tuple[str, int, float]]:
     """(path, status, milliseconds) of each request."""
-    with serving() as (services, address), recording_to(services):
+    with serving(durable=True) as (services, address), recording_to(services):
         fill(make_url(services.database_url).render_as_string(False), STEPS, PROBES)
         command = [sys.executable, "-m", "tests.benchmarks.crowd", "ask", address]
         with _going_on() if live else nullcontext():

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 RECONNECT_EVERY = 10
@@ -37,12 +38,14 @@ async def answer(address: str, path: str, *headers: str) -> AsyncIterator[asynci
 
 @dataclass
 class Watcher:
-    """Follows a run's events as the page does: (step, seconds since the epoch) of each metric."""
+    """Follows a run's events as the page does: (step, seconds since the epoch) of each metric, and
+    (pair, step) of each probe."""
 
     address: str
     path: str
     loses_connection: bool
     seen: list[tuple[int, float]] = field(default_factory=list)
+    probes: list[tuple[int, int]] = field(default_factory=list)
     connected: asyncio.Event = field(default_factory=asyncio.Event)
     _last: str = "0"
     _over: bool = False
@@ -73,17 +76,23 @@ class Watcher:
     def _take(self, event: str, data: str) -> None:
         if event == "metric":
             self.seen.append((json.loads(data)["step"], time.time()))
+        elif event == "probe":
+            row = json.loads(data)
+            self.probes.append((row["pair"], row["step"]))
         self._over = event == "end"
 
 
-async def watch(address: str, run: int, count: int) -> list[list[tuple[int, float]]]:
+async def watch(address: str, run: int, count: int) -> list[dict[str, Any]]:
     events = f"/api/v1/runs/{run}/events"
     watchers = [Watcher(address, events, number % RECONNECT_EVERY == 0) for number in range(count)]
     following = [asyncio.create_task(watcher.follow()) for watcher in watchers]
     await asyncio.gather(*(watcher.connected.wait() for watcher in watchers))
     print("ready", flush=True)
     await asyncio.gather(*following)
-    return [watcher.seen for watcher in watchers]
+    return [
+        {"loses_connection": number % RECONNECT_EVERY == 0, "seen": one.seen, "probes": one.probes}
+        for number, one in enumerate(watchers)
+    ]
 
 
 async def ask(

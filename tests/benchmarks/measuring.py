@@ -8,6 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 
+class WrongFigureError(Exception):
+    """A figure that is wrong rather than slow. Raised after the rows that show it."""
+
+
 @dataclass(frozen=True)
 class Measured:
     seconds: float

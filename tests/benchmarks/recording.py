@@ -1,6 +1,7 @@
 """How much can be recorded: `python -m tests.benchmarks.recording [SECONDS]`.
 
-Ours and a public tracker's, MLflow's, each into a PostgreSQL of the same kind, one after the other.
+Ours and a public tracker's, MLflow's, each into a database of its own on the same PostgreSQL, one
+after the other.
 """
 
 import logging
@@ -20,7 +21,7 @@ from tests.benchmarks.made_up import (
     hand_over_step,
 )
 from tests.benchmarks.serving import claimed_run, recording_to, serving
-from tests.support import disposable_services
+from tests.support import scratch_database
 from worker.recording import Recorder
 
 SECONDS = 10.0
@@ -29,21 +30,26 @@ VALUES_A_CALL = 1000
 
 COLUMNS = ("recorded by", "steps a second", "rows a second", "values a second")
 ABOUT = f"""One process hands over training steps without a pause for {SECONDS:.0f} s and waits
-until PostgreSQL has them all. A step is {METRIC_VALUES} values of the batch and {PROBES} probes of
-{PROBE_VALUES} values each. Chesboard stores besides two ledgers of each probe, which a tracker of
-single numbers has no place for, and announces each batch to live pages. MLflow is its own client
-over its SQL store, without a server between; a row of it is one value."""
+until PostgreSQL has them all on its disk. A step is {METRIC_VALUES} values of the batch and
+{PROBES} probes of {PROBE_VALUES} values each. Chesboard stores besides two ledgers of each probe,
+which a tracker of single numbers has no place for, and announces each batch to live pages. MLflow
+is its own client over its SQL store, without a server between; a row of it is one value."""
 
 
 def rows(seconds: float = SECONDS) -> Iterator[tuple[str, ...]]:
-    with serving() as (services, _), recording_to(services):
+    with serving(durable=True) as (services, _), recording_to(services):
         yield _row("Chesboard's recorder, ledgers included", _VALUES, _ours(seconds))
+        yield from _their_rows(seconds, services.database_url)
+
+
+def _their_rows(seconds: float, server_url: str) -> Iterator[tuple[str, ...]]:
     for values, steps, what in (
         (_VALUES, 1, "each step, without ledgers"),
         (METRIC_VALUES, VALUES_A_CALL // METRIC_VALUES, "many steps a call, without probes"),
     ):
-        with disposable_services() as services:
-            found = _theirs(seconds, services.database_url, values, steps)
+        # MLflow remembers within a process which databases it has set up.
+        with scratch_database(server_url, f"mlflow_{values}") as url:
+            found = _theirs(seconds, url, values, steps)
             yield _row(f"MLflow's log_batch, {what}", values, found)
 
 

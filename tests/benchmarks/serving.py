@@ -20,10 +20,13 @@ from tests.support import embedded_settings, eventually, short_folder
 
 
 @contextmanager
-def serving() -> Iterator[tuple[Services, str]]:
-    """PostgreSQL and Valkey, migrated, and the address of a web server over them."""
+def serving(*, durable: bool = False) -> Iterator[tuple[Services, str]]:
+    """PostgreSQL and Valkey, migrated, and the address of a web server over them.
+
+    durable: PostgreSQL waits for its disk at each commit, as it does in use.
+    """
     with short_folder() as folder:
-        services = start_services(embedded_settings(folder), durable=False)
+        services = start_services(embedded_settings(folder), durable=durable)
         migrations.upgrade(services.database_url)
         port = free_port()
         environment = os.environ | {
