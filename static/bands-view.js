@@ -81,11 +81,11 @@ export class BandsView {
     for (const chart of this.charts) chart.append();
   }
 
-  /** The steps since the last one that is known; that one again, since a probe may have been missing. */
+  /** The steps since the last one that is known. */
   async askNews() {
     if (!this.bands?.steps.length) return this.start().catch(() => {});
     try {
-      const answer = await this.load(`points=${POINTS}&from_step=${this.steps.at(-1)}`);
+      const answer = await this.load(`points=${POINTS}&from_step=${this.steps.at(-1) + 1}`);
       this.take(joinBands(this.bands, answer));
     } catch {
       // The next look will bring it.

@@ -3,7 +3,7 @@
 import { Chart } from "./chart.js";
 import { $ } from "./dom.js";
 import { batchFigure, phaseFigure } from "./figures/curves.js";
-import { signed } from "./format.js";
+import { number, percent, signed } from "./format.js";
 import { MetricHistory } from "./histories.js";
 
 const METRICS = [
@@ -13,7 +13,7 @@ const METRICS = [
 const ZERO = { zeroline: true, zerolinewidth: 1 };
 const NO_MARGIN = "Cross-entropy has no margin.";
 
-/** What the charts show. lines: [[metric, label, colour]]. */
+/** What the charts show. lines: [[metric, label, colour]]; say(value): one of their numbers in words. */
 function kinds(run) {
   const isPreference = run.config.objective !== "cross_entropy";
   return [
@@ -31,21 +31,22 @@ function kinds(run) {
       ],
     }],
     ["#chart-loss", {
-      title: "Loss", formula: run.config.objective, unit: "loss",
+      title: "Loss", formula: run.config.objective, unit: "loss", say: number,
       why: "The objective, mean over each batch's pairs. A falling loss says nothing about where the " +
         "probability goes.",
       lines: [["loss", "loss", "ink"]],
     }],
     ["#chart-displaced", {
-      title: "Displaced fraction", formula: "displaced: Δ log p(y+) < 0 < m", unit: "fraction",
+      title: "Displaced fraction", formula: "displaced: Δ log p(y+) < 0 < m", unit: "share of pairs",
+      say: percent,
       why: "The share of a batch's pairs whose preferred response lost likelihood while the margin grew; " +
         "and the share with a positive margin.",
       lines: [["displaced_fraction", "displaced", "dispreferred"], ["accuracy", "margin > 0", "ink"]],
-      y: { range: [-0.03, 1.03] },
+      y: { range: [-0.03, 1.03], tickformat: ".0%" }, format: ".0%",
       empty: isPreference ? undefined : "Cross-entropy has no margin, so nothing counts as displaced.",
     }],
     ["#chart-grad", {
-      title: "Gradient norm", formula: "‖∇ loss‖₂", unit: "norm",
+      title: "Gradient norm", formula: "‖∇ loss‖₂", unit: "norm", say: number,
       why: "The Euclidean norm of the gradient before the optimiser's step.",
       lines: [["grad_norm", "gradient norm", "ink"]],
     }],
@@ -67,14 +68,14 @@ export class BatchCharts {
     });
   }
 
-  chart(id, { title, why, formula, lines, unit, y, empty }, onzoom) {
+  chart(id, { title, why, formula, lines, unit, say = signed, y, format, empty }, onzoom) {
     const shown = () => lines.filter(([name]) => this.column(name).some((value) => value !== null));
     return new Chart($(id), {
       title, why, formula, empty, onzoom, name: `run-${this.run.id}-${id.slice("#chart-".length)}`,
       figure: (colors) => batchFigure(this.metrics.steps,
         shown().map(([name, label, color]) => ({ name: label, values: this.column(name), color })),
-        colors, { weight: this.weight, unit, y }),
-      describe: () => `${lines.map(([name, label]) => `${label}: now ${this.latest(name)}`).join(", ")}, ` +
+        colors, { weight: this.weight, unit, y, format }),
+      describe: () => `${lines.map(([name, label]) => `${label}: now ${this.latest(name, say)}`).join(", ")}, ` +
         `${this.metrics.steps.length} steps.`,
       note: () => {
         const missing = this.metrics.notFinite;
@@ -112,9 +113,9 @@ export class BatchCharts {
     return this.metrics.columns[name];
   }
 
-  latest(name) {
+  latest(name, say = signed) {
     const values = this.column(name);
-    return values.length ? signed(values.at(-1)) : "–";
+    return values.length ? say(values.at(-1)) : "–";
   }
 
   /** A row of the stream. */

@@ -36,18 +36,18 @@ export function signed(value, digits = 3) {
   return (value > 0 ? "+" : "") + number(value, digits);
 }
 
-/** A probability or its change: fixed decimals, so that columns align. */
+/** Fixed decimals, so that columns align; what would be rounded to nothing is told by its order. */
+function unlessTiny(size, decimals) {
+  const isTiny = size !== 0 && size < 0.5 * 10 ** -decimals;
+  return isTiny ? size.toExponential(0).replace("e-", `e${MINUS}`) : size.toFixed(decimals);
+}
+
 export function probability(value, decimals = 4) {
   return isNumber(value) ? unlessTiny(value, decimals) : "–";
 }
 export function probabilityChange(value, decimals = 4) {
-  return isNumber(value) ? (value < 0 ? MINUS : "+") + unlessTiny(Math.abs(value), decimals) : "–";
-}
-
-/** What would be rounded to nothing is told by its order. */
-function unlessTiny(size, decimals) {
-  const isTiny = size !== 0 && size < 0.5 * 10 ** -decimals;
-  return isTiny ? size.toExponential(0).replace("e-", `e${MINUS}`) : size.toFixed(decimals);
+  if (!isNumber(value)) return "–";
+  return (value < 0 ? MINUS : "+") + unlessTiny(Math.abs(value), decimals);
 }
 
 export const count = (value) => (isNumber(value) ? value.toLocaleString("en-US") : "–");
@@ -69,10 +69,15 @@ export function bytes(value) {
   return `${power ? value.toPrecision(3) : value} ${units[power]}`;
 }
 
-/** A token's text with blanks and newlines made visible. */
+const SIGNS = { " ": "␣", "\n": "↵", "\r": "␍", "\t": "⇥", "\x7f": "␡", "\ufffe": "�", "\uffff": "�" };
+
+/** What of a text cannot be seen; control characters would also make a picture's XML invalid. */
+export const UNSEEN = /[\x00-\x20\x7f\ufffe\uffff]/g;
+const signOf = (character) => SIGNS[character] ?? String.fromCharCode(0x2400 + character.charCodeAt(0));
+
+/** A token's text with blanks, newlines and control characters made visible. */
 export function visible(text) {
-  if (text === "") return "∅";
-  return text.replaceAll(" ", "␣").replaceAll("\n", "↵").replaceAll("\r", "␍").replaceAll("\t", "⇥");
+  return text === "" ? "∅" : text.replace(UNSEEN, signOf);
 }
 
 export function clip(text, length) {

@@ -99,7 +99,7 @@ function sum(logprobs) {
 /** One probe over the steps. `probe` is from /probes, `series` from /probes/{pair}.
  *
  *  A row: {step, preferredLogprobs, dispreferredLogprobs, preferredSum, dispreferredSum,
- *  preferredProb, dispreferredProb, otherProb, groupProbs, movedMass, traced: Map(id → prob)}. */
+ *  preferredProb, dispreferredProb, otherProb, groupProbs, movedMass, rankAgreement, traced: Map(id → prob)}. */
 export class ProbeHistory extends Rows {
   constructor(probe, series) {
     super();
@@ -138,6 +138,7 @@ export class ProbeHistory extends Rows {
       otherProb: fork.other_prob?.[i] ?? null,
       groupProbs: this.groupNames.map((name) => fork.groups[name]?.[i] ?? null),
       movedMass: series.moved_mass[i] ?? null,
+      rankAgreement: series.rank_agreement?.[i] ?? null,
       traced: new Map(entries.map((entry) => [entry.token_id, entry.probs[i] ?? null])),
     }));
     this.merge(rows);
@@ -155,6 +156,7 @@ export class ProbeHistory extends Rows {
       otherProb: row.other_prob,
       groupProbs: this.groupNames.map((_, i) => row.group_probs[i] ?? null),
       movedMass: row.moved_mass,
+      rankAgreement: row.rank_agreement,
       traced: new Map(this.probe.watched.map((token, i) => [token.token_id, row.watched_probs[i] ?? null])),
     });
   }
@@ -173,6 +175,7 @@ export class ProbeHistory extends Rows {
   get dispreferredProb() { return this.column("dispreferredProb", (row) => row.dispreferredProb); }
   get otherProb() { return this.column("otherProb", (row) => row.otherProb); }
   get movedMass() { return this.column("movedMass", (row) => row.movedMass); }
+  get rankAgreement() { return this.column("rankAgreement", (row) => row.rankAgreement); }
   get preferredLogprobs() { return this.column("preferredLogprobs", (row) => row.preferredLogprobs); }
   get dispreferredLogprobs() { return this.column("dispreferredLogprobs", (row) => row.dispreferredLogprobs); }
 

@@ -59,10 +59,12 @@ export class LedgerSource {
     if (answer) return wholeOf(answer, history, place);
     if (place) return null;
     const own = history.ledgers.get(step);
-    const moved = history.movedMass[index];
-    const since = history.steps[0];
-    if (own) return { ...given(own.gainers, own.losers, own.rest, history.probe.watched), moved, since };
-    return { ...drawUp(history.tokensAt(index)), moved, since };
+    const ledger = own ? given(own.gainers, own.losers, own.rest, history.probe.watched)
+      : drawUp(history.tokensAt(index));
+    return {
+      ...ledger, moved: history.movedMass[index], since: history.steps[0],
+      rankAgreement: history.rankAgreement[index],
+    };
   }
 
   /** Predicted gainers with their actual ranks, as figures/predicted.js wants them. */
@@ -81,7 +83,7 @@ function wholeOf(answer, history, place) {
   for (const entry of ledger.gainers) entry.predictedRank = ranks.get(entry.token_id) ?? entry.predictedRank;
   return {
     ...ledger, moved: answer.moved_mass, since: history.steps[0],
-    rankAgreement: answer.rank_agreement === undefined ? ledger.rankAgreement : answer.rank_agreement,
+    rankAgreement: answer.rank_agreement,
   };
 }
 

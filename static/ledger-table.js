@@ -35,7 +35,7 @@ function tokenRow(entry, largest, role) {
 
 function restRow(rest, largest) {
   return h("tr", { class: "rest" },
-    h("td", { class: "quiet" }, "all other tokens"), h("td", {}),
+    h("td", { class: "quiet", colspan: "2" }, "all other tokens"),
     h("td", { class: "bar-cell" }, bar(rest / largest, "other")),
     h("td", { class: "num" }, h("strong", {}, probabilityChange(rest))), h("td", { class: "narrow-hide" }));
 }

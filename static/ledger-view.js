@@ -43,7 +43,9 @@ export class LedgerView {
     this.isVisible = false;
     new IntersectionObserver(([entry]) => {
       this.isVisible = entry.isIntersecting;
-      if (this.isVisible && this.isDirty) this.render();
+      if (!this.isVisible) return;
+      if (this.isDirty) this.render();
+      this.askSoon();
     }, { rootMargin: "200px" }).observe(hosts.ledger);
   }
 

@@ -4,7 +4,8 @@
 export function shapeOf(figure) {
   return {
     around: JSON.stringify([figure.layout?.shapes ?? null, figure.layout?.annotations ?? null,
-      figure.layout?.yaxis?.type ?? null, figure.layout?.yaxis?.range ?? null]),
+      figure.layout?.xaxis?.dtick ?? null, figure.layout?.yaxis?.type ?? null, figure.layout?.yaxis?.dtick ?? null,
+      figure.layout?.yaxis?.range ?? null]),
     traces: figure.data.map((trace) => ({
       mode: trace.mode, name: trace.name, color: trace.line?.color, length: trace.x?.length ?? 0,
       firstX: trace.x?.[0], lastX: trace.x?.at(-1), lastY: trace.y?.at(-1),

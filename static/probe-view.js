@@ -38,6 +38,8 @@ export class ProbeView {
       this.heatChart("preferred", "Tokens of the preferred response"),
       this.heatChart("dispreferred", "Tokens of the dispreferred response"),
     ];
+    this.news = h("div", { class: "pair about" });
+    this.drawNewsSoon = throttle(() => this.drawNews(), HEAT_MS);
     this.drawHeats = throttle(() => this.heats.forEach((chart) => chart.append()), HEAT_MS);
   }
 
@@ -160,8 +162,7 @@ export class ProbeView {
   update(isAppended) {
     for (const chart of [this.fork, this.change]) isAppended ? chart.append() : chart.redraw();
     this.drawHeats();
-    this.drawAboutSoon ??= throttle(() => this.drawAbout(), HEAT_MS);
-    this.drawAboutSoon();
+    this.drawNewsSoon();
   }
 
   redraw() {
@@ -178,18 +179,24 @@ export class ProbeView {
     this.scale.choose(this.isLog ? "log" : "linear");
   }
 
+  /** The probe itself, which stays, under what became of it, which changes while someone reads. */
   drawAbout() {
-    const { probe, verdict, isPrompt } = this.history;
+    const { probe, isPrompt } = this.history;
     const summary = `${isPrompt ? "The" : `Pair ${probe.pair}: the`} prompt as the model reads it`;
     const wasOpen = $("[data-probe-about] details")?.open;
-    const details = h("details", { open: wasOpen },
-      h("summary", { class: "small" }, summary), h("div", { class: "small quiet prompt" }, text(probe.prompt)));
-    $("[data-probe-about]").replaceChildren(h("div", { class: "pair about" },
-      verdict ? h("p", { class: "probe-verdict" }, verdict) : null,
-      this.facts(), details,
+    $("[data-probe-about]").replaceChildren(this.news, h("div", { class: "pair about" },
+      h("details", { open: wasOpen },
+        h("summary", { class: "small" }, summary), h("div", { class: "small quiet prompt" }, text(probe.prompt))),
       isPrompt ? null : h("div", { class: "sides" },
         side("preferred", this.response(probe.preferred_tokens)),
         side("dispreferred", this.response(probe.dispreferred_tokens)))));
+    this.drawNews();
+  }
+
+  drawNews() {
+    const { verdict } = this.history;
+    const parts = [verdict ? h("p", { class: "probe-verdict" }, verdict) : null, this.facts()];
+    this.news.replaceChildren(...parts.filter(Boolean));
   }
 
   /** When it began, in a line. The sentence above says the rest. */

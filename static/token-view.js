@@ -1,15 +1,14 @@
-// A token as a person can read it: blanks and line ends are visible.
+// A token as a person can read it: blanks, line ends and control characters are visible.
 
 import { h } from "./dom.js";
+import { UNSEEN, visible } from "./format.js";
 
-const SIGNS = { " ": "␣", "\n": "↵", "\r": "␍", "\t": "⇥" };
+const PARTS = new RegExp(`(${UNSEEN.source})`);
 
 export function tokenView(text) {
-  const box = h("span", { class: "token" });
-  if (text === "") return h("span", { class: "token" }, h("span", { class: "blank" }, "∅"));
-  for (const part of text.split(/([ \n\r\t])/)) {
-    if (part === "") continue;
-    box.append(SIGNS[part] ? h("span", { class: "blank" }, SIGNS[part]) : part);
-  }
-  return box;
+  const parts = text === "" ? [""] : text.split(PARTS).filter((part) => part !== "");
+  return h("span", { class: "token" }, parts.map((part) => {
+    const shown = visible(part);
+    return shown === part ? part : h("span", { class: "blank" }, shown);
+  }));
 }

@@ -16,6 +16,7 @@ import { ProbeView } from "./probe-view.js";
 import { headOf } from "./run-head.js";
 
 const LIST_MS = 500;
+const VERDICT_MS = 2000;
 const AT_ONCE = 4;
 
 const run = pageData();
@@ -164,6 +165,16 @@ function putProbe(row) {
   if (row.pair !== shownPair) return;
   probeView.update(isAppended);
   ledger.update();
+  askVerdictSoon();
+}
+
+/** The sentence about the shown probe is the server's, and the stream does not bring it. */
+const askVerdictSoon = throttle(() => askVerdict().catch(ignore), VERDICT_MS);
+async function askVerdict() {
+  const history = shown();
+  if (!history) return;
+  history.verdict = (await api(`${at}/probes/${history.probe.pair}?points=2`)).verdict;
+  if (history === shown()) probeView.drawNews();
 }
 
 function putAnswer(row) {
@@ -184,10 +195,12 @@ async function start() {
   metricDetail.begin(answer);
   batches.merge(answer.items);
   bands.start().catch(ignore);
-  if ((answer.revision ?? run.revision) !== run.revision) await catchUp();
   await loadProbes();
-  if (isOver()) return;
-  follow(run.id, answer.revision ?? run.revision, {
+  const known = answer.revision ?? run.revision;
+  if (known !== run.revision) await catchUp();
+  // What was written since the numbers were read still comes, even from a run that has ended.
+  if (isOver() && run.revision <= known) return;
+  follow(run.id, known, {
     status: putStatus,
     progress: (now) => { head.showProgress(now); head.showVerdict(now.verdict); },
     metric: (row) => batches.put(row),
@@ -198,13 +211,15 @@ async function start() {
   });
 }
 
-/** The run went on between the page and its numbers; the stream will not tell that again. */
+/** The run went on between the page and its first numbers; the stream tells what comes after those. */
 async function catchUp() {
   const now = await api(at);
   status = now.status;
   run.summary = now.summary;
+  run.revision = now.revision;
   head.showProgress(now.progress);
   head.refreshHead();
+  drawList();
 }
 
 /** The last ledger and sentence as the server has them. */
@@ -218,7 +233,7 @@ async function finish() {
   bands.start().catch(ignore);
   drawList();
   if (shown()) {
-    probeView.drawAbout();
+    probeView.drawNews();
     probeView.redraw();
     ledger.update();
   }

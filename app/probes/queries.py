@@ -495,8 +495,8 @@ def _number(value: float | None) -> float:
 
 
 def get_bands(session: Session, run_id: int, window: Window = WHOLE) -> Bands:
-    """Quantiles over the watched pairs at each recorded step. Values that are not finite are left
-    out of them.
+    """Quantiles over the watched pairs at each step at which all of them were looked at: over some,
+    while the others are still to come, they would jump. Values that are not finite are left out.
 
     Raises:
         NotFoundError: no such run.
@@ -510,7 +510,8 @@ def get_bands(session: Session, run_id: int, window: Window = WHOLE) -> Bands:
         .where(ProbeStep.run_id == run_id, ProbeStep.pair >= 0)
         .where(*window.conditions(ProbeStep.step))
     )
-    steps, total = _band_steps(session, changes, window)
+    is_whole = func.count() == probes
+    steps, total = _band_steps(session, changes, is_whole, window)
     if steps is not None:
         changes = changes.where(ProbeStep.step == func.any(steps))
     each = changes.subquery()
@@ -525,6 +526,7 @@ def get_bands(session: Session, run_id: int, window: Window = WHOLE) -> Bands:
             func.avg(each.c.displaced).label("displaced"),
         )
         .group_by(each.c.step)
+        .having(is_whole)
         .order_by(each.c.step)
     ).all()
     return Bands(
@@ -560,7 +562,10 @@ _CHANGES = (
 
 
 def _band_steps(
-    session: Session, changes: Select[*tuple[Any, ...]], window: Window
+    session: Session,
+    changes: Select[*tuple[Any, ...]],
+    is_whole: ColumnElement[bool],
+    window: Window,
 ) -> tuple[list[int] | None, int]:
     """The steps to show; None for all. Those survive where the mean of a change or the smallest
     change of y+ is extreme: to look for it costs less than the quantiles of every step."""
@@ -575,6 +580,7 @@ def _band_steps(
             func.avg(each.c.dispreferred_change).label("mean_dispreferred"),
         )
         .group_by(each.c.step)
+        .having(is_whole)
         .order_by(each.c.step)
     )
     steps, series = read_series(session, over_steps)

@@ -1,7 +1,7 @@
 // All probes together: how a change spreads over a fixed set of pairs, step by step.
 
 import { line } from "./curves.js";
-import { faded, gap, layout } from "./frame.js";
+import { faded, gap, layout, stepAxis } from "./frame.js";
 
 const OUTER = 0.12;
 const INNER = 0.22;
@@ -34,7 +34,7 @@ export function bandsFigure(steps, parts, colors, { title }) {
       ...parts.map(({ name, quantiles, color }) => median(steps, quantiles, name, color)),
     ],
     layout: layout(colors, {
-      x: { title: "step" }, showlegend: parts.length > 1,
+      x: stepAxis(steps), showlegend: parts.length > 1,
       y: { title, zeroline: true, zerolinecolor: colors.ink2, zerolinewidth: 1 },
     }),
   };
@@ -47,7 +47,7 @@ export function displacedFigure(steps, fractions, colors) {
       width: 2.5, fill: "tozeroy", fillcolor: faded(colors.dispreferred, OUTER), hovertemplate: "%{y:.0%}",
     })],
     layout: layout(colors, {
-      x: { title: "step" }, showlegend: false, y: { title: "fraction", range: [-0.03, 1.03], tickformat: ".0%" },
+      x: stepAxis(steps), showlegend: false, y: { title: "share of probes", range: [-0.03, 1.03], tickformat: ".0%" },
     }),
   };
 }

@@ -1,6 +1,6 @@
 // Lines over optimiser steps: the fork, log-probabilities of a probe, numbers of the batches.
 
-import { faded, gap, layout } from "./frame.js";
+import { faded, gap, layout, stepAxis } from "./frame.js";
 
 /** With fewer steps than this a smoothed line only lags behind the raw one. */
 const FEWEST_SMOOTHED = 30;
@@ -8,6 +8,7 @@ const FEWEST_SMOOTHED = 30;
 const DASHES = ["dash", "dot", "dashdot", "longdash"];
 const BAND = 0.13;
 const MANY_BANDS = 3;
+const FEWEST_DECADES = 2;
 
 export function line(x, y, name, color, options = {}) {
   const { width = 2, dash, ...rest } = options;
@@ -24,7 +25,7 @@ const hasNumbers = (values) => !values.length || values.some((value) => gap(valu
  *  fork: {steps, preferred, dispreferred, other, groups: [{name, probs}], preferredToken,
  *  dispreferredToken}; a free prompt has no responses: its lines are null throughout. */
 export function forkFigure(fork, colors, { log = false } = {}) {
-  const hover = { hovertemplate: "%{y:.4f}" };
+  const hover = { hovertemplate: "%{y:.4~g}" };
   const strong = (values, name, color) => (hasNumbers(values)
     ? [line(fork.steps, values, name, color, { width: 2.5, ...hover })] : []);
   const opacity = fork.groups.length < MANY_BANDS ? BAND : BAND / 2;
@@ -35,20 +36,29 @@ export function forkFigure(fork, colors, { log = false } = {}) {
       legendrank: 1100 + i, ...hover,
     });
   });
+  const data = [
+    ...bands,
+    ...strong(fork.preferred, `preferred ${fork.preferredToken}`, colors.preferred),
+    ...strong(fork.dispreferred, `dispreferred ${fork.dispreferredToken}`, colors.dispreferred),
+    ...strong(fork.other, "all other", colors.other),
+  ];
   return {
-    data: [
-      ...bands,
-      ...strong(fork.preferred, `preferred ${fork.preferredToken}`, colors.preferred),
-      ...strong(fork.dispreferred, `dispreferred ${fork.dispreferredToken}`, colors.dispreferred),
-      ...strong(fork.other, "all other", colors.other),
-    ],
+    data,
     layout: layout(colors, {
-      x: { title: "step" },
-      y: log
-        ? { title: "probability (log)", type: "log", dtick: 1, exponentformat: "power" }
+      x: stepAxis(fork.steps),
+      y: log ? { title: "probability (log)", type: "log", ...logTicks(data) }
         : { title: "probability", rangemode: "tozero" },
     }),
   };
+}
+
+/** Marks at the powers of ten, or also between them where there is hardly one. */
+function logTicks(lines) {
+  let [low, high] = [Infinity, 0];
+  for (const value of lines.flatMap(({ y }) => y)) {
+    if (value > 0) [low, high] = [Math.min(low, value), Math.max(high, value)];
+  }
+  return { tickformat: "~g", ...(high < low * 10 ** FEWEST_DECADES ? {} : { dtick: 1 }) };
 }
 
 /** Change of log p since the first step, in nats. change: {steps, preferred, dispreferred};
@@ -56,7 +66,7 @@ export function forkFigure(fork, colors, { log = false } = {}) {
 export function changeFigure(change, colors, { onset = null } = {}) {
   const hover = { hovertemplate: "%{y:+.4f}" };
   const figure = layout(colors, {
-    x: { title: "step" },
+    x: stepAxis(change.steps),
     y: { title: "change of log p, nats", zeroline: true, zerolinecolor: colors.ink2, zerolinewidth: 1 },
   });
   if (onset !== null) Object.assign(figure, onsetMark(onset, change.steps.at(-1), colors));
@@ -117,7 +127,7 @@ export function batchFigure(steps, lines, colors, { weight = 0.8, unit = "", y =
   });
   return {
     data,
-    layout: layout(colors, { x: { title: "step" }, y: { title: unit, ...y }, showlegend: lines.length > 1 }),
+    layout: layout(colors, { x: stepAxis(steps), y: { title: unit, ...y }, showlegend: lines.length > 1 }),
   };
 }
 

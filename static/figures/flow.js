@@ -53,8 +53,16 @@ export function flowFigure(ledger, colors, colorOf = () => colors.other) {
       color: links.map((link) => faded(color(sources[link.source]), 0.28)), hoverinfo: "skip",
     },
   };
+  const moved = probability(targets.reduce((sum, node) => sum + node.change, 0), 3);
+  const caption = (x, xanchor, text) => ({
+    x, xanchor, xref: "paper", y: 1, yanchor: "bottom", yref: "paper", yshift: 6, text, showarrow: false,
+    font: { size: 12, color: colors.ink2 },
+  });
   return {
     data: links.length ? [trace] : [],
-    layout: layout(colors, { margin: { l: 8, r: 8, t: 8, b: 8 }, showlegend: false, hovermode: "closest" }),
+    layout: layout(colors, {
+      margin: { l: 8, r: 8, t: 28, b: 14 }, showlegend: false, hovermode: "closest",
+      annotations: links.length ? [caption(0, "left", `lost ${moved}`), caption(1, "right", `gained ${moved}`)] : [],
+    }),
   };
 }

@@ -63,6 +63,13 @@ export function layout(colors, { x = {}, y = {}, ...rest } = {}) {
   };
 }
 
+/** So few steps that Plotly would put marks between them. */
+const FEW_STEPS = 5;
+
+/** The horizontal axis of what was measured at optimiser steps. */
+export const stepAxis = (steps) =>
+  ({ title: "step", ...(steps.length && steps.at(-1) - steps[0] <= FEW_STEPS ? { dtick: 1 } : {}) });
+
 /** null where there is no finite number: Plotly leaves a gap there. */
 export const gap = (value) => (typeof value === "number" && Number.isFinite(value) ? value : null);
 

@@ -1,6 +1,6 @@
 // Token × step: change of each token's log-probability since the first step.
 
-import { gap, layout, tokenLabel } from "./frame.js";
+import { gap, layout, stepAxis, tokenLabel } from "./frame.js";
 
 /** So many steps side by side can be told apart on a screen. */
 export const MOST_COLUMNS = 320;
@@ -56,12 +56,12 @@ export function heatFigure({ steps, tokens, logprobs, limit }, colors) {
       customdata: tokens.map((token, k) => x.map(() => `${k + 1}: ${tokenLabel(token)}`)),
       colorscale: [[0, colors.dispreferred], [0.5, colors.surface], [1, colors.preferred]],
       colorbar: {
-        thickness: 10, outlinewidth: 0, tickfont: small, tickformat: "+.2~g", title: { text: "nats", font: small },
+        thickness: 10, outlinewidth: 0, tickfont: small, tickformat: ".2~g", title: { text: "nats", font: small },
       },
       hovertemplate: "token %{customdata}<br>step %{x}<br>%{z:+.4f} nats<extra></extra>", hoverongaps: false,
     }],
     layout: layout(colors, {
-      x: { title: "step" },
+      x: stepAxis(steps),
       y: {
         autorange: "reversed", tickvals: shown, ticktext: shown.map((k) => tokenLabel(tokens[k])), showgrid: false,
         tickfont: { ...small, family: "ui-monospace, Menlo, Consolas, monospace" },

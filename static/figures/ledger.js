@@ -3,18 +3,17 @@
 
 import { probability, probabilityChange, visible } from "../format.js";
 import { layout, plainText } from "./frame.js";
-import { pearson, ranks } from "./ranks.js";
 
 /** The ledger at one step from tokens that were followed.
  *
- *  tokens: [{token_id, token, initial, now, predicted}], each once. Returns {gainers, losers, rest,
- *  rankAgreement}; all changes of gainers, losers and rest sum to zero. */
+ *  tokens: [{token_id, token, initial, now, predicted}], each once. Returns {gainers, losers, rest};
+ *  all changes of them sum to zero. */
 export function drawUp(tokens, top = 10) {
   const entries = rankPredictions(tokens.map((token) => ({ ...token, change: token.now - token.initial })));
   const gainers = entries.filter((e) => e.change > 0).sort((a, b) => b.change - a.change).slice(0, top);
   const losers = entries.filter((e) => e.change < 0).sort((a, b) => a.change - b.change).slice(0, top);
   const listed = [...gainers, ...losers].reduce((sum, entry) => sum + entry.change, 0);
-  return { gainers, losers, rest: -listed, rankAgreement: rankAgreement([...gainers, ...losers]) };
+  return { gainers, losers, rest: -listed };
 }
 
 /** A ledger that the worker drew up over the whole vocabulary: taken as it is.
@@ -24,10 +23,7 @@ export function given(gainers, losers, rest, followed = []) {
   const complete = (entry) => ({
     ...entry, now: entry.final, predictedRank: rankOf.get(entry.token_id) ?? null,
   });
-  return {
-    gainers: gainers.map(complete), losers: losers.map(complete), rest,
-    rankAgreement: rankAgreement([...gainers, ...losers]),
-  };
+  return { gainers: gainers.map(complete), losers: losers.map(complete), rest };
 }
 
 /** predictedRank: 1, 2, … among predicted gainers; −1, −2, … among predicted losers. */
@@ -37,13 +33,6 @@ export function rankPredictions(entries) {
   const down = has.filter((e) => e.predicted < 0).sort((a, b) => a.predicted - b.predicted);
   const rank = new Map([...up.map((e, i) => [e, i + 1]), ...down.map((e, i) => [e, -(i + 1)])]);
   return entries.map((entry) => ({ ...entry, predictedRank: rank.get(entry) ?? null }));
-}
-
-/** Spearman's correlation of predicted and actual change; null for fewer than three tokens. */
-export function rankAgreement(entries) {
-  const both = entries.filter((e) => Number.isFinite(e.predicted) && Number.isFinite(e.change));
-  if (both.length < 3 || both.every((e) => e.change === 0)) return null;
-  return pearson(ranks(both.map((e) => e.predicted)), ranks(both.map((e) => e.change)));
 }
 
 /** A token's probability before and now. */

@@ -5,6 +5,10 @@ import { layout, tokenLabel } from "./frame.js";
 
 export const MOST_RANKS = 10;
 
+/** Where the two columns of ranks stand; the words to their left and right need the rest. */
+const PREDICTED = 0;
+const ACTUAL = 0.7;
+
 /** The top predicted gainers and the top actual ones, each token once.
  *
  *  predicted: [{token_id, token, predicted_rank, actual_rank, actual_change}], best first; gainers:
@@ -47,14 +51,14 @@ export function hits(pairs, top = 3) {
 export function predictedFigure(pairs, colors, colorOf) {
   const joined = pairs.filter((pair) => pair.predictedRank !== null && pair.actualRank !== null);
   const links = joined.map((pair) => ({
-    type: "scatter", mode: "lines", x: [0, 1], y: [pair.predictedRank, pair.actualRank], name: pair.token,
+    type: "scatter", mode: "lines", x: [PREDICTED, ACTUAL], y: [pair.predictedRank, pair.actualRank], name: pair.token,
     line: { color: colorOf(pair), width: 2 }, hoverinfo: "skip", showlegend: false,
   }));
   const column = (side, rankOf, position) => {
     const shown = pairs.filter((pair) => rankOf(pair) !== null);
     const isJoined = (pair) => pair.predictedRank !== null && pair.actualRank !== null;
     return {
-      type: "scatter", mode: "markers+text", name: side, x: shown.map(() => (side === "predicted" ? 0 : 1)),
+      type: "scatter", mode: "markers+text", name: side, x: shown.map(() => (side === "predicted" ? PREDICTED : ACTUAL)),
       y: shown.map(rankOf), text: shown.map((pair) => label(pair, side)), textposition: position, cliponaxis: false,
       customdata: shown.map((pair) => probabilityChange(pair.change)),
       marker: {
@@ -74,7 +78,7 @@ export function predictedFigure(pairs, colors, colorOf) {
     ] : [],
     layout: layout(colors, {
       x: {
-        range: [-1.05, 2.05], tickvals: [0, 1], ticktext: ["predicted", "actual"], side: "top", fixedrange: true,
+        range: [-1, 2], tickvals: [PREDICTED, ACTUAL], ticktext: ["predicted", "actual"], side: "top", fixedrange: true,
         tickfont: { size: 12.5, color: colors.ink2 }, ticks: "", showline: false,
       },
       y: { range: [lowest + 0.6, 0.4], visible: false, fixedrange: true, showgrid: false },
@@ -85,6 +89,6 @@ export function predictedFigure(pairs, colors, colorOf) {
 
 function label(pair, side) {
   const rank = side === "predicted" ? pair.predictedRank : pair.actualRank;
-  const name = tokenLabel(pair.token, 14);
-  return side === "predicted" ? `${name}  ${rank}` : `${rank}  ${name} ${probabilityChange(pair.change, 3)}`;
+  const name = tokenLabel(pair.token, 12);
+  return side === "predicted" ? `${name}  ${rank} ` : ` ${rank}  ${name} ${probabilityChange(pair.change, 3)}`;
 }

@@ -110,6 +110,28 @@ def test_fork_on_a_log_scale_says_so_on_its_axis(call: Call) -> None:
     assert figure["layout"]["yaxis"]["title"]["text"] == "probability (log)"
 
 
+@pytest.mark.parametrize(
+    ("lowest", "ticks"),
+    [
+        (0.0001, {"dtick": 1, "tickformat": "~g"}),
+        # Between two powers of ten there may be no mark at all.
+        (0.02, {"tickformat": "~g"}),
+    ],
+)
+def test_a_log_scale_of_few_decades_is_marked_between_them(
+    call: Call, lowest: float, ticks: dict[str, Any]
+) -> None:
+    numbers = fork(groups=[], dispreferred=[lowest, 0, None])
+    axis = call("figures/curves", "forkFigure", numbers, COLORS, {"log": True})["layout"]["yaxis"]
+    assert {name: axis[name] for name in ("dtick", "tickformat") if name in axis} == ticks
+
+
+def test_there_is_no_step_between_two_steps(call: Call) -> None:
+    assert call("figures/frame", "stepAxis", [0, 1, 2]) == {"title": "step", "dtick": 1}
+    assert call("figures/frame", "stepAxis", [0, 10, 20]) == {"title": "step"}
+    assert call("figures/frame", "stepAxis", []) == {"title": "step"}
+
+
 def test_fork_before_the_first_step_is_empty_and_one_step_is_a_point(call: Call) -> None:
     none = fork(steps=[], preferred=[], dispreferred=[], other=[], groups=[])
     one = fork(steps=[0], preferred=[0.5], dispreferred=[0.2], other=[0.3], groups=[])
@@ -256,22 +278,6 @@ def test_predicted_ranks_count_gainers_up_and_losers_down(call: Call) -> None:
     assert ranks == {"Yes": 1, "Sure": 3, "No": -2, "Never": -1}
 
 
-def test_rank_agreement_is_spearmans(call: Call) -> None:
-    def agreement(changes: list[float]) -> Any:
-        entries = [{"predicted": i, "change": change} for i, change in enumerate(changes)]
-        return call("figures/ledger", "rankAgreement", entries)
-
-    assert agreement([1, 2, 30, 400]) == pytest.approx(1)
-    assert agreement([4, 3, 2, 1]) == pytest.approx(-1)
-    assert agreement([1, 3, 2, 4]) == pytest.approx(1 - 6 * 2 / (4 * 15))
-    assert agreement([0, 0, 0]) is None
-    assert agreement([1, 2]) is None
-
-
-def test_equal_values_share_their_mean_rank(call: Call) -> None:
-    assert call("figures/ranks", "ranks", [5, 1, 5, 9]) == [2.5, 1, 2.5, 4]
-
-
 def test_the_flow_sends_out_what_was_lost_and_brings_in_what_was_gained(call: Call) -> None:
     ledger = call("figures/ledger", "drawUp", TOKENS)
     flow = call("figures/flow", "flows", ledger)
@@ -295,6 +301,15 @@ def test_the_flow_names_each_token_with_its_probability_before_and_after(call: C
     assert figure["node"]["label"][0] == "No 0.500 → 0.350"
     assert "Yes 0.100 → 0.300" in figure["node"]["label"]
     assert figure["node"]["label"][-1] == "all others +0.040"
+
+
+def test_the_flow_says_that_as_much_was_gained_as_was_lost(call: Call) -> None:
+    ledger = call("figures/ledger", "drawUp", TOKENS)
+    words = call("figures/flow", "flowFigure", ledger, COLORS)["layout"]["annotations"]
+    assert [(word["xanchor"], word["text"]) for word in words] == [
+        ("left", "lost 0.250"),
+        ("right", "gained 0.250"),
+    ]
 
 
 def predicted(token_id: int, rank: int, actual: int | None, change: float) -> dict[str, Any]:
@@ -504,9 +519,27 @@ def test_numbers_have_three_digits_and_a_true_minus(call: Call, value: Any, text
     assert call("format", "number", value) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "text", "change"),
+    [
+        (0.25, "0.2500", "+0.2500"),
+        (0, "0.0000", "+0.0000"),
+        (5e-5, "0.0001", "+0.0001"),
+        (3e-9, "3e−9", "+3e−9"),
+        (None, "–", "–"),
+    ],
+)
+def test_a_tiny_probability_is_told_by_its_order_and_is_never_nothing(
+    call: Call, value: Any, text: str, change: str
+) -> None:
+    assert call("format", "probability", value) == text
+    assert call("format", "probabilityChange", value) == change
+
+
 def test_blanks_and_line_ends_of_tokens_are_visible(call: Call) -> None:
     assert call("format", "visible", " a\n") == "␣a↵"
     assert call("format", "visible", "") == "∅"
+    assert call("format", "visible", "\0\x1b\x7f\uffff") == "␀␛␡�"
 
 
 def test_csv_is_quoted_and_holds_no_formula(call: Call) -> None:

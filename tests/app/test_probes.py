@@ -236,6 +236,20 @@ def test_bands_are_quantiles_over_the_watched_pairs(client: TestClient, session:
     assert bands["displaced_fraction"] == [0, pytest.approx(1 / 4)]
 
 
+def test_bands_leave_out_a_step_at_which_some_pairs_are_still_to_be_looked_at(
+    client: TestClient, session: Session
+) -> None:
+    run = factories.run(session, factories.dataset(session).id, status="running", revision=1)
+    for pair, last in ((0, 20), (1, 10)):
+        factories.probe(session, run.id, pair)
+        for step in range(0, last + 1, 10):
+            factories.probe_step(session, run.id, pair, step)
+    session.commit()
+    for points in (100, 2):
+        bands = get(client, f"{run.id}/probes/bands", points=points)
+        assert (bands["steps"], bands["total_steps"]) == ([0, 10], 2)
+
+
 def test_bands_of_a_long_run_are_thinned_out(client: TestClient, long_run: int) -> None:
     bands = get(client, f"{long_run}/probes/bands", points=30)
     assert (bands["total_steps"], bands["decimated"]) == (300, True)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -38,15 +39,24 @@ def call(address: str, path: str, body: bytes | None = None, kind: str = "json")
 
 
 @pytest.fixture
-def run_id(live_stack: str, browser_page: Any, tmp_path: Path) -> int:
-    """A training run over a dataset that was dropped onto the page."""
-    file = tmp_path / "odd-numbers.jsonl"
-    file.write_text("\n".join(json.dumps(pair) for pair in PAIRS))
-    dataset = browser_page.request.post(
-        f"{live_stack}/api/v1/datasets", multipart={"file": file}
-    ).json()["id"]
-    body = {"kind": "train", "dataset_id": dataset, "config": CONFIG}
-    return call(live_stack, "/runs", json.dumps(body).encode())["id"]
+def start(live_stack: str, browser_page: Any, tmp_path: Path) -> Callable[..., int]:
+    """start(epochs=1, ...): a training run over a dataset that was uploaded, and its id."""
+
+    def start(**changes: Any) -> int:
+        file = tmp_path / "odd-numbers.jsonl"
+        file.write_text("\n".join(json.dumps(pair) for pair in PAIRS))
+        dataset = browser_page.request.post(
+            f"{live_stack}/api/v1/datasets", multipart={"file": file}
+        ).json()["id"]
+        body = {"kind": "train", "dataset_id": dataset, "config": {**CONFIG, **changes}}
+        return call(live_stack, "/runs", json.dumps(body).encode())["id"]
+
+    return start
+
+
+@pytest.fixture
+def run_id(start: Callable[..., int]) -> int:
+    return start()
 
 
 def web_server(address: str) -> psutil.Process:
@@ -94,6 +104,30 @@ def test_a_connection_lost_in_the_middle_leaves_no_gap_and_no_point_twice(
     browser_errors[:] = [error for error in browser_errors if error not in refused]
 
 
+def test_a_page_that_came_before_the_run_moved_on_tells_what_became_of_it(
+    live_stack: str, browser_page: Any, run_id: int
+) -> None:
+    from playwright.sync_api import expect
+
+    page = browser_page
+    page.set_default_timeout(30 * SECONDS)
+    address = f"{live_stack}/runs/{run_id}"
+    with urlopen(address) as answer:
+        early = answer.read()
+    assert b"progressbar" in early
+    eventually(lambda: call(live_stack, f"/runs/{run_id}")["status"] == "succeeded", seconds=120)
+
+    page.route(address, lambda route: route.fulfill(body=early, content_type="text/html"), times=1)
+    # No event comes that could tell it.
+    page.route("**/events?*", lambda route: None)
+    page.goto(address)
+    expect(page.locator(".chip").first).to_have_text("succeeded")
+    expect(page.locator("[data-progress]")).to_have_count(0)
+    expect(page.locator("[data-verdict]")).to_have_text(
+        call(live_stack, f"/runs/{run_id}")["verdict"]
+    )
+
+
 def test_the_page_of_a_run_shows_answers_prompts_bands_and_other_positions(
     live_stack: str, browser_page: Any, run_id: int
 ) -> None:
@@ -101,7 +135,6 @@ def test_the_page_of_a_run_shows_answers_prompts_bands_and_other_positions(
 
     page = browser_page
     page.set_default_timeout(30 * SECONDS)
-    early = page.request.get(f"{live_stack}/runs/{run_id}").text()
     page.goto(f"{live_stack}/runs/{run_id}")
     expect(page.locator(".chip").first).to_have_text("succeeded", timeout=120 * SECONDS)
     expect(page.locator("#answers li").first).to_contain_text("step")
@@ -126,12 +159,42 @@ def test_the_page_of_a_run_shows_answers_prompts_bands_and_other_positions(
     )
     assert names == ["Yes", "No"]
 
-    # A page that was made before the run went on catches up with the numbers it then gets.
-    page.route("**/runs/*", lambda route: route.fulfill(response=route.fetch(), body=early))
-    page.goto(f"{live_stack}/runs/{run_id}")
-    page.unroute_all()
-    expect(page.locator(".chip").first).to_have_text("succeeded")
-    expect(page.locator("[data-progress-text]")).to_have_count(0)
+
+def test_every_chart_comes_as_a_picture_and_as_numbers(
+    live_stack: str, browser_page: Any, start: Callable[..., int]
+) -> None:
+    from playwright.sync_api import expect
+
+    page = browser_page
+    page.set_default_timeout(30 * SECONDS)
+    page.goto(f"{live_stack}/runs/{start(epochs=3)}")
+    expect(page.locator(".chip").first).to_have_text("succeeded", timeout=120 * SECONDS)
+    page.locator("#ledger").scroll_into_view_if_needed()
+    expect(page.locator("#ledger .ledger")).to_contain_text("all other tokens")
+
+    def saved(card: Any, label: str) -> bytes:
+        with page.expect_download() as download:
+            card.get_by_role("button", name=f"Download as {label}").click()
+        assert download.value.suggested_filename.endswith(f".{label.lower()}")
+        return Path(download.value.path()).read_bytes()
+
+    cards = page.locator(".card:has(> .card-head .downloads):visible")
+    names = [card.get_attribute("id") for card in cards.all()]
+    assert {"chart-fork", "ledger", "chart-flow", "chart-heat-preferred", "chart-phase"} < {*names}
+    for card in cards.all():
+        card.scroll_into_view_if_needed()
+        if card.get_attribute("id") == "answers":
+            assert saved(card, "CSV").startswith(b"step,text,ended\n")
+            continue
+        plot = card.locator(".js-plotly-plot")
+        if card.get_attribute("id") != "ledger":
+            plot.wait_for()
+            plot.hover()
+            # Who does not see it is told in words.
+            assert re.search(r"\w.*\d", plot.get_attribute("aria-label") or "")
+        assert saved(card, "PNG").startswith(b"\x89PNG")
+        assert b"<svg" in saved(card, "SVG")
+        assert len(saved(card, "CSV").splitlines()) > 2
 
 
 def test_pairs_that_are_drawn_around_are_flagged_and_the_flags_come_back(
