@@ -11,7 +11,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint format bench migration clean
+.PHONY: help demo up test lint format bench chaos migration clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,8 +35,11 @@ format: .venv/installed-test ## Put the code into its style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/installed-test ## Measure speed against the paper's script and TRL
+bench: .venv/installed-bench ## Measure speed against the paper's script, TRL and MLflow
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+chaos: .venv/installed-test ## Kill and starve everything in the middle of runs (ARGS="--seed 1 --only web")
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 migration: .venv/installed-test ## Write the migration for changed tables (MESSAGE="add reviews")
 	$(BIN)/python -m app.migrations $(MESSAGE)
@@ -61,3 +64,8 @@ clean: ## Remove the virtual environment and caches; data and models stay
 	@echo "Installing into .venv (PyTorch is large: this takes a few minutes the first time)"
 	$(INSTALL) -c constraints.txt -e '.[test]'
 	@touch $@ .venv/installed
+
+.venv/installed-bench: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing into .venv what benchmarks compare with"
+	$(INSTALL) -c constraints.txt -e '.[bench]'
+	@touch $@ .venv/installed-test .venv/installed

@@ -420,12 +420,13 @@ def _fill(connection: Connection, archive: tarfile.TarFile, made: Manifest) -> N
         if columns != set(made.tables[name].columns):
             raise SetupError(f"The backup's table {name} is not that of schema {made.revision}.")
         _fill_table(driver, archive, name, made.tables[name])
+    _migrate(connection, "head")
     driver.execute("DELETE FROM workers")
     driver.execute(
         "UPDATE runs SET status = 'queued', lease_token = NULL, lease_expires_at = NULL, "
-        "attempts = greatest(attempts - 1, 0), revision = revision + 1 WHERE status = 'running'"
+        "attempts = greatest(attempts - 1, 0), tries_here = greatest(tries_here - 1, 0), "
+        "revision = revision + 1 WHERE status = 'running'"
     )
-    _migrate(connection, "head")
 
 
 def _migrate(connection: Connection, revision: str) -> None:

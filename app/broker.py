@@ -38,6 +38,7 @@ def get_celery() -> Celery:
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # a worker outlasts any absence of its broker
         broker_transport_options={"socket_timeout": 10, "socket_connect_timeout": 5},
     )
     return celery

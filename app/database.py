@@ -5,11 +5,12 @@ Transactions open and commit at the edge (a request, a task's short steps), neve
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends
-from sqlalchemy import Engine, MetaData, create_engine
+from sqlalchemy import Engine, MetaData, create_engine, event
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
 from app.settings import get_settings
@@ -38,6 +39,23 @@ def get_engine() -> Engine:
         max_overflow=20,
         connect_args={"connect_timeout": 5, "application_name": "chesboard"},
     )
+
+
+def limit_idle_transactions(limit: timedelta) -> None:
+    """Have the server end any transaction of this process that does nothing for so long.
+
+    For workers: one that is frozen in the middle of a write (a machine put to sleep, a network
+    that is gone) would otherwise hold its run's row locked, and the sweeper, which has to take
+    that run from it, would wait for it for ever.
+    """
+    milliseconds = int(limit.total_seconds() * 1000)
+
+    def set_limit(connection: Any, _: object) -> None:
+        connection.execute(f"SET idle_in_transaction_session_timeout = {milliseconds}")
+        connection.commit()
+
+    event.listen(get_engine(), "connect", set_limit)
+    get_engine().dispose()  # connections that are open already have no limit
 
 
 @lru_cache

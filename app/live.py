@@ -7,6 +7,8 @@
       metric    one item of GET /runs/{id}/metrics
       probe     {pair, step, ...}: one watched pair at one step, as app/probes/tables.py has it
       answer    {pair, step, text, ended}: the model's own greedy answer to a probe's prompt
+      store     {answers}: false when the database has stopped answering, so that nothing new can
+                come; true when it is back. Has no id: it says nothing of the run
       end       {reason: "finished" or "deleted", status}: nothing more will come. A browser must
                 close its EventSource here, or it would come back and be told the same again; it
                 opens a new one after it resumed the run.
@@ -76,6 +78,7 @@ class Feed:
         self.position = run.revision
         self.gone = False
         self.closed = False
+        self.store_answers = True
         self.watchers = 0
         self._redis_is_up = redis_is_up
         self._chunks: deque[Chunk] = deque(maxlen=CHUNKS_KEPT)
@@ -106,8 +109,10 @@ class Feed:
             try:
                 async with self._reading:
                     await self._refresh()
+                self._note_store(answers=True)
             except SQLAlchemyError as error:
                 log.warning("run %s: the store does not answer: %s", self.run.id, _first(error))
+                self._note_store(answers=False)
                 await asyncio.sleep(POLL_SECONDS)
             except Exception:
                 # A dead feed would leave its watchers with a stream that looks merely silent.
@@ -136,6 +141,11 @@ class Feed:
             self._chunks.append(chunk)
             self._tell()
 
+    def _note_store(self, *, answers: bool) -> None:
+        if answers != self.store_answers:
+            self.store_answers = answers
+            self._tell()
+
     def _tell(self) -> None:
         self._moved.set()
         self._moved = asyncio.Event()
@@ -145,9 +155,13 @@ class Feed:
         yield RETRY
         # A position that this store has never reached is another store's: begin anew.
         position = since if since <= self.position else await self._known(since)
+        told_that_it_answers = True
         while not self.closed:
             moved = self._moved
-            if position < self.position:
+            if told_that_it_answers != self.store_answers:
+                told_that_it_answers = self.store_answers
+                yield events.encode("store", {"answers": told_that_it_answers})
+            elif position < self.position:
                 chunk = self._kept_after(position) or await self._read_after(position)
                 if chunk is None:
                     yield KEEP_ALIVE
@@ -354,7 +368,7 @@ async def stream_events(
     ] = None,
 ) -> StreamingResponse:
     """What a run writes, as it writes it: events `status`, `progress`, `metric`, `probe`,
-    `answer`, `end`.
+    `answer`, `store`, `end`.
 
     The id of an event is the run's revision. A client must close the stream at `end`.
     """

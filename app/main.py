@@ -12,6 +12,7 @@ from app.audit import routes as audit
 from app.audit.recording import AuditTrail
 from app.datasets import routes as datasets
 from app.displacement import routes as displacement
+from app.kept import KeptAnswers
 from app.models import routes as models
 from app.pages import routes as pages
 from app.probes import routes as probes
@@ -57,6 +58,7 @@ def create_app() -> FastAPI:
     errors.install(app)
     app.add_middleware(AuditTrail)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
+    app.add_middleware(KeptAnswers)
     app.add_middleware(security.BodyLimit, settings=settings)
     app.add_middleware(security.Guard, gatekeeper=app.state.gatekeeper)
     app.add_middleware(logs.RequestContext)

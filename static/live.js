@@ -6,7 +6,11 @@ import { API } from "./api.js";
 const EVENTS = ["status", "progress", "metric", "probe", "answer"];
 const RETRY_MS = 1500;
 
-/** handlers: {status, progress, metric, probe, answer, end, connection(isUp)}. Returns what stops it. */
+const LOST = "Connection lost; catching up…";
+const STORE_AWAY = "The database does not answer. The run goes on meanwhile; catching up once it is back…";
+
+/** handlers: {status, progress, metric, probe, answer, end, connection(trouble)}, where trouble is
+ * what to say, or null where all is well. Returns what stops it. */
 export function follow(runId, since, handlers) {
   let last = since;
   let source = null;
@@ -14,9 +18,9 @@ export function follow(runId, since, handlers) {
 
   function open() {
     source = new EventSource(`${API}/runs/${runId}/events?since=${last}`);
-    source.onopen = () => handlers.connection?.(true);
+    source.onopen = () => handlers.connection?.(null);
     source.onerror = () => {
-      handlers.connection?.(false);
+      handlers.connection?.(LOST);
       // The browser reconnects by itself unless the server refused; then we do.
       if (source.readyState === EventSource.CLOSED) timer = setTimeout(open, RETRY_MS);
     };
@@ -26,6 +30,9 @@ export function follow(runId, since, handlers) {
         handlers[name]?.(JSON.parse(event.data));
       });
     }
+    source.addEventListener("store", (event) => {
+      handlers.connection?.(JSON.parse(event.data).answers ? null : STORE_AWAY);
+    });
     source.addEventListener("end", (event) => {
       stop();
       handlers.end?.(event.data ? JSON.parse(event.data) : null);

@@ -59,10 +59,10 @@ export function showVerdict(sentence) {
 
 let timer = 0;
 
-/** A short interruption is not worth a word. */
-export function showConnection(isUp) {
+/** What is wrong with the connection, in words; null: nothing. A short interruption is not worth one. */
+export function showConnection(trouble) {
   clearTimeout(timer);
   const banner = $("[data-banner]");
-  if (isUp) banner.hidden = true;
-  else timer = setTimeout(() => { banner.hidden = false; }, 700);
+  if (!trouble) { banner.hidden = true; return; }
+  timer = setTimeout(() => { banner.textContent = trouble; banner.hidden = false; }, 700);
 }

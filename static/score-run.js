@@ -98,7 +98,7 @@ if (["queued", "running"].includes(run.status)) {
     progress: (now) => { head.showProgress(now); showSoon(); },
     connection: head.showConnection,
     end: async () => {
-      head.showConnection(true);
+      head.showConnection(null);
       await head.refreshHead(["summary"]);
       run.status = (await api(`/runs/${run.id}`)).status;
       await refresh(["facts"]);

@@ -207,7 +207,7 @@ async function start() {
     probe: putProbe,
     answer: putAnswer,
     connection: head.showConnection,
-    end: () => { head.showConnection(true); head.refreshHead(); finish().catch(ignore); },
+    end: () => { head.showConnection(null); head.refreshHead(); finish().catch(ignore); },
   });
 }
 

@@ -95,7 +95,7 @@ def empty_tables(connection: Connection) -> None:
     connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
 
 
-def eventually(condition: Callable[[], object], seconds: float = 15) -> None:
+def eventually(condition: Callable[[], object], seconds: float = 30) -> None:
     """Wait until something is so, for what happens in another process."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -105,7 +105,7 @@ def eventually(condition: Callable[[], object], seconds: float = 15) -> None:
 
 # --- a whole stack ----------------------------------------------------------------------------
 
-STACK_SECONDS = 90
+STACK_SECONDS = 180
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 import torch
 
@@ -71,8 +71,13 @@ def in_batches(
     control: Control,
     work: Callable[[list[TokenisedPair]], None],
     most_pairs: int | None = None,
+    done: Container[int] = (),
 ) -> None:
     """Call `work` on batches that together hold every pair once.
+
+    done: pairs that an earlier try at the run has dealt with. The batches are those of all pairs,
+    without those that are done to the last pair: the sums over a batch are rounded by its shape,
+    so a resumed run that cut the rest anew would get other last digits than an undisturbed one.
 
     The longest comes first, so that memory runs out at once or never; the others in a fixed
     random order, so that the share done so far tells the time that is left. A batch that runs
@@ -82,6 +87,8 @@ def in_batches(
     while waiting:
         control.check()
         batch = waiting.popleft()
+        if all(pair.pair in done for pair in batch):
+            continue
         fits = True
         try:
             work(batch)

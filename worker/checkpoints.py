@@ -5,7 +5,8 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,21 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import Parameter
 
+from worker import disk
+
 FOLDER = "checkpoint"
 FILE = "state.safetensors"
 VERSION = 2
+
+
+SHARE_OF_TIME = 1 / 50
+"""What checkpoints may cost of a run's time where it does not say how often to write them."""
+
+LEAST_SECONDS = 2.0
+"""Between two such checkpoints, however small they are."""
+
+FIRST_GUESS_BYTES_PER_SECOND = 500e6
+"""A plain SSD, until a write was measured."""
 
 
 class CheckpointMismatchError(ValueError):
@@ -63,6 +76,31 @@ class ProbeState:
     described: dict[str, Any]
 
 
+class Pace:
+    """When the next checkpoint is due, where the run's configuration leaves it open.
+
+    A worker may die at any moment, so every run has checkpoints, and one that loses its worker
+    again and again must still get further: a small model's state is written every other second, a
+    large one's as often as its time allows.
+    """
+
+    def __init__(self, state_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._cost = state_bytes / FIRST_GUESS_BYTES_PER_SECOND
+        self._since = clock()
+
+    def is_due(self) -> bool:
+        return self._clock() - self._since >= max(LEAST_SECONDS, self._cost / SHARE_OF_TIME)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Around a write: its time says how long it is until the next."""
+        began = self._clock()
+        yield
+        self._since = self._clock()
+        self._cost = self._since - began
+
+
 def exists(folder: Path) -> bool:
     return (folder / FOLDER / FILE).is_file()
 
@@ -85,6 +123,9 @@ def write(
 
     Keeps the trained parameters, the optimiser's state of each, random generators, progress,
     and what the probes compare with. The learning rate follows from the step.
+
+    Raises:
+        DiskFullError: it does not fit; the earlier one is still there.
     """
     tensors = _optimiser_tensors(parameters, optimiser)
     tensors.update({f"parameter.{name}": p.detach() for name, p in parameters.items()})
@@ -119,11 +160,13 @@ def _optimiser_tensors(
 def _replace(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.{random.getrandbits(32):08x}")
+    size = sum(tensor.nbytes for tensor in tensors.values())
     try:
-        save_file(tensors, unfinished, metadata=metadata)
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        with disk.writing(f"a checkpoint of {size / 2**20:,.0f} MiB", path.parent):
+            save_file(tensors, unfinished, metadata=metadata)
+            with unfinished.open("rb") as file:
+                os.fsync(file.fileno())
+            unfinished.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
             unfinished.unlink()

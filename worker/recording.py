@@ -75,6 +75,11 @@ class Recorder:
             self._waiting.device = text
             self._changed.notify_all()
 
+    def checkpointed(self) -> None:
+        with self._changed:
+            self._waiting.checkpointed = True
+            self._changed.notify_all()
+
     def message(self, text: str) -> None:
         self._put("messages", [text])
 

@@ -6,6 +6,7 @@ The functions called here (scoring, training) know nothing of queues, leases or 
 import logging
 import random
 import traceback
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from peft import PeftModel
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.broker import wake
+from app.broker import enqueue, wake
 from app.database import transaction
 from app.runs import leases
 from app.runs.configs import CONFIGS, ModelConfig, ProbesConfig, Selection, TrainConfig
@@ -21,7 +22,7 @@ from app.runs.selecting import ChosenPair, chosen_pairs, read_pairs
 from app.runs.tables import ReferenceLogprob, Run
 from app.scores.tables import Score
 from app.settings import get_settings
-from worker import checkpoints
+from worker import checkpoints, disk
 from worker.control import LeaseKeeper
 from worker.loaded import LoadedModel
 from worker.loading import (
@@ -31,7 +32,7 @@ from worker.loading import (
     save_folder,
     slow_precision,
 )
-from worker.patience import until_the_database_answers
+from worker.patience import patiently, until_the_database_answers
 from worker.recording import Recorder
 from worker.scoring import MEASURES, score_pairs
 from worker.sink import LeaseLostError, RunCancelledError, RunInterruptedError
@@ -46,9 +47,17 @@ class EmptySelectionError(ValueError):
 
 
 def execute(run_id: int, worker: str, models: ModelCache) -> bool:
-    """Do a run if it is to be had. False where it is not: done, cancelled, or another's."""
-    with transaction() as session:
-        claim = leases.claim(session, run_id, worker, get_settings().lease)
+    """Do a run if it is to be had. False where it is not: done, cancelled, or another's.
+
+    While the database is away the worker waits: that it is away says nothing about the run.
+
+    Raises:
+        RunInterruptedError: the worker was asked to stop before it could claim the run.
+    """
+    claim = patiently(
+        f"run {run_id}",
+        lambda session: leases.claim(session, run_id, worker, get_settings().lease),
+    )
     if claim is None:
         return False
     log.info("run %s: %s, try %s", run_id, claim.kind, claim.attempt)
@@ -62,6 +71,8 @@ def execute(run_id: int, worker: str, models: ModelCache) -> bool:
             control.check()
             summary = _work(claim, recorder, control, models)
         outcome.finish("succeeded", summary=summary)
+        # Not before: a worker that died in between would leave all steps to be done again.
+        checkpoints.remove(get_settings().run_path(run_id))
     except LeaseLostError as error:
         log.warning("run %s: %s", run_id, error)
     except RunCancelledError:
@@ -97,7 +108,10 @@ class _Outcome:
             with transaction() as session:
                 return leases.hand_back(session, claim.run_id, claim.token)
 
-        self._told("queued again", until_the_database_answers(f"run {claim.run_id}", hand_back))
+        revision = until_the_database_answers(f"run {claim.run_id}", hand_back)
+        self._told("queued again", revision)
+        if revision is not None:
+            enqueue(claim.run_id)  # for whoever is idle now
 
     def _told(self, what: str, revision: int | None) -> None:
         if revision is None:
@@ -112,8 +126,10 @@ def _work(
 ) -> dict[str, Any]:
     config = CONFIGS[claim.kind].model_validate(claim.config)
     selection = config.selection if isinstance(config, TrainConfig) else Selection()
-    with transaction() as session:
-        raw_pairs = select_pairs(session, claim.run_id, claim.dataset_id, selection)
+    raw_pairs = patiently(
+        f"run {claim.run_id}",
+        lambda session: select_pairs(session, claim.run_id, claim.dataset_id, selection),
+    )
     recorder.progress(0, len(raw_pairs), "pairs")
     loaded = models.load(config)
     recorder.device(f"{describe_device(loaded.device)}, {_dtype_name(loaded.compute_dtype)}")
@@ -136,13 +152,16 @@ def _score(
     recorder: Recorder,
     control: LeaseKeeper,
 ) -> dict[str, Any]:
-    with transaction() as session:
-        columns = [getattr(Score, name) for name in MEASURES]
-        rows = session.execute(select(Score.pair, *columns).where(Score.run_id == claim.run_id))
-        already = {row.pair: dict(zip(MEASURES, row[1:], strict=True)) for row in rows}
+    already = patiently(f"run {claim.run_id}", partial(_scores, claim.run_id))
     return score_pairs(
         loaded, pairs, config, recorder, control, already, measures=claim.kind == "score"
     )
+
+
+def _scores(run_id: int, session: Session) -> dict[int, dict[str, float | None]]:
+    columns = [getattr(Score, name) for name in MEASURES]
+    rows = session.execute(select(Score.pair, *columns).where(Score.run_id == run_id))
+    return {row.pair: dict(zip(MEASURES, row[1:], strict=True)) for row in rows}
 
 
 def _train(
@@ -153,21 +172,14 @@ def _train(
     recorder: Recorder,
     control: LeaseKeeper,
 ) -> dict[str, Any]:
-    with transaction() as session:
-        probe_raw = choose_probes(
-            session,
-            claim.run_id,
-            claim.dataset_id,
-            config.probes,
-            [pair.pair for pair in pairs],
-            recorder,
-        )
-        reference = {
-            row.pair: (row.preferred, row.dispreferred)
-            for row in session.scalars(
-                select(ReferenceLogprob).where(ReferenceLogprob.run_id == claim.run_id)
-            )
-        }
+    trained = [pair.pair for pair in pairs]
+    probe_raw = patiently(
+        f"run {claim.run_id}",
+        lambda session: choose_probes(
+            session, claim.run_id, claim.dataset_id, config.probes, trained, recorder
+        ),
+    )
+    reference = patiently(f"run {claim.run_id}", partial(_reference, claim.run_id))
     probe_pairs = tokenise_pairs(
         loaded.tokenizer, probe_raw, config.max_prompt_tokens, config.max_response_tokens
     )
@@ -176,9 +188,14 @@ def _train(
     summary = train(
         loaded, pairs, config, recorder, control, folder, probe_pairs, reference or None
     )
-    save_folder(_plain(loaded.model), loaded.tokenizer, folder / "model")
-    checkpoints.remove(folder)
+    with disk.writing("the trained model", folder):
+        save_folder(_plain(loaded.model), loaded.tokenizer, folder / "model")
     return {**summary, "pairs": len(pairs)}
+
+
+def _reference(run_id: int, session: Session) -> dict[int, tuple[float, float]]:
+    rows = session.scalars(select(ReferenceLogprob).where(ReferenceLogprob.run_id == run_id))
+    return {row.pair: (row.preferred, row.dispreferred) for row in rows}
 
 
 def _plain(model: torch.nn.Module) -> torch.nn.Module:
@@ -268,6 +285,8 @@ def _describe(error: Exception) -> dict[str, Any]:
             "The device ran out of memory.",
             "Choose a smaller batch_size or batch_tokens, LoRA, or a smaller model.",
         )
+    elif isinstance(error, disk.DiskFullError):
+        message, hint = str(error), error.hint
     elif isinstance(error, ModelError | ValueError):
         message, hint = str(error), None
     else:

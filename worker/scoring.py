@@ -39,40 +39,36 @@ def score_pairs(
 ) -> dict[str, Any]:
     """Score the pairs that are not among `already`, hand them to the sink, return a summary.
 
-    already: pair → its measures, of the pairs that an earlier attempt at the run scored. The
-    summary's statistics are of all pairs; its seconds and speed are of this call.
+    already: pair → its measures, of the pairs that an earlier attempt at the run scored. What
+    comes out is the same to the last bit, however often the run was interrupted; the summary's
+    seconds and speed are of this call.
     Without `measures`: log-probabilities only (an `evaluate` run).
 
     Raises:
         MemoryError: one pair alone does not fit into the GPU's memory.
         ValueError: a pair is longer than the model can read.
     """
-    before = [already[pair.pair] for pair in pairs if pair.pair in already] if already else []
-    todo = [pair for pair in pairs if not already or pair.pair not in already]
-    refuse_too_long(loaded, todo)
-    forward, reason = choose_forward(loaded, todo)
+    scored = dict(already or {})
+    todo = [pair for pair in pairs if pair.pair not in scored]
+    refuse_too_long(loaded, pairs)
+    forward, reason = choose_forward(loaded, pairs)
     if reason:
         sink.message(reason)
-    tell_cuts(todo, sink)
+    tell_cuts(pairs, sink)
     started = time.perf_counter()
-    values = {name: [scored[name] for scored in before] for name in MEASURES}
-    done = len(before)
-    sink.progress(done, len(pairs), "pairs")
+    sink.progress(len(pairs) - len(todo), len(pairs), "pairs")
 
     def score(batch: list[TokenisedPair]) -> None:
-        nonlocal done
-        records = _score_batch(forward, batch, measures)
+        records = [r for r in _score_batch(forward, batch, measures) if r.pair not in scored]
         sink.scores(records)
-        for name, column in values.items():
-            column.extend(getattr(record, name) for record in records)
-        done += len(records)
-        sink.progress(done, len(pairs), "pairs")
+        scored.update({r.pair: {name: getattr(r, name) for name in MEASURES} for r in records})
+        sink.progress(len(scored), len(pairs), "pairs")
 
     budget = TokenBudget(config.batch_tokens, sink.message)
-    in_batches(todo, forward.row_tokens, budget, control, score)
+    in_batches(pairs, forward.row_tokens, budget, control, score, done=frozenset(scored))
     seconds = time.perf_counter() - started
     return {
-        **_summarise(pairs, values),
+        **_summarise(pairs, [scored[pair.pair] for pair in pairs]),
         "forward": forward.kind,
         "seconds": seconds,
         "tokens_per_second": sum(pair.tokens for pair in todo) / seconds,
@@ -132,7 +128,7 @@ def _score_batch(
 
 
 def _summarise(
-    pairs: Sequence[TokenisedPair], values: Mapping[str, Sequence[float | None]]
+    pairs: Sequence[TokenisedPair], scored: Sequence[Mapping[str, float | None]]
 ) -> dict[str, Any]:
     return {
         "pairs": len(pairs),
@@ -140,7 +136,7 @@ def _summarise(
         "cut_tokens": sum(pair.cut_tokens for pair in pairs),
         "cut_pairs": sum(pair.cut_tokens > 0 for pair in pairs),
         "retokenised_pairs": sum(pair.retokenised for pair in pairs),
-        "measures": {name: _statistics(values[name]) for name in MEASURES},
+        "measures": {name: _statistics([one[name] for one in scored]) for name in MEASURES},
     }
 
 

@@ -66,3 +66,6 @@ class Sink(Protocol):
 
     def flush(self) -> None:
         """Return once everything handed over so far is in the store."""
+
+    def checkpointed(self) -> None:
+        """A checkpoint was written: what was done so far is not done again."""

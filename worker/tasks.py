@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs
 from app.broker import EXECUTE_RUN, get_celery
-from app.database import transaction
+from app.database import limit_idle_transactions, transaction
 from app.runs import leases
 from app.runs.tables import Worker
 from app.settings import get_settings
@@ -27,7 +27,9 @@ from worker import telemetry
 from worker.control import shutting_down
 from worker.loading import ModelCache, choose_device, describe_device
 from worker.memory import keep_freed_memory, return_freed_memory
+from worker.patience import patiently
 from worker.runtime import execute
+from worker.sink import RunInterruptedError
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +52,12 @@ def execute_run(run_id: int) -> None:
         try:
             with logs.working_on(waiting):
                 execute(waiting, WORKER_NAME, _models())
+            waiting = patiently("the queue", leases.next_claimable)
+        except RunInterruptedError:
+            return
         finally:
             _presence.works_on(None)
             return_freed_memory()
-        with transaction() as session:
-            waiting = leases.next_claimable(session)
 
 
 class _Presence:
@@ -115,6 +118,12 @@ def _set_up_logging(**_: object) -> None:
 @signals.worker_init.connect  # type: ignore[untyped-decorator]
 def _set_up_memory(**_: object) -> None:
     keep_freed_memory()
+
+
+@signals.worker_init.connect  # type: ignore[untyped-decorator]
+def _set_up_database(**_: object) -> None:
+    # As long as others wait for a sign of life.
+    limit_idle_transactions(get_settings().lease)
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]

@@ -149,20 +149,23 @@ def _complete_reference(
 ) -> Reference:
     """The reference's log-probabilities of all pairs, computed where they are not known."""
     reference = {pair: (both[0], both[1]) for pair, both in known.items()}
-    missing = [pair for pair in pairs if pair.pair not in reference]
 
     @torch.no_grad()
     def compute(batch: list[TokenisedPair]) -> None:
         states = forward(batch)
         preferred = states.preferred_logprobs_B().tolist()
         dispreferred = states.dispreferred_logprobs_B().tolist()
-        rows = [(pair.pair, preferred[b], dispreferred[b]) for b, pair in enumerate(batch)]
+        rows = [
+            (pair.pair, preferred[b], dispreferred[b])
+            for b, pair in enumerate(batch)
+            if pair.pair not in known
+        ]
         sink.reference(rows)
         reference.update({pair: (a, b) for pair, a, b in rows})
         sink.progress(len(reference), len(pairs), "reference pairs")
 
     with _reference_model(loaded):
-        in_batches(missing, forward.row_tokens, budget, control, compute)
+        in_batches(pairs, forward.row_tokens, budget, control, compute, done=known)
     return reference
 
 
@@ -254,6 +257,11 @@ class _Run:
         self._at = Progress(step=0, tokens_seen=0, seconds=0.0, loss=math.nan, margin=math.nan)
         self._random = RandomState.capture(loaded.device)
         self._not_finite = 0
+        self._pace = checkpoints.Pace(self._state_bytes())
+
+    def _state_bytes(self) -> int:
+        """About what a checkpoint takes: the weights, and at most two numbers each beside them."""
+        return 3 * sum(p.numel() * p.element_size() for p in self._trained.values())
 
     def go(self) -> dict[str, Any]:
         try:
@@ -419,7 +427,8 @@ class _Run:
 
     def _checkpoint_if_due(self) -> None:
         every = self._config.checkpoint_every
-        if every is not None and self._at.step % every == 0 and self._at.step < self._steps:
+        due = self._pace.is_due() if every is None else self._at.step % every == 0
+        if due and self._at.step < self._steps:
             self._checkpoint()
 
     def _checkpoint(self) -> None:
@@ -427,15 +436,17 @@ class _Run:
             return  # nothing is lost by starting again
         # The store must not lag behind the checkpoint, or a resumed run would leave a gap.
         self._sink.flush()
-        checkpoints.write(
-            self._folder,
-            self._trained,
-            self._optimiser,
-            self._random,
-            self._at,
-            self._probes.state(self._at.step),
-            self._config.model_dump(mode="json"),
-        )
+        with self._pace.writing():
+            checkpoints.write(
+                self._folder,
+                self._trained,
+                self._optimiser,
+                self._random,
+                self._at,
+                self._probes.state(self._at.step),
+                self._config.model_dump(mode="json"),
+            )
+        self._sink.checkpointed()
 
     def _summarise(self) -> dict[str, Any]:
         probes = self._probes.summarise()

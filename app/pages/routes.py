@@ -17,6 +17,7 @@ from app.health import check_health
 from app.models import queries as models
 from app.observation import observe
 from app.pages import forms, selecting, words
+from app.probes import queries as probes
 from app.reviews import queries as reviews
 from app.runs import queries as runs
 from app.runs import selections
@@ -154,9 +155,15 @@ def show_new_run(
     if like is not None:
         earlier = runs.get_run(session, like)
         values = dict(earlier.config)
-        if earlier.dataset_id != dataset_id:
+        watched = dict(values.get("probes") or {})
+        if earlier.dataset_id == dataset_id:
+            # Whatever is left out now: only the same pairs can be laid over each other.
+            watched["pairs"] = probes.watched_pairs(session, like) or watched.get("pairs")
+        else:
             # It names pairs and scores of the other dataset.
             values.pop("selection", None)
+            watched.pop("pairs", None)
+        values["probes"] = watched
     values["selection"] = selecting.prefilled(
         values.get("selection") or {}, without.split(",") if without else (), control
     )

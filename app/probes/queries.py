@@ -72,6 +72,12 @@ def list_probes(session: Session, run_id: int) -> list[ProbeOut]:
     return [_probe_out(probe) for probe in found]
 
 
+def watched_pairs(session: Session, run_id: int) -> list[int]:
+    """The ordinals of the pairs that a run watches, its prompts left out."""
+    watched = select(Probe.pair).where(Probe.run_id == run_id, Probe.pair >= 0)
+    return list(session.scalars(watched.order_by(Probe.pair)))
+
+
 def get_series(
     session: Session, run_id: int, pair: int, step: int | None = None, window: Window = WHOLE
 ) -> ProbeSeries:

@@ -291,7 +291,10 @@ class TrainConfig(ModelConfig):
         default_factory=Selection, description="Which pairs of the dataset to train on."
     )
     checkpoint_every: int | None = Field(
-        None, ge=1, description="Steps between checkpoints; left out: none but the result."
+        None,
+        ge=1,
+        description="Steps between checkpoints, from which a run goes on after its worker was "
+        "lost. Left out: as often as costs about a fiftieth of the time.",
     )
 
     @model_validator(mode="after")

@@ -3,6 +3,11 @@
 A claim takes a lease: a random token and a time. Every later write names the token, so a worker
 that was asleep while its lease ran out can change nothing any more. All times are the
 database's clock; tests pass `now` instead.
+
+A run may lose any number of workers as long as it gets further: each checkpoint, and each batch
+of pairs that is scored, is work that nobody does again, and from there the run has all its tries
+anew (app/runs/recording.py). One that loses MAX_TRIES workers at the same place is failed: it is
+likely what kills them, and would go on to take down one worker after another.
 """
 
 import uuid
@@ -16,11 +21,11 @@ from sqlalchemy.orm import Session
 from app.gaps import gaps
 from app.runs.tables import Run, Worker
 
-MAX_ATTEMPTS = 3
-"""A run whose worker died this often is failed: it is likely what kills the worker."""
+MAX_TRIES = 3
+"""Workers that a run may lose at one place."""
 
 GAVE_UP = {
-    "message": f"The worker stopped responding {MAX_ATTEMPTS} times while it worked on this run.",
+    "message": f"The worker stopped responding {MAX_TRIES} times at the same place of this run.",
     "hint": "The usual cause is too little memory: choose a smaller model, batch_tokens or "
     "batch_size, then resume the run.",
     "traceback": None,
@@ -66,12 +71,13 @@ def claim(
         update(Run)
         .where(
             Run.id == run_id,
-            Run.attempts < MAX_ATTEMPTS,
+            Run.tries_here < MAX_TRIES,
             or_(Run.status == "queued", _expired(now)),
         )
         .values(
             status="running",
             attempts=Run.attempts + 1,
+            tries_here=Run.tries_here + 1,
             lease_token=token,
             lease_expires_at=_clock(now) + lease,
             worker=worker,
@@ -91,7 +97,7 @@ def next_claimable(session: Session, now: datetime | None = None) -> int | None:
     """The oldest run that a worker could claim."""
     return session.execute(
         select(Run.id)
-        .where(or_(Run.status == "queued", _expired(now)), Run.attempts < MAX_ATTEMPTS)
+        .where(or_(Run.status == "queued", _expired(now)), Run.tries_here < MAX_TRIES)
         .order_by(Run.id)
         .limit(1)
     ).scalar_one_or_none()
@@ -153,6 +159,7 @@ def hand_back(session: Session, run_id: int, token: str) -> int | None:
         .values(
             status="queued",
             attempts=Run.attempts - 1,
+            tries_here=Run.tries_here - 1,
             lease_token=None,
             lease_expires_at=None,
             eta_seconds=None,
@@ -163,7 +170,7 @@ def hand_back(session: Session, run_id: int, token: str) -> int | None:
 
 
 def expire(session: Session, now: datetime | None = None) -> list[tuple[int, int]]:
-    """Take runs back whose worker went silent: queued again, or failed after MAX_ATTEMPTS.
+    """Take runs back whose worker went silent: queued again, or failed after MAX_TRIES.
 
     Returns:
         (run id, revision) of each run that was changed.
@@ -176,7 +183,7 @@ def expire(session: Session, now: datetime | None = None) -> list[tuple[int, int
     }
     failed = session.execute(
         update(Run)
-        .where(_expired(now), Run.attempts >= MAX_ATTEMPTS)
+        .where(_expired(now), Run.tries_here >= MAX_TRIES)
         .values(status="failed", error=GAVE_UP, finished_at=_clock(now), **gone)
         .returning(Run.id, Run.revision)
     ).all()

@@ -56,6 +56,8 @@ class Batch:
     messages: list[str] = field(default_factory=list)
     progress: Progress | None = None
     device: str | None = None
+    checkpointed: bool = False
+    """A checkpoint of all that came before was written."""
 
     def __len__(self) -> int:
         lists = (
@@ -74,7 +76,13 @@ class Batch:
             sum(len(records) for records in lists)
             + (self.progress is not None)
             + (self.device is not None)
+            + self.checkpointed
         )
+
+    @property
+    def secures(self) -> bool:
+        """Whether the run gets further for good: no later try will do this work again."""
+        return bool(self.checkpointed or self.scores or self.reference)
 
 
 def write(session: Session, run_id: int, token: str, batch: Batch) -> int:
@@ -174,6 +182,8 @@ def _open(session: Session, run_id: int, token: str, batch: Batch) -> int:
         }
     if batch.device is not None:
         values["device"] = batch.device
+    if batch.secures:
+        values["tries_here"] = 1  # this one
     row = session.execute(
         update(Run)
         .where(Run.id == run_id, Run.lease_token == token, Run.status == "running")

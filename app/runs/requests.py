@@ -101,7 +101,7 @@ def resume(session: Session, run_id: int) -> Run:
     run.finished_at = None
     run.eta_seconds = None
     # A person looked at it: it gets all its tries again.
-    run.attempts = 0
+    run.attempts = run.tries_here = 0
     return _changed(session, run)
 
 

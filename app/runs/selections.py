@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Integer, cast, func, select
+from sqlalchemy import Integer, Text, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
@@ -19,6 +19,7 @@ from app.runs.wording import in_words
 
 SAMPLE = 5
 MAX_ALIKE = 10
+_NO_MATTER = ["selection", "probes"]
 
 
 def preview(session: Session, dataset_id: int, selection: Selection) -> SelectionPreview:
@@ -104,9 +105,12 @@ def _edited_since(session: Session, dataset_id: int, record: RunSelection) -> in
 
 
 def _alike(session: Session, run: Run) -> list[LikeRun]:
-    """The newest runs that differ from this one in their selection and in nothing else."""
-    settings = run.config.copy()
-    selection = settings.pop("selection", {})
+    """The newest runs that differ from this one in their selection alone, or in what they watch.
+
+    What is watched changes nothing of the training.
+    """
+    selection = run.config.get("selection", {})
+    settings = {name: value for name, value in run.config.items() if name not in _NO_MATTER}
     rows = session.execute(
         select(
             Run.id,
@@ -120,7 +124,7 @@ def _alike(session: Session, run: Run) -> list[LikeRun]:
             Run.dataset_id == run.dataset_id,
             Run.kind == run.kind,
             Run.id != run.id,
-            Run.config.op("-")("selection") == cast(settings, Run.config.type),
+            Run.config.op("-")(cast(_NO_MATTER, ARRAY(Text))) == cast(settings, Run.config.type),
             func.coalesce(Run.config["selection"], cast({}, Run.config.type))
             != cast(selection, Run.config.type),
         )

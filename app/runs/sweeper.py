@@ -16,15 +16,19 @@ from app.database import transaction
 from app.runs import leases
 from app.settings import get_settings
 
-INTERVAL = timedelta(seconds=5)
+LONGEST_INTERVAL = timedelta(seconds=5)
 
 log = logging.getLogger(__name__)
 
 
-def sweep() -> None:
-    """One round: expired leases go back to the queue, and an idle worker hears of the oldest."""
+def sweep(*, expire: bool = True) -> None:
+    """One round: expired leases go back to the queue, and an idle worker hears of the oldest.
+
+    expire=False: the database was away until now. Nobody could renew a lease meanwhile, so one
+    that ran out says nothing of its worker, who needs a moment to renew it.
+    """
     with transaction() as session:
-        changed = leases.expire(session)
+        changed = leases.expire(session) if expire else []
         waiting = leases.next_claimable(session)
         idle = leases.idle_workers(session, get_settings().lease)
     for run_id, revision in changed:
@@ -37,7 +41,9 @@ def sweep() -> None:
 class Sweeper:
     """Sweeps in a thread of its own until stopped."""
 
-    def __init__(self, interval: timedelta = INTERVAL) -> None:
+    def __init__(self, interval: timedelta | None = None) -> None:
+        # Someone who sets a short lease wants a silent worker's run to be taken back soon.
+        interval = interval or min(LONGEST_INTERVAL, get_settings().lease / 3)
         self._interval = interval.total_seconds()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
@@ -50,9 +56,12 @@ class Sweeper:
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
+        answered = True
         while not self._stop.wait(self._interval):
             try:
-                sweep()
+                sweep(expire=answered)
+                answered = True
             except SQLAlchemyError as error:
                 # The database is away: pages say so, and the next round tries again.
+                answered = False
                 log.warning("sweep put off: %s", str(error).splitlines()[0])

@@ -64,7 +64,11 @@ class Run(Base):
     eta_seconds: Mapped[float | None]
 
     revision: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
-    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    attempts: Mapped[int] = mapped_column(server_default=text("0"), doc="Claims in all.")
+    tries_here: Mapped[int] = mapped_column(
+        server_default=text("0"),
+        doc="Claims since the run last got further for good (a checkpoint, pairs scored).",
+    )
     lease_token: Mapped[str | None] = mapped_column(Text)
     lease_expires_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     worker: Mapped[str | None] = mapped_column(Text)

@@ -54,7 +54,9 @@ def full(empty_url: str, engine: Engine, runs: Path) -> str:
         connection.execute(text("UPDATE workers SET seen_at = '2026-01-01'"))
         connection.execute(text("UPDATE runs SET status = 'succeeded' WHERE id = 1"))
         connection.execute(text("UPDATE runs SET status = 'failed' WHERE id = 3"))
-        connection.execute(text("UPDATE runs SET status = 'running', attempts = 2 WHERE id = 2"))
+        connection.execute(
+            text("UPDATE runs SET status = 'running', attempts = 7, tries_here = 2 WHERE id = 2")
+        )
     return empty_url
 
 
@@ -112,8 +114,10 @@ def test_a_run_that_was_under_way_goes_back_to_the_queue(
 ) -> None:
     back_up(full, runs, tmp_path / "all.tar")
     restore_all(elsewhere, tmp_path / "new", tmp_path / "all.tar")
-    found = query(elsewhere, "SELECT status, attempts, lease_token FROM runs WHERE id = 2")
-    assert found == ("queued", 1, None)
+    found = query(
+        elsewhere, "SELECT status, attempts, tries_here, lease_token FROM runs WHERE id = 2"
+    )
+    assert found == ("queued", 6, 1, None)
     assert query(elsewhere, "SELECT status FROM runs WHERE id = 1") == ("succeeded",)
 
 

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.database import transaction
-from app.runs import leases
+from app.runs import leases, recording
+from app.runs.records import ScoreRecord
 from app.runs.tables import Run
 from tests.app import factories
 
@@ -108,7 +109,7 @@ def test_a_worker_that_wakes_up_late_can_change_nothing(run_id: int) -> None:
 
 
 def test_handing_back_is_not_counted_as_a_try(run_id: int) -> None:
-    for _ in range(leases.MAX_ATTEMPTS + 1):
+    for _ in range(leases.MAX_TRIES + 1):
         taken = claim(run_id)
         assert taken is not None
         assert taken.attempt == 1
@@ -125,8 +126,54 @@ def test_the_holder_hears_of_a_wish_to_cancel(run_id: int) -> None:
         assert leases.look(session, run_id, taken.token).cancel_requested
 
 
+def lose_a_worker(run_id: int, now: datetime, *batches: recording.Batch) -> Run:
+    """A worker claims the run, records this, and is never heard of again."""
+    taken = claim(run_id, now=now)
+    assert taken is not None
+    for batch in batches:
+        with transaction() as session:
+            recording.write(session, run_id, taken.token, batch)
+    with transaction() as session:
+        leases.expire(session, now + 2 * LEASE)
+    return stored(run_id)
+
+
+def a_score(pair: int) -> ScoreRecord:
+    return ScoreRecord(pair, 0.0, 0.0, 0.0, 0.0, -1.0, -1.0, 1, 1, 1, 0, [1], [1])
+
+
+A_STEP_FURTHER = {
+    "a checkpoint": lambda _: recording.Batch(checkpointed=True),
+    "pairs scored": lambda number: recording.Batch(scores=[a_score(number)]),
+    "pairs of the reference": lambda number: recording.Batch(reference=[(number, -1.0, -2.0)]),
+}
+
+
+@pytest.mark.parametrize("further", A_STEP_FURTHER)
+def test_a_run_that_gets_further_may_lose_any_number_of_workers(run_id: int, further: str) -> None:
+    for number in range(10):
+        lost = lose_a_worker(run_id, NOON + number * 3 * LEASE, A_STEP_FURTHER[further](number))
+        assert (lost.status, lost.tries_here) == ("queued", 1)
+    assert lost.attempts == 10
+
+
+def test_three_workers_lost_at_the_same_place_fail_a_run_however_far_it_had_come(
+    run_id: int,
+) -> None:
+    repeated = recording.Batch(progress=recording.Progress(5, 9, "steps", None))
+    lost = [
+        lose_a_worker(run_id, NOON + number * 3 * LEASE, *batches)
+        for number, batches in enumerate(
+            [(), (recording.Batch(checkpointed=True),), (repeated,), (repeated,)]
+        )
+    ]
+    assert [run.status for run in lost] == ["queued", "queued", "queued", "failed"]
+    assert lost[-1].error is not None
+    assert "3 times at the same place" in lost[-1].error["message"]
+
+
 def test_expired_runs_go_back_to_the_queue_and_fail_after_three_lost_workers(run_id: int) -> None:
-    for attempt in range(1, leases.MAX_ATTEMPTS + 1):
+    for attempt in range(1, leases.MAX_TRIES + 1):
         now = NOON + attempt * 3 * LEASE
         taken = claim(run_id, now=now)
         assert taken is not None
@@ -136,7 +183,7 @@ def test_expired_runs_go_back_to_the_queue_and_fail_after_three_lost_workers(run
             [(changed, _)] = leases.expire(session, now + 2 * LEASE)
         assert changed == run_id
         lost = stored(run_id)
-        assert lost.status == ("queued" if attempt < leases.MAX_ATTEMPTS else "failed")
+        assert lost.status == ("queued" if attempt < leases.MAX_TRIES else "failed")
     assert lost.error is not None
     assert "stopped responding 3 times" in lost.error["message"]
 

@@ -16,6 +16,7 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from sqlalchemy.exc import OperationalError
 
 from app import feed as events
 from app import live
@@ -372,6 +373,33 @@ def test_without_redis_the_store_is_polled(
         write(run_id, 1)
         assert steps(take(found, lambda event: event.id is not None)) == [1]
         assert time.monotonic() - began < live.SAFETY_POLL_SECONDS / 2
+
+
+def test_a_page_is_told_when_the_store_goes_away_and_when_it_is_back(
+    server: Server, run_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(live, "SAFETY_POLL_SECONDS", 0.05)
+    away, really = threading.Event(), live._load_run
+
+    def load(run_id: int) -> Any:
+        if away.is_set():
+            raise OperationalError("select", None, ConnectionError("the database is away"))
+        return really(run_id)
+
+    monkeypatch.setattr(live, "_load_run", load)
+    with stream(server.url, run_id, since=1) as found:
+        write(run_id, 1)
+        assert "store" not in names(take(found, lambda event: event.id is not None))
+        away.set()
+        [told] = take(found, lambda event: event.name == "store")
+        assert (told.data, told.id) == ({"answers": False}, None)
+        write(run_id, 2)
+        away.clear()
+        taken = take(found, lambda event: event.name == "store")
+        taken += take(found, lambda event: event.id is not None) if not steps(taken) else []
+        assert steps(taken) == [2]
+        assert [event.data for event in taken if event.name == "store"] == [{"answers": True}]
 
 
 def test_a_lost_wake_up_costs_a_while_and_no_step(

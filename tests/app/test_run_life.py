@@ -54,6 +54,7 @@ class RunLife(RuleBasedStateMachine):
         self.now = NOON
         self.status = "queued"
         self.attempts = 0
+        self.tries_here = 0
         self.cancelling = False
         self.holder: str | None = None
         self.expires = NOON
@@ -98,7 +99,7 @@ class RunLife(RuleBasedStateMachine):
         to_be_had = (
             not self.gone
             and (self.status == "queued" or self.has_expired)
-            and self.attempts < leases.MAX_ATTEMPTS
+            and self.tries_here < leases.MAX_TRIES
         )
         with transaction() as session:
             taken = leases.claim(session, self.id, worker, LEASE, self.now)
@@ -107,6 +108,7 @@ class RunLife(RuleBasedStateMachine):
             return multiple()
         self.status, self.holder, self.expires = "running", taken.token, self.now + LEASE
         self.attempts += 1
+        self.tries_here += 1
         assert taken.attempt == self.attempts
         return taken
 
@@ -119,9 +121,9 @@ class RunLife(RuleBasedStateMachine):
             self.expires = self.now + LEASE
             assert state.cancel_requested == self.cancelling
 
-    @rule(claim=claims, step=st.integers(0, 3))
-    def record(self, claim: leases.Claim, step: int) -> None:
-        batch = recording.Batch(metrics=[a_step(step)])
+    @rule(claim=claims, step=st.integers(0, 3), checkpointed=st.booleans())
+    def record(self, claim: leases.Claim, step: int, checkpointed: bool) -> None:
+        batch = recording.Batch(metrics=[a_step(step)], checkpointed=checkpointed)
         if not self.holds(claim):
             with pytest.raises(recording.StaleLeaseError), transaction() as session:
                 recording.write(session, self.id, claim.token, batch)
@@ -129,6 +131,8 @@ class RunLife(RuleBasedStateMachine):
         with transaction() as session:
             recording.write(session, self.id, claim.token, batch)
         self.recorded.add(step)
+        if checkpointed:
+            self.tries_here = 1
 
     # Ends are rare in what is tried, or most of it would be about runs that are over.
     @precondition(lambda self: self.revision > 4)
@@ -149,6 +153,7 @@ class RunLife(RuleBasedStateMachine):
         if done is not None:
             self.ends("queued")
             self.attempts -= 1
+            self.tries_here -= 1
 
     @rule()
     def sweep(self) -> None:
@@ -158,7 +163,7 @@ class RunLife(RuleBasedStateMachine):
         assert [run_id for run_id, _ in changed] == ([self.id] if expired else [])
         if not expired:
             return
-        if self.attempts >= leases.MAX_ATTEMPTS:
+        if self.tries_here >= leases.MAX_TRIES:
             self.ends("failed")
         elif self.cancelling:
             self.ends("cancelled")
@@ -190,7 +195,8 @@ class RunLife(RuleBasedStateMachine):
         else:
             with transaction() as session:
                 requests.resume(session, self.id)
-            self.status, self.cancelling, self.attempts = "queued", False, 0
+            self.status, self.cancelling = "queued", False
+            self.attempts = self.tries_here = 0
 
     @precondition(lambda self: len(self.recorded) > 1)
     @rule()
@@ -221,7 +227,7 @@ class RunLife(RuleBasedStateMachine):
             return
         assert run is not None
         assert (run.status, run.lease_token) == (self.status, self.holder)
-        assert run.attempts == self.attempts
+        assert (run.attempts, run.tries_here) == (self.attempts, self.tries_here)
         # Each step once, none lost, whoever wrote it.
         assert sorted(steps) == sorted(self.recorded)
         # A lease, and nobody else, means that somebody works on it; an end has its time.
@@ -231,7 +237,7 @@ class RunLife(RuleBasedStateMachine):
         assert run.revision >= self.revision, "a page that has seen a revision sees no older one"
         self.revision = run.revision
         waits = self.status == "queued" or self.has_expired
-        assert (claimable == self.id) == (waits and self.attempts < leases.MAX_ATTEMPTS)
+        assert (claimable == self.id) == (waits and self.tries_here < leases.MAX_TRIES)
 
     def teardown(self) -> None:
         with transaction() as session:

@@ -348,7 +348,11 @@ def test_resuming_queues_a_run_with_all_its_tries(
     client: TestClient, make_run: Callable[..., int], status: str
 ) -> None:
     run_id = make_run(
-        status=status, error={"message": "no memory"}, cancel_requested=True, attempts=3
+        status=status,
+        error={"message": "no memory"},
+        cancel_requested=True,
+        attempts=5,
+        tries_here=3,
     )
     run = client.post(f"{API}/runs/{run_id}/resume").json()
     assert (run["status"], run["error"], run["cancel_requested"]) == ("queued", None, False)

@@ -279,8 +279,9 @@ class TestPreview:
         assert client.post("/api/v1/datasets/9/selection", json={}).status_code == 404
 
 
-def start(client: "TestClient", dataset_id: int, selection: dict[str, Any]) -> Any:
-    body = {"kind": "train", "dataset_id": dataset_id, "config": {"selection": selection}}
+def start(client: "TestClient", dataset_id: int, selection: dict[str, Any], **settings: Any) -> Any:
+    config = {"selection": selection, **settings}
+    body = {"kind": "train", "dataset_id": dataset_id, "config": config}
     return client.post("/api/v1/runs", json=body)
 
 
@@ -336,10 +337,10 @@ class TestRuns:
                 Review(dataset_id=known.dataset_id, pair=0, verdict=verdict, version=9)
             )
 
-    def test_what_is_compared_differs_in_the_pairs_alone(
+    def test_what_is_compared_differs_in_the_pairs_alone_or_in_what_is_watched(
         self, known: Known, client: "TestClient"
     ) -> None:
-        everything = start(client, known.dataset_id, {}).json()
+        everything = start(client, known.dataset_id, {}, probes={"pairs": [1]}).json()
         filtered = start(client, known.dataset_id, {"exclude_flagged": True}).json()
         body = {
             "kind": "train",

@@ -84,6 +84,19 @@ def test_the_form_comes_filled_in(client: TestClient, session: Session) -> None:
     assert refused.status_code == 422
 
 
+def test_the_pairs_that_the_earlier_run_watched_are_watched_again(
+    client: TestClient, session: Session
+) -> None:
+    dataset, other = factories.dataset(session, 6), factories.dataset(session, 6, name="other")
+    run = factories.run(session, dataset.id, config={"probes": {"count": 2, "strategy": "random"}})
+    for pair in (4, 1, -1):
+        factories.probe(session, run.id, pair)
+    session.commit()
+    named = 'id="field-probes-pairs" data-type="ordinals" value="1, 4"'
+    assert named in client.get(f"/datasets/{dataset.id}/new", params={"like": run.id}).text
+    assert named not in client.get(f"/datasets/{other.id}/new", params={"like": run.id}).text
+
+
 def test_the_pairs_of_a_run_are_downloaded_whole(client: TestClient, session: Session) -> None:
     dataset = factories.dataset(session)
     run = factories.run(session, dataset.id)

@@ -27,6 +27,7 @@ from tests.benchmarks.baselines import score_one_at_a_time, train_with_trl
 from tests.benchmarks.workloads import BATCH_SIZES, WORKLOADS
 from worker.layout import row_tokens
 from worker.loaded import LoadedModel
+from worker.loading import widen_stream
 from worker.memory import keep_freed_memory
 from worker.probes import Probes
 from worker.scoring import score_pairs
@@ -71,6 +72,7 @@ class Ledger:
     def finals(self, *_: object) -> None: ...
     def reference(self, *_: object) -> None: ...
     def flush(self) -> None: ...
+    def checkpointed(self) -> None: ...
     def check(self) -> None: ...
 
 
@@ -84,6 +86,8 @@ def _load(folder: str, case: str) -> LoadedModel:
     else:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=weights)
         tokenizer = AutoTokenizer.from_pretrained(folder)
+    if weights == torch.bfloat16 and device.type == "cpu":
+        widen_stream(model)  # as the worker does
     compute = torch.bfloat16 if bfloat16 else torch.float32
     return LoadedModel(model.to(device).eval(), tokenizer, device, compute, "bench")
 

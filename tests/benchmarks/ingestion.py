@@ -1,6 +1,6 @@
 """A large preference file through a real web process: time, and how much the process grows.
 
-`python -m tests.benchmarks.ingestion [PAIRS]` prints the rows of the table.
+python -m tests.benchmarks.ingestion [PAIRS]
 """
 
 import json
@@ -28,6 +28,11 @@ from tests.support import disposable_services
 PAIRS = 200_000
 CHARACTERS = 1500
 """Of a pair, whose prompt stands in it three times: 200,000 of them make 500 MB."""
+
+COLUMNS = ("what", "pairs", "seconds", "pairs a second", "web process grows by, MiB")
+ABOUT = """A file of chat pairs, some repeated, contradicting or broken, through the web process
+into PostgreSQL (upload to stored), and out again. Growth is that of the web process's resident
+memory while it happens; the file is read and written over HTTP on the same machine."""
 DUPLICATE_EVERY, SWAPPED_EVERY, BROKEN_EVERY = 1000, 2000, 5000
 
 
@@ -132,11 +137,10 @@ def _wait_for(client: httpx.Client) -> None:
     raise SystemExit("the web process did not start")
 
 
-def rows(pairs: int = PAIRS) -> list[str]:
+def rows(pairs: int = PAIRS) -> Iterator[tuple[str, ...]]:
     with tempfile.TemporaryDirectory() as folder, web_process() as (client, process):
         path = Path(folder) / "pairs.jsonl"
         size = write_file(path, pairs)
-        found = []
 
         growth, started = Growth(process), time.perf_counter()
         with growth.watched(), path.open("rb") as file:
@@ -147,7 +151,7 @@ def rows(pairs: int = PAIRS) -> list[str]:
         issues = stored["statistics"]["issues"]
         what = f"upload to stored, JSONL of {size / 1e6:.0f} MB ({issues['duplicate']} repeated, "
         what += f"{issues['contradiction']} contradicting, {stored['rejected']} rejected)"
-        found.append(_row(what, stored["pairs"], time.perf_counter() - started, growth))
+        yield _row(what, stored["pairs"], time.perf_counter() - started, growth)
 
         for format in ("jsonl", "csv", "parquet"):
             for form in ("trl", "original") if format == "jsonl" else ("original",):
@@ -161,7 +165,7 @@ def rows(pairs: int = PAIRS) -> list[str]:
                         for piece in r.iter_bytes():
                             sent += file.write(piece)
                 what = f"export, {format} ({form}), {sent / 1e6:.0f} MB"
-                found.append(_row(what, stored["pairs"], time.perf_counter() - started, growth))
+                yield _row(what, stored["pairs"], time.perf_counter() - started, growth)
 
         growth, started = Growth(process), time.perf_counter()
         with growth.watched(), out.open("rb") as file:
@@ -169,18 +173,13 @@ def rows(pairs: int = PAIRS) -> list[str]:
         again.raise_for_status()
         assert again.json()["pairs"] == stored["pairs"]
         what = f"upload to stored, that Parquet of {out.stat().st_size / 1e6:.0f} MB"
-        found.append(_row(what, stored["pairs"], time.perf_counter() - started, growth))
-        return found
+        yield _row(what, stored["pairs"], time.perf_counter() - started, growth)
 
 
-def _row(what: str, pairs: int, seconds: float, growth: Growth) -> str:
-    return f"| {what} | {pairs:,} | {seconds:.1f} | {pairs / seconds:,.0f} | {growth.mib:.0f} |"
+def _row(what: str, pairs: int, seconds: float, growth: Growth) -> tuple[str, ...]:
+    rate = pairs / seconds
+    return what, f"{pairs:,}", f"{seconds:.1f}", f"{rate:,.0f}", f"{growth.mib:.0f}"
 
-
-HEADER = [
-    "| what | pairs | seconds | pairs a second | web process grows by, MiB |",
-    "|---|---|---|---|---|",
-]
 
 if __name__ == "__main__":
-    print("\n".join([*HEADER, *rows(int(sys.argv[1]) if len(sys.argv) > 1 else PAIRS)]))
+    print(*rows(int(sys.argv[1]) if sys.argv[1:] else PAIRS), sep="\n")

@@ -23,8 +23,7 @@ from app.database import transaction
 from app.runs.records import MetricRecord, ProbeStepRecord
 from app.settings import get_settings
 from tests.app import factories
-from tests.benchmarks.live import _settings_of
-from tests.benchmarks.serving import serving
+from tests.benchmarks.serving import recording_to, serving
 from tests.support import CHROMIUM_ARGUMENTS, eventually, find_chromium, save_tiny_model
 from worker import runtime
 from worker.loading import ModelCache
@@ -69,21 +68,22 @@ class StampingRecorder(Recorder):
         super().probe_step(record)
 
 
-def rows(steps: int = 200) -> list[str]:
-    """Lines of a table: `| live | what | p50 ms | p95 ms |`."""
-    found = [
-        ("its point on the screen, the fork's curves in a window of 1440 x 900", "probed", WINDOW),
-        ("its point on the screen, every chart of the page in view", "ended", WHOLE_PAGE),
-    ]
-    return [_row(what, measure(steps, since, window)) for what, since, window in found]
+COLUMNS = ("point of", "steps", "p50 ms", "p95 ms", "floor")
+MOST_MS = 300
+ABOUT = f"""From the moment that training hands over what a step measured to the frame after
+Plotly has drawn its point, in headless Chromium (software rendering) on the same machine.
+{PROBES} probes are looked at after every step; a step comes every {PAUSE_SECONDS[0] * 1000:.0f} to
+{PAUSE_SECONDS[1] * 1000:.0f} ms and what the tiny model takes."""
 
 
-def _row(what: str, milliseconds: list[float]) -> str:
-    cuts = statistics.quantiles(milliseconds, n=100)
-    return (
-        f"| live | step's end to {what}, {len(milliseconds)} steps | "
-        f"p50 {cuts[49]:.0f} ms | p95 {cuts[94]:.0f} ms |"
-    )
+def rows(steps: int = 200) -> Iterator[tuple[str, ...]]:
+    for what, since, window in (
+        ("the fork's curves, in a window of 1440 x 900", "probed", WINDOW),
+        ("the margin's curve, with every chart of the page in view", "ended", WHOLE_PAGE),
+    ):
+        cuts = statistics.quantiles(milliseconds := measure(steps, since, window), n=100)
+        floor = f"{MOST_MS} at most" + (", missed" if cuts[94] > MOST_MS else "")
+        yield what, str(len(milliseconds)), f"{cuts[49]:.0f}", f"{cuts[94]:.0f}", floor
 
 
 def measure(steps: int, since: str, window: dict[str, int]) -> list[float]:
@@ -94,7 +94,7 @@ def measure(steps: int, since: str, window: dict[str, int]) -> list[float]:
     StampingRecorder.ended, StampingRecorder.probed = {}, {}
     with (
         serving() as (services, address),
-        _settings_of(services),
+        recording_to(services),
         _folders() as models,
         sync_playwright() as playwright,
     ):
@@ -148,7 +148,7 @@ def _folders() -> Iterator[ModelCache]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=200)
-    print("\n".join(rows(parser.parse_args().steps)))
+    print(*rows(parser.parse_args().steps), sep="\n")
 
 
 if __name__ == "__main__":

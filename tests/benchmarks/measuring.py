@@ -8,6 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 
+class WrongFigureError(Exception):
+    """A figure that is wrong rather than slow. Raised after the rows that show it."""
+
+
 @dataclass(frozen=True)
 class Measured:
     seconds: float
@@ -35,11 +39,17 @@ class Row:
     peak_mib: float
     agreement: str
 
-    def line(self) -> str:
+    def cells(self) -> tuple[str, ...]:
         return (
-            f"| {self.section} | {self.workload} | {self.pairs} | {self.case} | "
-            f"{self.seconds:.1f} | {self.ratio} | {self.floor} | {self.peak_mib:.0f} | "
-            f"{self.agreement} |"
+            self.section,
+            self.workload,
+            str(self.pairs),
+            self.case,
+            f"{self.seconds:.1f}",
+            self.ratio,
+            self.floor,
+            f"{self.peak_mib:.0f}",
+            self.agreement,
         )
 
 

@@ -5,20 +5,28 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import httpx
 
-from app import migrations
+from app import broker, migrations
+from app import database as db
+from app.database import transaction
+from app.runs import leases
 from app.services import Services, free_port, start_services
-from app.settings import PROJECT_ROOT
+from app.settings import PROJECT_ROOT, get_settings
+from tests.app import factories
 from tests.support import embedded_settings, eventually, short_folder
 
 
 @contextmanager
-def serving() -> Iterator[tuple[Services, str]]:
-    """PostgreSQL and Valkey, migrated, and the address of a web server over them."""
+def serving(*, durable: bool = False) -> Iterator[tuple[Services, str]]:
+    """PostgreSQL and Valkey, migrated, and the address of a web server over them.
+
+    durable: PostgreSQL waits for its disk at each commit, as it does in use.
+    """
     with short_folder() as folder:
-        services = start_services(embedded_settings(folder), durable=False)
+        services = start_services(embedded_settings(folder), durable=durable)
         migrations.upgrade(services.database_url)
         port = free_port()
         environment = os.environ | {
@@ -54,3 +62,45 @@ def _answers(address: str) -> bool:
 def client_of(address: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=address, timeout=60) as client:
         yield client
+
+
+@contextmanager
+def recording_to(services: Services) -> Iterator[None]:
+    """This process records to the servers that the web process serves from."""
+    os.environ["DATABASE_URL"], os.environ["REDIS_URL"] = services.database_url, services.redis_url
+    _forget_connections()
+    try:
+        yield
+    finally:
+        del os.environ["DATABASE_URL"], os.environ["REDIS_URL"]
+        _forget_connections()
+
+
+def _forget_connections() -> None:
+    get_settings.cache_clear()
+    db.reset_engine()
+    broker.reset_broker()
+
+
+def claimed_run() -> leases.Claim:
+    """A new training run that this process may record. Needs `recording_to`."""
+    with transaction() as session:
+        dataset = factories.dataset(session)
+        run = factories.run(session, dataset.id, status="queued")
+    return claim(run.id)
+
+
+def claim(run_id: int) -> leases.Claim:
+    """For longer than any measurement: nothing here renews a lease."""
+    with transaction() as session:
+        claimed = leases.claim(session, run_id, "bench", timedelta(hours=1))
+    assert claimed is not None
+    return claimed
+
+
+def finish(claim: leases.Claim) -> None:
+    """End the run and tell those who watch it."""
+    with transaction() as session:
+        revision = leases.finish(session, claim.run_id, claim.token, "succeeded")
+    assert revision is not None
+    broker.wake(claim.run_id, revision)

@@ -1,5 +1,6 @@
 """The starter model, the same for both sides."""
 
+from app.models.pull import STARTER_MODEL, pull
 from app.runs.configs import ScoreConfig
 from app.settings import Settings
 from tests.support import kept_models_folder
@@ -8,8 +9,10 @@ from worker.loading import ModelCache
 
 
 def starter_model() -> LoadedModel:
-    """In float32 on the CPU."""
-    settings = Settings(models_dir=kept_models_folder())
+    """In float32 on the CPU; brought where it is not there yet."""
+    folder = kept_models_folder()
+    pull(STARTER_MODEL, folder)
+    settings = Settings(models_dir=folder)
     return ModelCache(settings).load(ScoreConfig(device="cpu"))
 
 

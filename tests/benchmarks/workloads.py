@@ -74,5 +74,8 @@ def _rows(name: str, count: int) -> list[dict[str, str]]:
 
 WORKLOADS = {"persona": persona, "dialogues": dialogues, "long prompts": long_prompts}
 
+PUBLIC = ("persona", "dialogues")
+"""Those whose files are not part of the project."""
+
 BATCH_SIZES = {"persona": 8, "dialogues": 4, "long prompts": 1, "random tokens": 8}
 """Pairs in a training step: two steps at least, since the first one's loss is log 2 everywhere."""

@@ -73,7 +73,7 @@ def test_upload_score_flag_train_and_watch(live_stack: str, browser_page: Any, f
     page.get_by_role("link", name="Score by CHES").click()
     choose(page, "model", "tiny")
     page.locator("[data-submit]").click()
-    expect(page.locator(".chip").first).to_have_text("succeeded", timeout=30 * SECONDS)
+    expect(page.locator(".chip").first).to_have_text("succeeded", timeout=120 * SECONDS)
     rows = page.locator("[data-scores] tbody tr[data-pair], [data-scores] tbody tr")
     expect(rows.first).to_be_visible()
     page.locator("[data-flag-percent]").fill("25")
@@ -93,7 +93,7 @@ def test_upload_score_flag_train_and_watch(live_stack: str, browser_page: Any, f
     expect(page.locator("#chart-fork .scatterlayer .lines path").first).to_be_attached(
         timeout=30 * SECONDS
     )
-    expect(page.locator(".chip").first).to_have_text("succeeded", timeout=60 * SECONDS)
+    expect(page.locator(".chip").first).to_have_text("succeeded", timeout=120 * SECONDS)
     eventually(lambda: len(plotted(page, "#chart-fork")) == 121)
     assert plotted(page, "#chart-fork") == list(range(121))
     # A chart is drawn once it comes into view.

@@ -200,6 +200,7 @@ class KeepingSink:
     messages: list[str] = field(default_factory=list)
     progresses: list[tuple[int, int, str]] = field(default_factory=list)
     flushes: int = 0
+    checkpoints: int = 0
 
     def progress(self, done: int, total: int, unit: str) -> None:
         self.progresses.append((done, total, unit))
@@ -236,6 +237,9 @@ class KeepingSink:
 
     def flush(self) -> None:
         self.flushes += 1
+
+    def checkpointed(self) -> None:
+        self.checkpoints += 1
 
 
 @pytest.fixture

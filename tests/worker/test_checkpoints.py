@@ -1,9 +1,11 @@
+import resource
+
 import pytest
 import torch
 from torch.nn import Parameter
 
 from app.runs.configs import TrainConfig
-from worker import checkpoints
+from worker import checkpoints, disk
 from worker.checkpoints import CheckpointMismatchError, ProbeState, Progress, RandomState
 from worker.optimisers import make_optimiser
 
@@ -76,6 +78,53 @@ def test_failed_write_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
     checkpoints.read(tmp_path, others, other_optimiser, CPU, {})
     assert torch.equal(others["a.bias"], kept)
     assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == ["state.safetensors"]
+
+
+@pytest.fixture
+def largest_file():
+    """Sets how large a file may get, which the kernel minds as it minds a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("room", [0.0, 0.01, 0.5, 0.999])
+def test_a_disk_that_runs_full_leaves_the_earlier_checkpoint_and_is_named(
+    tmp_path, largest_file, room
+):
+    parameters, optimiser = make_state(shape=(100, 100))
+    step(parameters, optimiser)
+    write(tmp_path, parameters, optimiser)
+    file = tmp_path / "checkpoint" / "state.safetensors"
+    before = file.read_bytes()
+    step(parameters, optimiser)
+    largest_file(int(room * len(before)))
+    with pytest.raises(disk.DiskFullError, match=r"no room for a checkpoint of 0 MiB.*MiB left"):
+        write(tmp_path, parameters, optimiser)
+    assert file.read_bytes() == before
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_file_that_cannot_be_written_for_another_reason_is_no_full_disk(tmp_path):
+    with pytest.raises(IsADirectoryError), disk.writing("it", tmp_path):
+        tmp_path.open("w")
+
+
+def test_small_checkpoints_come_often_and_large_ones_as_often_as_their_time_allows():
+    now = 0.0
+    small = checkpoints.Pace(state_bytes=1000, clock=lambda: now)
+    large = checkpoints.Pace(state_bytes=10**9, clock=lambda: now)
+    now = 2.0
+    assert small.is_due()
+    assert not large.is_due()
+    now = 100.0  # 50 times what a gigabyte may take
+    assert large.is_due()
+    with large.writing():
+        now = 110.0
+    now = 609.0
+    assert not large.is_due()
+    now = 610.0
+    assert large.is_due()
 
 
 def test_checkpoint_of_another_configuration_is_refused(tmp_path):

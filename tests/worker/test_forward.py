@@ -296,3 +296,18 @@ def test_pair_beyond_learned_positions_is_named():
     with pytest.raises(ValueError, match="Pair 8 has 601 tokens"):
         refuse_too_long(load("gpt2"), pairs)
     refuse_too_long(load("llama"), pairs)
+
+
+def test_pairs_that_are_done_leave_the_batches_of_the_others_as_they_were():
+    pairs = random_pairs(40)
+
+    def batches(done=()):
+        found = []
+        budget = TokenBudget(128, lambda _: None)
+        in_batches(pairs, lambda pair: pair.tokens, budget, GoOn(), found.append, done=done)
+        return found
+
+    whole = batches()
+    done = {pair.pair for pair in whole[1]} | {whole[2][0].pair}
+    assert len(whole) > 4
+    assert batches(done) == [batch for batch in whole if batch != whole[1]]

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,6 +14,8 @@ from app.runs.configs import ScoreConfig, TrainConfig
 from app.runs.weights import zip_stream
 from app.settings import Settings
 from worker import loading
+from worker.forward import computing
+from worker.loaded import LoadedModel
 from worker.loading import (
     ModelCache,
     ModelError,
@@ -35,10 +38,31 @@ def test_a_folder_in_the_models_folder_is_loaded_in_eval_mode(settings: Settings
     assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.float32}
 
 
-def test_scoring_in_bfloat16_holds_bfloat16_weights(settings: Settings) -> None:
+def test_scoring_in_bfloat16_holds_matrices_in_bfloat16(settings: Settings) -> None:
     config = ScoreConfig(model="tiny", device="cpu", dtype="bfloat16")
-    loaded = ModelCache(settings).load(config)
-    assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.bfloat16}
+    model = ModelCache(settings).load(config).model
+    linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    assert {module.weight.dtype for module in linear} == {torch.bfloat16}
+    assert model.get_input_embeddings().weight.dtype == torch.float32
+
+
+def test_states_in_bfloat16_are_nearer_to_float32_than_those_of_a_wholly_narrow_model(
+    settings: Settings,
+) -> None:
+    ids = torch.randint(0, 200, (8, 64), generator=torch.Generator().manual_seed(0))
+
+    @torch.no_grad()
+    def states(loaded: LoadedModel) -> torch.Tensor:
+        with computing(loaded):
+            last: torch.Tensor = loaded.model.model(ids).last_hidden_state
+        return last.float()
+
+    models = ModelCache(settings)
+    wide = models.load(ScoreConfig(model="tiny", device="cpu"))
+    exact = states(wide)
+    narrow = states(replace(wide, model=wide.model.bfloat16(), compute_dtype=torch.bfloat16))
+    ours = states(models.load(ScoreConfig(model="tiny", device="cpu", dtype="bfloat16")))
+    assert (ours - exact).abs().mean() < 0.8 * (narrow - exact).abs().mean()
 
 
 def test_training_in_bfloat16_keeps_float32_weights(settings: Settings) -> None:
@@ -216,12 +240,12 @@ def test_the_starter_model_is_dequantised_once_and_answers(
     assert "Paris" in loaded.tokenizer.decode(answer[0])
 
 
-@pytest.mark.parametrize("has_units", [True, False])
-def test_bfloat16_is_called_slow_on_processors_without_units_for_it(
-    monkeypatch: pytest.MonkeyPatch, has_units: bool
+@pytest.mark.parametrize("instructions", ["amx_bf16", "avx512_bf16", "avx512_f"])
+def test_bfloat16_is_called_slow_on_processors_without_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, instructions: str
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_units})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {instructions: True})
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    assert (slow_precision(cpu, torch.bfloat16) is None) == has_units
+    assert (slow_precision(cpu, torch.bfloat16) is None) == instructions.endswith("bf16")
     assert slow_precision(cpu, torch.float32) is None
     assert slow_precision(gpu, torch.bfloat16) is None

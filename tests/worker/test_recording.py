@@ -1,11 +1,15 @@
 """The recorder against a real PostgreSQL: nothing lost or doubled, nothing after the lease."""
 
+import threading
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import select, text
+from sqlalchemy.orm import Session
 
-from app.database import get_engine, transaction
+from app.database import get_engine, limit_idle_transactions, transaction
 from app.probes.tables import PositionStep, ProbeAnswer, ProbeStep
 from app.runs import leases
 from app.runs.records import (
@@ -216,6 +220,29 @@ def test_connections_that_break_lose_nothing(claim: leases.Claim) -> None:
                 killer.commit()
     killer.close()
     assert steps_of(claim.run_id) == list(range(1, 101))
+
+
+def test_a_worker_that_freezes_in_a_transaction_holds_nobody_up_and_then_writes_what_it_had(
+    claim: leases.Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_idle_transactions(timedelta(seconds=0.1))
+    really, got_at_the_row = recording.recording.write, threading.Event()
+
+    def freeze_once(session: Session, *arguments: Any) -> int:
+        revision = really(session, *arguments)
+        if not got_at_the_row.is_set():
+            # The sweeper's part: it gets at the run's row although its lock was not let go.
+            with get_engine().begin() as other:
+                other.execute(text("SET LOCAL lock_timeout = '10s'"))
+                other.execute(select(Run.id).with_for_update())
+            got_at_the_row.set()
+        return revision
+
+    monkeypatch.setattr(recording.recording, "write", freeze_once)
+    with Recorder(claim.run_id, claim.token) as recorder:
+        recorder.metric(METRIC)
+    assert got_at_the_row.is_set()
+    assert steps_of(claim.run_id) == [1]
 
 
 def test_a_full_buffer_makes_the_caller_wait_and_drops_nothing(

@@ -255,6 +255,23 @@ def test_records_are_stored_before_the_checkpoint_says_they_are(tmp_path):
     assert sink.flushes == 2  # steps 2 and 4; step 6 is the last
 
 
+def test_a_checkpoint_is_told_of_once_it_is_there(tmp_path):
+    class Look(KeepingSink):
+        def checkpointed(self):
+            assert checkpoints.exists(tmp_path)
+            super().checkpointed()
+
+    _, sink, _ = run(tmp_path, sink=Look(), checkpoint_every=2)
+    assert sink.checkpoints == 2
+
+
+def test_a_run_that_does_not_say_how_often_has_checkpoints_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "SHARE_OF_TIME", math.inf)
+    _, sink, _ = run(tmp_path)
+    assert sink.checkpoints == 5  # after each step but the last
+
+
 def test_cancelled_run_leaves_no_checkpoint_behind(tmp_path):
     class Cancel(GoOn):
         def check(self):
@@ -263,6 +280,16 @@ def test_cancelled_run_leaves_no_checkpoint_behind(tmp_path):
     with pytest.raises(RunCancelledError):
         run(tmp_path, control=Cancel())
     assert not checkpoints.exists(tmp_path)
+
+
+def test_a_reference_computed_in_two_tries_is_that_of_one_bit_for_bit(tmp_path):
+    _, whole, _ = run(tmp_path / "whole", batch_tokens=128)
+    sink = KeepingSink()
+    with pytest.raises(RunInterruptedError):
+        run(tmp_path / "parts", control=StopAfter(2), sink=sink, batch_tokens=128)
+    assert 0 < len(sink.references) < len(PAIRS)
+    _, sink, _ = run(tmp_path / "parts", sink=sink, reference=sink.references, batch_tokens=128)
+    assert sink.references == whole.references
 
 
 def test_known_reference_is_not_computed_again(tmp_path):

@@ -1,0 +1,124 @@
+"""`make chaos`: real processes are killed, stopped and starved in the middle of runs.
+
+Every number that a disturbed run stored is compared, bit for bit, with a run of the same
+configuration that was left alone. Ends with status 1 where one is lost, doubled or different, or
+where a run did not end by itself. The moments are random, drawn from a seed that is printed.
+"""
+
+import argparse
+import random
+import sys
+import time
+from dataclasses import dataclass
+
+from tests.chaos.comparing import Difference, compare
+from tests.chaos.faults import FAULTS, Blow, Fault
+from tests.chaos.stack import running
+from tests.chaos.watching import Watcher
+from tests.chaos.workload import Runs
+
+HEADER = """
+| fault | times | what happened | seconds until it went on | lost / doubled | different |
+|---|---|---|---|---|---|"""
+WATCHER_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    fault: Fault
+    blow: Blow
+    difference: Difference
+    seconds: float
+
+    @property
+    def is_good(self) -> bool:
+        found = self.difference
+        return not (self.blow.problems or found.lost or found.doubled or found.different)
+
+    def line(self) -> str:
+        waits = self.blow.waits
+        stood = f"{sum(waits) / len(waits):.1f} (most {max(waits):.1f})" if waits else "-"
+        what = "; ".join([*self.blow.problems, *self.blow.notes])
+        found = self.difference
+        return (
+            f"| {self.fault.title} | {self.blow.times} | {what} | {stood} "
+            f"| {found.lost} / {found.doubled} | {found.different} |"
+        )
+
+
+def befall(runs: Runs, fault: Fault, draw: random.Random) -> Result:
+    """Start a run, let the fault strike, let the run end, and compare."""
+    calm = runs.calm[fault.run]
+    began = time.monotonic()
+    blow = Blow(runs, runs.start(fault.run), draw, runs.calm_seconds[fault.run])
+    watcher = Watcher(runs.stack.url, blow.run_id) if fault.watched else None
+    fault.strike(blow)
+    row = runs.wait(blow.run_id)
+    blow.notes.insert(0, f"{row['status']} at try {row['attempts']}")
+    if row["status"] != "succeeded":
+        blow.problems.append(f"it {row['status']}: {(row['error'] or {}).get('message')}")
+    if watcher is not None:
+        _check_what_was_watched(runs, fault, blow, watcher)
+    difference = compare(runs.stack, calm, blow.run_id)
+    return Result(fault, blow, difference, time.monotonic() - began)
+
+
+def _check_what_was_watched(runs: Runs, fault: Fault, blow: Blow, watcher: Watcher) -> None:
+    """Each step once, none missing, as it is stored."""
+    if not watcher.wait(WATCHER_SECONDS):
+        blow.problems.append("the live page did not hear of the end")
+    stored: set[tuple[object, ...]] = {
+        ("metric", step) for (step,) in _steps(runs, blow.run_id, "metrics", "step")
+    }
+    stored |= {("probe", *key) for key in _steps(runs, blow.run_id, "probe_steps", "pair", "step")}
+    missed = stored - watcher.seen.keys()
+    twice = [key for key, times in watcher.seen.items() if times > 1 or key not in stored]
+    blow.notes.append(
+        f"live page: {len(stored)} events, {len(missed)} missed, {len(twice)} twice, "
+        f"{watcher.connections} connections, longest silence {watcher.longest_silence:.1f} s"
+    )
+    if fault.page_is_told and not watcher.was_told:
+        blow.problems.append("the live page was not told that the database was away")
+    if missed or twice:
+        blow.problems.append(f"the live page missed {len(missed)} and had {len(twice)} twice")
+
+
+def _steps(runs: Runs, run_id: int, table: str, *columns: str) -> list[tuple[int, ...]]:
+    return runs.stack.query(f"SELECT {', '.join(columns)} FROM {table} WHERE run_id = %s", run_id)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument(
+        "--only", choices=FAULTS, action="append", help="this fault; may be given again"
+    )
+    wanted = parser.parse_args()
+    print(f"seed {wanted.seed}", flush=True)
+    began, results = time.monotonic(), []
+    with running() as stack:
+        runs = Runs(stack)
+        runs.run_undisturbed({FAULTS[name].run for name in wanted.only or FAULTS})
+        for name in wanted.only or FAULTS:
+            # Of its own, so that a fault alone has the moments that it had among all.
+            draw = random.Random(f"{wanted.seed} {name}")
+            result = befall(runs, FAULTS[name], draw)
+            results.append(result)
+            print(f"{name}: {result.seconds:.0f} s, {result.line()}", flush=True)
+            for example in result.difference.examples:
+                print(f"    {example}", flush=True)
+            if not result.is_good:
+                print(stack.words(), flush=True)
+    print(HEADER)
+    for result in results:
+        print(result.line())
+    bad = [result.fault.title for result in results if not result.is_good]
+    calm = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in runs.calm_seconds.items())
+    print(f"\nUndisturbed: {calm}.")
+    print(f"Seed {wanted.seed}, {(time.monotonic() - began) / 60:.1f} minutes: ", end="")
+    print(f"wrong under {', '.join(bad)}" if bad else "nothing lost, doubled or different")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""What is done to a run. Each fault says how often it struck and how long the run stood still."""
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tests.chaos.workload import FINAL, Runs, pid_of
+
+KILLS = 10
+AWAY_SECONDS = 20.0
+FROZEN_SECONDS = 10.0
+"""Twice the lease."""
+
+TRIES_AT_ONE_PLACE = 3
+"""So many workers lost in a row fail a run, as they should; here it is the one before the last."""
+
+
+@dataclass(slots=True)
+class Blow:
+    """One run under one fault."""
+
+    runs: Runs
+    run_id: int
+    draw: random.Random
+    span: float
+    """Seconds that an undisturbed run of this kind takes."""
+    times: int = 0
+    waits: list[float] = field(default_factory=list)
+    """Until the run went on, of each time."""
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """What must not be, besides numbers that are lost, doubled or different."""
+
+    def sleep_until_some_moment(self, share: float) -> None:
+        """At random within this share of the run's length."""
+        until = time.monotonic() + self.draw.uniform(0, share * self.span)
+        while time.monotonic() < until:
+            self.runs.stack.tend_workers()
+            time.sleep(min(0.05, max(0.0, until - time.monotonic())))
+
+    def until_it_goes_on(self, done: int) -> None:
+        """Wait until the run has got further than it had."""
+        began = time.monotonic()
+        while (row := self.runs.row(self.run_id))["progress_done"] <= done:
+            if row["status"] in FINAL:
+                return
+            if time.monotonic() - began > 240:
+                raise AssertionError(f"it does not go on: {row}\n{self.runs.stack.words()}")
+            time.sleep(0.02)
+        self.waits.append(time.monotonic() - began)
+
+
+def worker_killed(blow: Blow) -> None:
+    """kill -9, ten times over in one run."""
+    for number in range(KILLS):
+        row = blow.runs.wait_for_worker(blow.run_id, attempts=number + 1)
+        while row["tries_here"] >= TRIES_AT_ONE_PLACE and row["status"] not in FINAL:
+            time.sleep(0.02)
+            row = blow.runs.row(blow.run_id)
+        blow.sleep_until_some_moment(1.2 / KILLS)
+        row = blow.runs.row(blow.run_id)
+        if row["status"] != "running":
+            blow.problems.append(f"it was over after {number} of {KILLS} kills")
+            return
+        blow.runs.stack.signal_worker(pid_of(row), signal.SIGKILL)
+        blow.times += 1
+        began = time.monotonic()
+        blow.runs.wait_for_worker(blow.run_id, attempts=row["attempts"] + 1)
+        blow.waits.append(time.monotonic() - began)
+
+
+def worker_asked_to_stop(blow: Blow) -> None:
+    """SIGTERM: the worker hands its run back, and the other one takes it."""
+    for _ in range(3):
+        row = blow.runs.wait_for_worker(blow.run_id, attempts=1)
+        blow.sleep_until_some_moment(0.4)
+        row = blow.runs.row(blow.run_id)
+        if row["status"] != "running":
+            blow.problems.append(f"it was over after {blow.times} signals")
+            return
+        blow.runs.stack.signal_worker(pid_of(row), signal.SIGTERM)
+        blow.times += 1
+        began = time.monotonic()
+        while (now := blow.runs.row(blow.run_id))["worker"] == row["worker"]:
+            blow.runs.stack.tend_workers()
+            if now["status"] in FINAL:
+                return
+            time.sleep(0.02)
+        blow.waits.append(time.monotonic() - began)
+
+
+def worker_frozen(blow: Blow) -> None:
+    """SIGSTOP for longer than its lease, then SIGCONT, while another worker has its run."""
+    blow.runs.wait_for_worker(blow.run_id, attempts=1)
+    blow.sleep_until_some_moment(0.5)
+    row = blow.runs.row(blow.run_id)
+    pid = pid_of(row)
+    blow.runs.stack.signal_worker(pid, signal.SIGSTOP)
+    blow.times += 1
+    began = time.monotonic()
+    taken = blow.runs.wait_for_worker(blow.run_id, attempts=row["attempts"] + 1)
+    blow.waits.append(time.monotonic() - began)
+    time.sleep(max(0.0, FROZEN_SECONDS - (time.monotonic() - began)) + blow.draw.uniform(0, 2))
+    blow.runs.stack.signal_worker(pid, signal.SIGCONT)
+    if taken["status"] in FINAL:
+        blow.problems.append("it was over before the frozen worker woke up")
+
+
+def postgres_killed(blow: Blow) -> None:
+    """kill -9 of the server, twice; its parent starts it again."""
+    blow.runs.wait_for_worker(blow.run_id, attempts=1)
+    for _ in range(2):
+        blow.sleep_until_some_moment(0.4)
+        row = blow.runs.row(blow.run_id)
+        blow.runs.stack.kill_postgres()
+        blow.times += 1
+        blow.until_it_goes_on(row["progress_done"])
+
+
+def postgres_away(blow: Blow) -> None:
+    """Stopped, and started again twenty seconds later."""
+    blow.runs.wait_for_worker(blow.run_id, attempts=1)
+    blow.sleep_until_some_moment(0.4)
+    row = blow.runs.row(blow.run_id)
+    with blow.runs.stack.without_postgres():
+        blow.times += 1
+        time.sleep(AWAY_SECONDS)
+    blow.until_it_goes_on(row["progress_done"])
+
+
+def valkey_wiped_and_killed(blow: Blow) -> None:
+    """FLUSHALL, then kill -9; and runs that are queued meanwhile are done all the same."""
+    blow.runs.wait_for_worker(blow.run_id, attempts=1)
+    queued = []
+    for harm in (blow.runs.stack.wipe_valkey, blow.runs.stack.kill_valkey):
+        blow.sleep_until_some_moment(0.3)
+        row = blow.runs.row(blow.run_id)
+        harm()
+        queued.append(blow.runs.start("short scoring"))
+        blow.times += 1
+        blow.until_it_goes_on(row["progress_done"])
+    began = time.monotonic()
+    ended = [blow.runs.wait(run_id)["status"] for run_id in queued]
+    blow.notes.append(
+        f"runs queued meanwhile {', '.join(ended)} within {time.monotonic() - began:.0f} s"
+    )
+    if set(ended) != {"succeeded"}:
+        blow.problems.append(f"runs {queued}, queued while the broker was away, {ended}")
+
+
+def web_killed(blow: Blow) -> None:
+    """kill -9 of the web server, whose pages then have to come back."""
+    blow.runs.wait_for_worker(blow.run_id, attempts=1)
+    for _ in range(2):
+        blow.sleep_until_some_moment(0.3)
+        blow.runs.stack.kill_web()
+        blow.times += 1
+        began = time.monotonic()
+        blow.runs.stack.wait_until_ready()
+        blow.waits.append(time.monotonic() - began)
+
+
+def disk_full(blow: Blow) -> None:
+    """No room for a checkpoint: the run fails and says why; with room again it is resumed."""
+    blow.runs.wait_for_worker(blow.run_id, attempts=1)
+    blow.sleep_until_some_moment(0.6)
+    pid = pid_of(blow.runs.row(blow.run_id))
+    checkpoint = blow.runs.stack.folder / f"runs/{blow.run_id}/checkpoint/state.safetensors"
+    while not checkpoint.exists():
+        time.sleep(0.01)
+    blow.runs.stack.limit_files(pid, checkpoint.stat().st_size // 2)
+    blow.times += 1
+    row = blow.runs.wait(blow.run_id)
+    blow.runs.stack.limit_files(pid, None)
+    message = (row["error"] or {}).get("message", "")
+    if row["status"] != "failed" or "no room for a checkpoint" not in message:
+        blow.problems.append(f"it {row['status']}, saying {message!r}")
+        return
+    blow.notes.append("it said that the disk was full")
+    began = time.monotonic()
+    blow.runs.resume(blow.run_id)
+    blow.until_it_goes_on(row["progress_done"])
+    blow.waits[-1] = time.monotonic() - began
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    title: str
+    run: str
+    """Which of the workload's runs it befalls."""
+    strike: Callable[[Blow], None]
+    watched: bool = False
+    """By a live page's client, which must hear of each step exactly once."""
+    page_is_told: bool = False
+    """It has to say meanwhile that the database is away."""
+
+
+FAULTS = {
+    "kill-training": Fault("worker killed (-9), training", "long training", worker_killed),
+    "kill-scoring": Fault("worker killed (-9), scoring", "scoring", worker_killed),
+    "stop": Fault("worker asked to stop (TERM)", "training", worker_asked_to_stop),
+    "freeze": Fault("worker frozen beyond its lease", "training", worker_frozen),
+    "postgres-kill": Fault("PostgreSQL killed (-9)", "training", postgres_killed, watched=True),
+    "postgres-away": Fault(
+        "PostgreSQL away for 20 s", "training", postgres_away, watched=True, page_is_told=True
+    ),
+    "valkey": Fault("Valkey wiped, then killed", "training", valkey_wiped_and_killed, watched=True),
+    "web": Fault("web server killed (-9)", "training", web_killed, watched=True),
+    "disk": Fault("disk full at a checkpoint", "training", disk_full),
+}

@@ -1,0 +1,221 @@
+"""What goes wrong around a run, one fault at a time, on a real database and a tiny model.
+
+The worker's own functions are called here; `make chaos` kills real processes.
+"""
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import OperationalError
+
+from app.database import transaction
+from app.runs import leases
+from app.runs.tables import Metric, Run
+from app.scores.tables import Score
+from app.settings import get_settings
+from tests.app import factories
+from worker import checkpoints, patience, runtime
+from worker.loading import ModelCache
+from worker.runtime import execute
+
+PAIRS = 6
+TRAINING = {"learning_rate": 1e-3, "batch_size": 1, "checkpoint_every": 2, "probe_every": 3}
+
+
+@pytest.fixture
+def models(database: Any, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> ModelCache:
+    monkeypatch.setenv("CHESBOARD_MODELS_DIR", str(tiny_model_dir.parent))
+    get_settings.cache_clear()
+    return ModelCache(get_settings())
+
+
+def queued(kind: str, config: dict[str, Any] | None = None) -> int:
+    with transaction() as session:
+        dataset = factories.dataset(session, pairs=PAIRS)
+        return factories.run(session, dataset.id, kind=kind, status="queued", config=config).id
+
+
+def stored(run_id: int) -> Run:
+    with transaction() as session:
+        return session.get_one(Run, run_id)
+
+
+def count(table: Any, run_id: int) -> int:
+    with transaction() as session:
+        return session.scalar(select(func.count()).where(table.run_id == run_id)) or 0
+
+
+def losses(run_id: int) -> list[tuple[int, float | None]]:
+    with transaction() as session:
+        rows = session.execute(
+            select(Metric.step, Metric.loss).where(Metric.run_id == run_id).order_by(Metric.step)
+        )
+        return [(row.step, row.loss) for row in rows]
+
+
+def calls_before(
+    monkeypatch: pytest.MonkeyPatch, where: Any, name: str, fault: Callable[[], None]
+) -> None:
+    """Call `fault` each time before the function of that name is called; it may raise."""
+    really = getattr(where, name)
+
+    def disturbed(*arguments: Any, **named: Any) -> Any:
+        fault()
+        return really(*arguments, **named)
+
+    monkeypatch.setattr(where, name, disturbed)
+
+
+# --- messages and leases ------------------------------------------------------------------------
+
+
+def test_a_message_that_is_delivered_twice_does_the_work_once(
+    models: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from worker import tasks  # makes its Celery from the settings, which name a broker now
+
+    monkeypatch.setattr(tasks, "_models", lambda: models)
+    run_id = queued("score")
+    tasks.execute_run(run_id)
+    first = stored(run_id)
+    tasks.execute_run(run_id)
+    again = stored(run_id)
+    assert first.status == "succeeded"
+    assert (again.revision, again.attempts) == (first.revision, 1)
+    assert count(Score, run_id) == PAIRS
+
+
+def test_two_workers_that_hear_of_a_run_at_once_do_it_once(
+    models: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both_are_there = threading.Barrier(2, timeout=30)
+    calls_before(monkeypatch, leases, "claim", lambda: both_are_there.wait() and None)
+    run_id = queued("score")
+    did: list[bool] = []
+    workers = [
+        threading.Thread(target=lambda name=name: did.append(execute(run_id, name, models)))
+        for name in ("ada", "grace")
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted(did) == [False, True]
+    run = stored(run_id)
+    assert (run.status, run.attempts, count(Score, run_id)) == ("succeeded", 1, PAIRS)
+
+
+@pytest.mark.parametrize("kind", ["score", "train"])
+def test_a_worker_that_wakes_up_after_its_lease_was_lost_writes_nothing(
+    models: ModelCache, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    run_id = queued(kind, TRAINING if kind == "train" else None)
+
+    def sleep_too_long() -> None:
+        """Loading takes longer than the lease lasts, and another worker claims the run."""
+        with transaction() as session:
+            session.execute(update(Run).values(lease_expires_at=func.now() - get_settings().lease))
+            assert leases.claim(session, run_id, "grace", get_settings().lease)
+
+    calls_before(monkeypatch, models, "load", sleep_too_long)
+    assert execute(run_id, "ada", models)
+    run = stored(run_id)
+    assert (run.status, run.worker, run.device) == ("running", "grace", None)
+    assert count(Score, run_id) == count(Metric, run_id) == 0
+    folder = get_settings().run_path(run_id)
+    assert not checkpoints.exists(folder)
+    assert not (folder / "model").exists()
+
+
+# --- the database is away -----------------------------------------------------------------------
+
+
+def away() -> None:
+    raise OperationalError("select", None, ConnectionError("the database is away"))
+
+
+def away_so_often(times: int) -> Callable[[], None]:
+    left = iter([away] * times)
+    return lambda: next(left, lambda: None)()
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        (leases, "claim"),
+        (runtime, "select_pairs"),
+        (runtime, "choose_probes"),
+        (runtime, "_reference"),
+        (leases, "finish"),
+    ],
+)
+def test_a_worker_waits_for_a_database_that_is_away_at_any_point_of_a_run(
+    models: ModelCache, monkeypatch: pytest.MonkeyPatch, where: Any, name: str
+) -> None:
+    monkeypatch.setattr(patience, "FIRST_BACKOFF_SECONDS", 0.001)
+    calls_before(monkeypatch, where, name, away_so_often(2))
+    run_id = queued("train", TRAINING)
+    assert execute(run_id, "ada", models)
+    run = stored(run_id)
+    assert (run.status, run.attempts) == ("succeeded", 1), run.error
+    assert [step for step, _ in losses(run_id)] == list(range(1, PAIRS + 1))
+
+
+def test_a_worker_that_is_to_stop_while_the_database_is_away_leaves_the_run_to_the_next(
+    models: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = threading.Event()
+    monkeypatch.setattr(patience, "shutting_down", told)
+
+    def away_and_told_to_stop() -> None:
+        told.set()
+        away()
+
+    calls_before(monkeypatch, runtime, "select_pairs", away_and_told_to_stop)
+    run_id = queued("score")
+    assert execute(run_id, "ada", models)
+    run = stored(run_id)
+    assert (run.status, run.attempts, run.error) == ("queued", 0, None)
+
+
+# --- the disk is full ---------------------------------------------------------------------------
+
+
+def test_a_run_whose_disk_ran_full_says_so_and_goes_on_once_there_is_room(
+    models: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm = queued("train", TRAINING)
+    execute(calm, "ada", models)
+
+    written = iter(range(2))
+
+    def full_the_second_time() -> None:
+        if next(written, None) == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    calls_before(monkeypatch, checkpoints, "save_file", full_the_second_time)
+    run_id = queued("train", TRAINING)
+    execute(run_id, "ada", models)
+    run = stored(run_id)
+    assert run.status == "failed"
+    assert run.error is not None
+    assert "There is no room for a checkpoint" in run.error["message"]
+    assert str(get_settings().runs_path) in run.error["message"]
+    assert "MiB left" in run.error["message"]
+    assert "resume the run" in run.error["hint"]
+
+    with transaction() as session:
+        session.get_one(Run, run_id).status = "queued"
+    steps: list[int] = []
+    calls_before(monkeypatch, runtime.Recorder, "metric", lambda: steps.append(1))
+    execute(run_id, "grace", models)
+    assert stored(run_id).status == "succeeded"
+    assert len(steps) == PAIRS - 2  # those after the checkpoint that stayed whole
+    assert losses(run_id) == losses(calm)
+    assert not checkpoints.exists(get_settings().run_path(run_id))
