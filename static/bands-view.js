@@ -4,7 +4,7 @@
 import { Chart } from "./chart.js";
 import { throttle } from "./controls.js";
 import { $ } from "./dom.js";
-import { bandsFigure, displacedFigure, joinBands } from "./figures/bands.js";
+import { bandsFigure, displacedFigure, insertBands, joinBands } from "./figures/bands.js";
 import { percent, signed } from "./format.js";
 import { Detail, POINTS } from "./detail.js";
 
@@ -94,21 +94,7 @@ export class BandsView {
 
   /** Steps between those that are known. */
   densify(answer) {
-    const { steps } = this.bands;
-    const [first, last] = [answer.steps[0], answer.steps.at(-1)];
-    const rest = steps.findIndex((step) => step > last);
-    const joined = joinBands(this.bands, answer);
-    if (first !== undefined) this.bands = rest < 0 ? joined : joinBands(joined, cut(this.bands, rest));
+    this.bands = insertBands(this.bands, answer);
     for (const chart of this.charts) chart.redraw();
   }
-}
-
-function cut(bands, from) {
-  const rest = (quantiles) => Object.fromEntries(
-    Object.entries(quantiles).map(([name, values]) => [name, values.slice(from)]));
-  return {
-    ...bands, steps: bands.steps.slice(from), preferred_change: rest(bands.preferred_change),
-    dispreferred_change: rest(bands.dispreferred_change), margin: rest(bands.margin),
-    displaced_fraction: bands.displaced_fraction.slice(from),
-  };
 }

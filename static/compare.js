@@ -2,10 +2,11 @@
 
 import { api, pageData } from "./api.js";
 import { Chart } from "./chart.js";
-import { choice, remember } from "./controls.js";
+import { choice, explained, remember } from "./controls.js";
 import { Detail, POINTS } from "./detail.js";
 import { differences } from "./differences.js";
 import { $, $$, h, problemNotice, saveFile, toCsv } from "./dom.js";
+import { insertBands } from "./figures/bands.js";
 import { compareFigure } from "./figures/compare.js";
 import { plainText } from "./figures/frame.js";
 import { clip, number, percent, probability, probabilityChange, signed } from "./format.js";
@@ -26,6 +27,11 @@ const PROBES = {
   "probes.displaced_fraction": "displaced fraction of the probes",
 };
 const NUMBERS = { ...BATCH, ...PROBES };
+const FORMULAS = {
+  preferred_change: "Δ log p(y+) = log p(y+) − log p_ref(y+)",
+  dispreferred_change: "Δ log p(y−) = log p(y−) − log p_ref(y−)",
+  margin: "m = Δ log p(y+) − Δ log p(y−)", displaced_fraction: "displaced: Δ log p(y+) < 0 < m", grad_norm: "‖∇ loss‖₂",
+};
 const AXES = { step: "by step", tokens_seen: "by tokens seen" };
 const TOP_GAINERS = 3;
 const LONGEST_SETTING = 60;
@@ -52,6 +58,8 @@ class Series {
     const load = (query) => api(`/runs/${run.id}/metrics?${query}`);
     this.detail = new Detail(load, (answer) => this.metrics.merge(answer.items));
     this.load = load;
+    this.loadBands = (query) => api(`/runs/${run.id}/probes/bands?${query}`);
+    this.bandsDetail = new Detail(this.loadBands, (answer) => { this.bands = insertBands(this.bands, answer); });
   }
 
   async start() {
@@ -61,7 +69,15 @@ class Series {
   }
 
   async startBands() {
-    this.bands ??= await api(`/runs/${this.run.id}/probes/bands?points=${POINTS}`);
+    if (this.bands) return;
+    this.bands = await this.loadBands(`points=${POINTS}`);
+    this.bandsDetail.begin(this.bands);
+  }
+
+  /** Someone looks closer at a stretch of the horizontal axis. */
+  async show(range) {
+    const steps = this.stepsOf(range);
+    await Promise.all([this.detail.show(steps), this.bands && this.bandsDetail.show(steps)]);
   }
 
   /** What is drawn: {id, name, x, y}. */
@@ -115,7 +131,8 @@ async function start() {
       pick("Number", NUMBERS, shown, (name) => { shown = name; }),
       pick("Horizontal axis", AXES, axis, (name) => { axis = name; })),
     figure: (colors) => compareFigure(lines(), axis === "step" ? "step" : "tokens seen", NUMBERS[shown], colors),
-    onzoom: (range) => Promise.all(all.map((series) => series.detail.show(series.stepsOf(range)))).then(redraw, say),
+    onzoom: (range) => Promise.all(all.map((series) => series.show(range))).then(redraw, say),
+    note: () => FORMULAS[shown.replace("probes.", "")] ?? "",
     describe: () => lines().map((line) => `${line.name}: ${number(line.y.at(-1))}`).join(", "),
     csv: () => {
       const drawn = lines();
@@ -146,15 +163,21 @@ function topGainers(run) {
   return [...best.values()].sort((a, b) => b.change - a.change).slice(0, TOP_GAINERS);
 }
 
-/** [label, get(run) → a number or a text, show(run) → what stands in the cell] */
+/** [label, get(run) → a number, show(number) → words, what it is in a sentence, its formula] */
 const ENDS = [
-  ["Change of log p(y+), nats", (run) => run.summary.preferred_change, signed],
-  ["Change of log p(y−), nats", (run) => run.summary.dispreferred_change, signed],
-  ["Margin, nats", (run) => marginOf(run.summary), signed],
-  ["Displaced probes", (run) => run.summary.displaced_fraction, percent],
-  ["Moved mass at the fork", (run) => run.summary.moved_mass, probability],
-  ["Final margin, batch, nats", (run) => run.summary.final_margin, signed],
-  ["Final loss", (run) => run.summary.final_loss, number],
+  ["Change of log p(y+), nats", (run) => run.summary.preferred_change, signed,
+    "How much more likely the preferred responses became; below zero they lost.", FORMULAS.preferred_change],
+  ["Change of log p(y−), nats", (run) => run.summary.dispreferred_change, signed,
+    "How much more likely the dispreferred responses became; below zero they lost.", FORMULAS.dispreferred_change],
+  ["Margin, nats", (run) => marginOf(run.summary), signed,
+    "How much more the preferred responses gained than the dispreferred ones.", FORMULAS.margin],
+  ["Displaced probes", (run) => run.summary.displaced_fraction, percent,
+    "The share whose preferred response lost likelihood while the margin grew.", FORMULAS.displaced_fraction],
+  ["Moved mass at the fork", (run) => run.summary.moved_mass, probability,
+    "How much of the next token's probability is at other tokens than before.", "½ Σ_z |p_now(z) − p_initial(z)|"],
+  ["Final margin, batch, nats", (run) => run.summary.final_margin, signed,
+    "The margin of the last batch's pairs.", FORMULAS.margin],
+  ["Final loss", (run) => run.summary.final_loss, number, "The objective over the last batch's pairs."],
 ];
 
 function marginOf({ preferred_change: up, dispreferred_change: down }) {
@@ -183,7 +206,8 @@ function drawTable() {
     h("p", { class: "small quiet" }, "Means over the watched pairs; below the line, the settings that differ."),
     h("div", { class: "table-wrap" }, h("table", { class: "compare" },
       h("thead", {}, h("tr", {}, h("td", {}), runs.map(head))),
-      h("tbody", {}, ENDS.map(([label, get, show]) => row(label, runs.map((run) => show(get(run))))),
+      h("tbody", {}, ENDS.map(([label, get, show, why, formula]) =>
+        row([label, " ", explained(why, formula)], runs.map((run) => show(get(run))))),
         row("Top gainers", runs.map(gainers))),
       h("tbody", { class: "settings" }, different.map(([name, values]) =>
         row(h("code", {}, name), values.map(name === "pairs" ? (words) => words : plain)))))));

@@ -191,6 +191,16 @@ export class ProbeHistory extends Rows {
     return { preferred: since("preferredSum"), dispreferred: since("dispreferredSum") };
   }
 
+  /** Of the tokens that are followed those that moved most: [{token, probs}], one value a step. */
+  movers(most) {
+    const [first, last] = [this.rows[0]?.traced, this.rows.at(-1)?.traced];
+    const isKnown = ({ token_id: id }) => Number.isFinite(first?.get(id)) && Number.isFinite(last?.get(id));
+    const size = ({ token_id: id }) => Math.abs(last.get(id) - first.get(id));
+    return [...this.traced.values()].filter(isKnown).sort((a, b) => size(b) - size(a)).slice(0, most)
+      .map(({ token_id: id, token }) =>
+        ({ token, probs: this.column(`token ${id}`, (row) => row.traced.get(id) ?? null) }));
+  }
+
   /** The tokens that are followed, as they stand at one of the known steps. */
   tokensAt(index) {
     const { traced } = this.rows[index];

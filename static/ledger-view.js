@@ -57,6 +57,7 @@ export class LedgerView {
       title: "From before to after", name: `run-${this.runId}-flow`, empty: "Nothing has moved yet.",
       why: "The same ledger as one balanced picture: what was lost on the left, what was gained on the right. " +
         "Probability has no identity, so every loser gives to every gainer in proportion to its gain.",
+      formula: "flow(a → b) = loss(a) · gain(b) / Σ gains",
       figure: (colors) => flowFigure(this.shown(), colors, (entry) => colors[this.roleOf(entry)]),
       describe: () => `Lost: ${words(this.shown().losers)}. Gained: ${words(this.shown().gainers)}.`,
       csv: () => {

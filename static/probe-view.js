@@ -3,7 +3,7 @@
 import { Chart } from "./chart.js";
 import { segmented, throttle } from "./controls.js";
 import { $, h } from "./dom.js";
-import { changeFigure, forkFigure } from "./figures/curves.js";
+import { changeFigure, forkFigure, tokensFigure } from "./figures/curves.js";
 import { plainText, tokenLabel } from "./figures/frame.js";
 import { heatChanges, heatFigure, heatHeight, largestChange } from "./figures/heat.js";
 import { probability, signed, visible } from "./format.js";
@@ -13,6 +13,7 @@ import { tokenView } from "./token-view.js";
 
 const HEAT_MS = 1000;
 const SMALL_PROBABILITY = 0.1;
+const MOST_MOVERS = 8;
 const NO_FORK = {
   steps: [], preferred: [], dispreferred: [], other: [], groups: [], preferredToken: "", dispreferredToken: "",
 };
@@ -31,9 +32,11 @@ export class ProbeView {
       this.isLog = choice === "log";
       this.wasScaleChosen = true;
       this.fork.redraw();
+      this.tokens.redraw();
     });
     this.fork = this.forkChart();
     this.change = this.changeChart();
+    this.tokens = this.tokensChart();
     this.heats = [
       this.heatChart("preferred", "Tokens of the preferred response"),
       this.heatChart("dispreferred", "Tokens of the dispreferred response"),
@@ -83,6 +86,30 @@ export class ProbeView {
     return [...parts, ...history.groups.map((group) => [group.name, group.probs])]
       .map(([name, probs]) => `${name} from ${probability(probs[0])} to ${probability(probs.at(-1))}`)
       .join(", ") + ".";
+  }
+
+  tokensChart() {
+    const movers = () => this.history?.movers(MOST_MOVERS) ?? [];
+    return new Chart($("#chart-tokens"), {
+      title: "Tokens that moved most", formula: "p(token | prompt, common beginning)",
+      name: `run-${this.run.id}-moving-tokens`, onzoom: this.onzoom,
+      why: "The probability of single next tokens at every step: of those that are followed, the ones whose " +
+        "change since the start is largest.",
+      figure: (colors) => tokensFigure(this.history?.steps ?? [], movers().map(({ token, probs }) =>
+        ({ name: `“${tokenLabel(token, 14)}”`, probs, role: this.roleOf(token) })), colors, { log: this.isLog }),
+      describe: () => movers().map(({ token, probs }) =>
+        `${visible(token)} from ${probability(probs[0])} to ${probability(probs.at(-1))}`).join(", "),
+      csv: () => Object.fromEntries([["step", this.history.steps],
+        ...movers().map(({ token, probs }) => [`token ${token}`, probs])]),
+    });
+  }
+
+  /** What a token is at the fork: of y+, of y−, or neither. */
+  roleOf(token) {
+    const { isPrompt, preferredToken, dispreferredToken } = this.history;
+    if (isPrompt) return null;
+    if (token === preferredToken) return "preferred";
+    return token === dispreferredToken ? "dispreferred" : null;
   }
 
   changeChart() {
@@ -160,13 +187,13 @@ export class ProbeView {
 
   /** A row was put into the history that is shown. */
   update(isAppended) {
-    for (const chart of [this.fork, this.change]) isAppended ? chart.append() : chart.redraw();
+    for (const chart of [this.fork, this.change, this.tokens]) isAppended ? chart.append() : chart.redraw();
     this.drawHeats();
     this.drawNewsSoon();
   }
 
   redraw() {
-    for (const chart of [this.fork, this.change, ...this.heats]) chart.redraw();
+    for (const chart of [this.fork, this.change, this.tokens, ...this.heats]) chart.redraw();
   }
 
   /** Small probabilities can only be seen on a logarithmic scale, beside "all other". */

@@ -2,7 +2,8 @@
 // sorted pairs, and flagging.
 
 import { API, api, pageData } from "./api.js";
-import { $, problemNotice } from "./dom.js";
+import { explained } from "./controls.js";
+import { $, $$, problemNotice } from "./dom.js";
 import { follow } from "./live.js";
 import { headOf } from "./run-head.js";
 import { refresh } from "./refresh.js";
@@ -64,7 +65,15 @@ function startFlags() {
   charts?.distribution.redraw();
 }
 
+function explainMeasures() {
+  for (const cell of $$("[data-measure]:not(:has(.tip))")) {
+    const { why, formula } = MEASURES[cell.dataset.measure];
+    cell.append(" ", explained(why, formula));
+  }
+}
+
 async function showAll() {
+  explainMeasures();
   await Promise.all([table.show(), loadNumbers()]);
   if (run.status !== "succeeded") return;
   startFlags();

@@ -68,3 +68,21 @@ export function joinBands(before, after) {
     displaced_fraction: join(before.displaced_fraction, after.displaced_fraction),
   };
 }
+
+/** An answer for a stretch of steps in the place of what was known of that stretch. */
+export function insertBands(bands, stretch) {
+  if (!stretch.steps.length) return bands;
+  const rest = bands.steps.findIndex((step) => step > stretch.steps.at(-1));
+  const joined = joinBands(bands, stretch);
+  return rest < 0 ? joined : joinBands(joined, cut(bands, rest));
+}
+
+function cut(bands, from) {
+  const rest = (quantiles) => Object.fromEntries(
+    Object.entries(quantiles).map(([name, values]) => [name, values.slice(from)]));
+  return {
+    ...bands, steps: bands.steps.slice(from), preferred_change: rest(bands.preferred_change),
+    dispreferred_change: rest(bands.dispreferred_change), margin: rest(bands.margin),
+    displaced_fraction: bands.displaced_fraction.slice(from),
+  };
+}

@@ -46,11 +46,32 @@ export function forkFigure(fork, colors, { log = false } = {}) {
     data,
     layout: layout(colors, {
       x: stepAxis(fork.steps),
-      y: log ? { title: "probability (log)", type: "log", ...logTicks(data) }
-        : { title: "probability", rangemode: "tozero" },
+      y: probabilityAxis(data, log),
     }),
   };
 }
+
+/** Single tokens at one position. tokens: [{name, probs, role: "preferred", "dispreferred" or none}] */
+export function tokensFigure(steps, tokens, colors, { log = false } = {}) {
+  let others = 0;
+  const look = (role) => {
+    if (role) return { color: colors[role] };
+    const i = others++;
+    return { color: colors.series[i % 4], dash: i < 4 ? undefined : DASHES[i % 4] };
+  };
+  const data = tokens.map(({ name, probs, role }) => {
+    const { color, dash } = look(role);
+    // A token that is not followed is known where it stands in a ledger.
+    return line(steps, probs, name, color, { dash, connectgaps: true, hovertemplate: "%{y:.4~g}" });
+  });
+  return {
+    data,
+    layout: layout(colors, { x: stepAxis(steps), y: probabilityAxis(data, log) }),
+  };
+}
+
+const probabilityAxis = (lines, log) => (log
+  ? { title: "probability (log)", type: "log", ...logTicks(lines) } : { title: "probability", rangemode: "tozero" });
 
 /** Marks at the powers of ten, or also between them where there is hardly one. */
 function logTicks(lines) {

@@ -126,6 +126,17 @@ def test_a_log_scale_of_few_decades_is_marked_between_them(
     assert {name: axis[name] for name in ("dtick", "tickformat") if name in axis} == ticks
 
 
+def test_single_tokens_have_the_colours_of_their_responses_or_their_own(call: Call) -> None:
+    roles = ["dispreferred", None, "preferred", None]
+    tokens = [
+        {"name": str(i), "probs": [0.1, None, 0.1 + i / 10], "role": role}
+        for i, role in enumerate(roles)
+    ]
+    lines = call("figures/curves", "tokensFigure", [0, 1, 2], tokens, COLORS)["data"]
+    assert [line["line"]["color"] for line in lines] == ["#ff8800", "#100000", "#0000ff", "#200000"]
+    assert lines[3]["y"] == [0.1, None, pytest.approx(0.4)]
+
+
 def test_there_is_no_step_between_two_steps(call: Call) -> None:
     assert call("figures/frame", "stepAxis", [0, 1, 2]) == {"title": "step", "dtick": 1}
     assert call("figures/frame", "stepAxis", [0, 10, 20]) == {"title": "step"}
@@ -246,6 +257,13 @@ def test_what_is_new_of_the_bands_replaces_what_it_repeats(call: Call) -> None:
     assert joined["steps"] == [0, 1, 2, 3]
     assert joined["margin"]["q50"] == [0, -1, -2, -3]
     assert len(joined["displaced_fraction"]) == 4
+
+
+def test_a_stretch_of_the_bands_takes_its_place_between_the_others(call: Call) -> None:
+    coarse = call("figures/bands", "insertBands", bands([0, 10, 20, 30]), bands([9, 10, 11]))
+    assert coarse["steps"] == [0, 9, 10, 11, 20, 30]
+    assert coarse["margin"]["q50"] == [0, -9, -10, -11, -20, -30]
+    assert call("figures/bands", "insertBands", coarse, bands([])) == coarse
 
 
 TOKENS = [
@@ -566,6 +584,33 @@ def test_a_step_that_comes_twice_takes_the_place_of_the_first(page: "Page") -> N
         [1, 2, 3, 4, 5],
         [10, 21, 30, 41, 50],
         [True, True, True, False, False, False, True],
+    ]
+
+
+def test_the_tokens_that_moved_most_come_with_their_probabilities(page: "Page") -> None:
+    found = page.evaluate(
+        """async () => {
+            const { ProbeHistory } = await import("/static/histories.js");
+            const watched = ["a", "b", "c"].map((token, i) => ({ token_id: i, token }));
+            const probe = {
+                pair: 0, kind: "pair", watched, groups_list: [], preferred_tokens: ["a"],
+                dispreferred_tokens: ["b"], fork_position: 0,
+            };
+            const series = {
+                steps: [], moved_mass: [], fork: {}, gainers: [], losers: [], ledger_step: null,
+            };
+            const history = new ProbeHistory(probe, series);
+            [[0.1, 0.5, 0.2], [0.15, 0.3, null], [0.2, 0.1, 0.21]].forEach((probs, step) =>
+                history.put({
+                    step, watched_probs: probs, group_probs: [], gainers: [], losers: [],
+                    rest_change: 0,
+                }));
+            return history.movers(2);
+        }"""
+    )
+    assert found == [
+        {"token": "b", "probs": [0.5, 0.3, 0.1]},
+        {"token": "a", "probs": [0.1, 0.15, 0.2]},
     ]
 
 
