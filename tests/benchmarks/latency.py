@@ -73,16 +73,17 @@ MOST_MS = 300
 ABOUT = f"""From the moment that training hands over what a step measured to the frame after
 Plotly has drawn its point, in headless Chromium (software rendering) on the same machine.
 {PROBES} probes are looked at after every step; a step comes every {PAUSE_SECONDS[0] * 1000:.0f} to
-{PAUSE_SECONDS[1] * 1000:.0f} ms and what the tiny model takes."""
+{PAUSE_SECONDS[1] * 1000:.0f} ms and what the tiny model takes. The second row has every chart of
+the page drawn at once, in a window taller than any screen; it is there for comparison."""
 
 
 def rows(steps: int = 200) -> Iterator[tuple[str, ...]]:
-    for what, since, window in (
-        ("the fork's curves, in a window of 1440 x 900", "probed", WINDOW),
-        ("the margin's curve, with every chart of the page in view", "ended", WHOLE_PAGE),
+    for what, since, window, most in (
+        ("the fork's curves, in a window of 1440 x 900", "probed", WINDOW, MOST_MS),
+        ("the margin's curve, with every chart of the page in view", "ended", WHOLE_PAGE, None),
     ):
         cuts = statistics.quantiles(milliseconds := measure(steps, since, window), n=100)
-        floor = f"{MOST_MS} at most" + (", missed" if cuts[94] > MOST_MS else "")
+        floor = f"{most} at most" + (", missed" if cuts[94] > most else "") if most else ""
         yield what, str(len(milliseconds)), f"{cuts[49]:.0f}", f"{cuts[94]:.0f}", floor
 
 
