@@ -197,7 +197,8 @@ async function start() {
   bands.start().catch(ignore);
   await loadProbes();
   const known = answer.revision ?? run.revision;
-  if (known !== run.revision) await catchUp();
+  // Where the server is just away, the stream brings what there is once it is back.
+  if (known !== run.revision) await catchUp().catch(ignore);
   // What was written since the numbers were read still comes, even from a run that has ended.
   if (isOver() && run.revision <= known) return;
   follow(run.id, known, {

@@ -3,6 +3,8 @@
 Rows are keyed by (run, step) and (run, probe, step): a resumed run overwrites what it repeats.
 """
 
+from array import array
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -210,7 +212,15 @@ def _ledger_columns(ledger: LedgerRecord) -> dict[str, Any]:
     columns = asdict(ledger)
     for name in ("gainers", "losers", "recent"):
         columns[name] = gaps(columns[name])
+    for name in ("watched_probs", "predicted_changes"):
+        columns[name] = _single(columns[name])
     return columns
+
+
+def _single(values: Sequence[float]) -> list[float]:
+    """In the precision that they are stored in: what is too small for it becomes zero. PostgreSQL
+    would refuse it as an underflow, and the run would end there."""
+    return array("f", values).tolist()
 
 
 def _upsert(

@@ -139,6 +139,18 @@ def test_a_ledger_with_numbers_that_are_not_finite_is_stored_with_gaps(
     assert (gainer["initial"], gainer["final"], gainer["change"]) == (0.1, None, None)
 
 
+def test_a_probability_too_small_for_what_stores_it_is_zero(claim: leases.Claim) -> None:
+    """As of a model that has become certain, or diverged."""
+    ledger = LedgerRecord([1e-60, 0.25, 1e-45], [], [], 0.0, 0.0, predicted_changes=[-1e-60])
+    with Recorder(claim.run_id, claim.token) as recorder:
+        recorder.probe(PROBE)
+        recorder.probe_step(replace(PROBE_STEP, ledger=ledger))
+    with transaction() as session:
+        stored = session.scalars(select(ProbeStep)).one()
+    assert stored.watched_probs == [0, 0.25, pytest.approx(1.4e-45, rel=0.1)]
+    assert stored.predicted_changes == [0]
+
+
 def test_positions_answers_and_final_numbers_are_stored_and_overwritten(
     claim: leases.Claim,
 ) -> None:
