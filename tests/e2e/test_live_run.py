@@ -105,10 +105,11 @@ def test_a_connection_lost_in_the_middle_leaves_no_gap_and_no_point_twice(
 
 
 def test_a_page_that_came_before_the_run_moved_on_tells_what_became_of_it(
-    live_stack: str, browser_page: Any, run_id: int
+    live_stack: str, browser_page: Any, start: Callable[..., int]
 ) -> None:
     from playwright.sync_api import expect
 
+    run_id = start(epochs=10)
     page = browser_page
     page.set_default_timeout(30 * SECONDS)
     address = f"{live_stack}/runs/{run_id}"
@@ -198,10 +199,11 @@ def test_every_chart_comes_as_a_picture_and_as_numbers(
 
 
 def test_pairs_that_are_drawn_around_are_flagged_and_the_flags_come_back(
-    live_stack: str, browser_page: Any, run_id: int
+    live_stack: str, browser_page: Any, start: Callable[..., int]
 ) -> None:
     from playwright.sync_api import expect
 
+    run_id = start(epochs=10)
     page = browser_page
     page.set_default_timeout(30 * SECONDS)
     run = call(live_stack, f"/runs/{run_id}")
