@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from worker.forward import (
+    SHORT_ENDS,
     PairForward,
     PairStates,
     SharedPrefixForward,
@@ -40,7 +41,8 @@ def choose_forward(
         takes = _takes(loaded, pairs)
         if takes.the_mask is None:
             ahead = None if takes.starts else math.inf
-            return SharedPrefixForward(loaded, smallest_saving=ahead, smallest_start=ahead), None
+            ends = SHORT_ENDS if takes.ends else 0.0
+            return SharedPrefixForward(loaded, ahead, ahead, ends), None
         reason = takes.the_mask
     return plain, f"Prompts are computed once for each response, which is slower: {reason}."
 
@@ -48,10 +50,11 @@ def choose_forward(
 @dataclass(frozen=True, slots=True)
 class _Takes:
     """What a model was seen to take: `the_mask` is None, or why not; `starts`: keys and values
-    that were computed ahead of the rows."""
+    that were computed ahead of the rows; `ends`: in a wider precision behind those."""
 
     the_mask: str | None
     starts: bool
+    ends: bool
 
 
 _SEEN: WeakKeyDictionary[torch.nn.Module, dict[Any, _Takes]] = WeakKeyDictionary()
@@ -63,11 +66,13 @@ def _takes(loaded: LoadedModel, pairs: Sequence[TokenisedPair]) -> _Takes:
     key = (causal_model(loaded).config._attn_implementation, loaded.compute_dtype)
     if key not in seen:
         plain, telling = TwoForwards(loaded), _telling_pairs(pairs)
-        rows_only = SharedPrefixForward(loaded, smallest_saving=math.inf, smallest_start=math.inf)
-        ahead = SharedPrefixForward(loaded, smallest_saving=1)
+        rows_only = SharedPrefixForward(loaded, math.inf, math.inf, 0.0)
+        ahead = SharedPrefixForward(loaded, smallest_saving=1, short_ends=0.0)
+        exact_ends = SharedPrefixForward(loaded, short_ends=math.inf)
         the_mask = _difference(rows_only, plain, telling, loaded)
         starts = the_mask is None and _difference(ahead, plain, telling, loaded) is None
-        seen[key] = _Takes(the_mask, starts)
+        ends = starts and _difference(exact_ends, plain, telling, loaded) is None
+        seen[key] = _Takes(the_mask, starts, ends)
     return seen[key]
 
 

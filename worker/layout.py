@@ -74,15 +74,19 @@ def common_beginning(pairs: Sequence[TokenisedPair]) -> tuple[int, ...]:
     return tuple(first[:count])
 
 
-def lay_out(pairs: Sequence[TokenisedPair], device: torch.device, common: int = 0) -> Layout:
-    """The rows of a batch, without the first `common` tokens of every prompt."""
+def lay_out(
+    pairs: Sequence[TokenisedPair], device: torch.device, starts: Sequence[int] | None = None
+) -> Layout:
+    """The rows of a batch, without the first so many tokens of each prompt."""
+    starts = starts or [0] * len(pairs)
     multiple = PAD_MULTIPLE.get(device.type, 1)
-    length = -(-(max(map(row_tokens, pairs)) - common) // multiple) * multiple
+    longest = max(row_tokens(pair) - start for pair, start in zip(pairs, starts, strict=True))
+    length = -(-longest // multiple) * multiple
     shape = (len(pairs), length)
     inputs, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     segments = np.full(shape, 3, np.int8)
     parts = [
-        _lay_out_row(pair, common, inputs[b], positions[b], segments[b])
+        _lay_out_row(pair, starts[b], inputs[b], positions[b], segments[b])
         for b, pair in enumerate(pairs)
     ]
     predicting = np.concatenate([part + b * length for b, (part, _) in enumerate(parts)])
@@ -102,15 +106,15 @@ def lay_out(pairs: Sequence[TokenisedPair], device: torch.device, common: int = 
 
 
 def _lay_out_row(
-    pair: TokenisedPair, common: int, inputs: Any, positions: Any, segments: Any
+    pair: TokenisedPair, ahead: int, inputs: Any, positions: Any, segments: Any
 ) -> Any:
     """Fill one row; return its predicting positions and their two targets, in U's order."""
-    p, f = len(pair.prompt_ids) - common, pair.fork_position
+    p, f = len(pair.prompt_ids) - ahead, pair.fork_position
     preferred, other = pair.preferred_ids, pair.dispreferred_ids
     shared = p + f
     branches = (preferred[f:-1], other[f:-1])
     end = shared + len(branches[0]) + len(branches[1])
-    inputs[:end] = [*pair.prompt_ids[common:], *preferred[:f], *branches[0], *branches[1]]
+    inputs[:end] = [*pair.prompt_ids[ahead:], *preferred[:f], *branches[0], *branches[1]]
     positions[:shared] = np.arange(shared)
     segments[:shared] = 0
     start = shared
@@ -118,7 +122,7 @@ def _lay_out_row(
         positions[start : start + len(branch)] = np.arange(shared, shared + len(branch))
         segments[start : start + len(branch)] = number
         start += len(branch)
-    positions[:end] += common
+    positions[:end] += ahead
     targets = np.zeros((end - p + 1, 2), np.int64)
     targets[: f + 1, 0] = preferred[: f + 1]
     targets[: f + 1, 1] = other[: f + 1]
@@ -173,13 +177,20 @@ def _index(
     )
 
 
-def branch_mask(segment_BL: Tensor, common: int = 0) -> Tensor:
-    """mask_B1L(C+L), True where a query (third) may look at a key (last)."""
+def branch_mask(segment_BL: Tensor, starts: Sequence[int] | None = None) -> Tensor:
+    """mask_B1L(C+L), True where a query (third) may look at a key (last).
+
+    starts: how many tokens of each pair were computed ahead; C is the largest of them, and the
+    keys of the others are padded at the right.
+    """
     length = segment_BL.shape[1]
     causal_LL = torch.ones(length, length, dtype=torch.bool, device=segment_BL.device).tril()
     key_B1L, query_BL1 = segment_BL[:, None, :], segment_BL[:, :, None]
     mask_BLL = causal_LL & ((key_B1L == 0) | (key_B1L == query_BL1))
-    return torch.nn.functional.pad(mask_BLL, (common, 0), value=True)[:, None]
+    starts_B = torch.tensor(starts or [0] * len(segment_BL), device=segment_BL.device)
+    ahead_C = torch.arange(int(starts_B.max()), device=segment_BL.device)
+    ahead_BLC = (ahead_C < starts_B[:, None])[:, None].expand(-1, length, -1)
+    return torch.cat([ahead_BLC, mask_BLL], dim=2)[:, None]
 
 
 def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from app.runs.configs import ModelConfig, TrainConfig
 from app.settings import Settings
 from worker.loaded import LoadedModel
+from worker.products import take_over
 
 log = logging.getLogger(__name__)
 
@@ -243,8 +244,10 @@ def _load(
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelError(f"The model “{config.model}” can't be loaded: {first_line}") from error
     model.to(device).eval()
-    if device.type == "cpu" and weights_dtype == torch.bfloat16:
-        widen_stream(model)
+    if device.type == "cpu":
+        take_over(model)
+        if weights_dtype == torch.bfloat16:
+            widen_stream(model)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,

@@ -30,6 +30,7 @@ from worker.loaded import LoadedModel
 from worker.loading import widen_stream
 from worker.memory import keep_freed_memory
 from worker.probes import Probes
+from worker.products import take_over
 from worker.scoring import score_pairs
 from worker.tokenising import TokenisedPair, find_fork, tokenise_pairs
 from worker.training import train
@@ -86,8 +87,10 @@ def _load(folder: str, case: str) -> LoadedModel:
     else:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=weights)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    if weights == torch.bfloat16 and device.type == "cpu":
-        widen_stream(model)  # as the worker does
+    if device.type == "cpu" and not case.startswith(("baseline", "trl")):
+        take_over(model)  # as the worker does
+        if weights == torch.bfloat16:
+            widen_stream(model)
     compute = torch.bfloat16 if bfloat16 else torch.float32
     return LoadedModel(model.to(device).eval(), tokenizer, device, compute, "bench")
 

@@ -28,6 +28,7 @@ from app.runs.records import (
     ScoreRecord,
 )
 from worker.loaded import LoadedModel
+from worker.products import take_over
 from worker.sink import RunInterruptedError
 from worker.tokenising import TokenisedPair, find_fork
 
@@ -132,6 +133,7 @@ def load(kind: str = "llama", dtype: torch.dtype = torch.float32) -> LoadedModel
             elif kind == "gpt2":
                 parameter.add_(torch.randn_like(parameter) / 4)
     model = model.to(dtype).eval()
+    take_over(model)  # as the worker does
     return LoadedModel(
         model, build_tokenizer(chat=False), torch.device("cpu"), dtype, f"tiny {kind}"
     )

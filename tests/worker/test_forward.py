@@ -11,6 +11,8 @@ from tests.worker.conftest import BUILDERS, END, GoOn, load, make_pair, random_p
 from worker.batches import TokenBudget, in_batches, token_batches
 from worker.choosing import choose_forward, refuse_too_long
 from worker.forward import SharedPrefixForward, TwoForwards, causal_model
+from worker.loading import widen_stream
+from worker.products import take_over
 from worker.training import _adapter_dropout, _add_adapters
 
 PAIRS = random_pairs(9)
@@ -146,6 +148,64 @@ def test_a_model_that_drops_what_it_is_given_of_the_beginning_computes_it_in_eac
     torch.testing.assert_close(
         states.preferred_logprobs_B(), expected.preferred_logprobs_B(), rtol=1e-4, atol=1e-3
     )
+
+
+def narrow(kind):
+    """The model as a worker scores with it in bfloat16 on a CPU."""
+    loaded = load(kind)
+    loaded.model.bfloat16()
+    take_over(loaded.model)
+    widen_stream(loaded.model)
+    loaded.compute_dtype = torch.bfloat16
+    return loaded
+
+
+def one_word_pairs():
+    """Prompts of 20 to 40 tokens with one beginning, responses of a word and its end."""
+    return [
+        make_pair(n, [3, 4, 5, *range(20 + n, 40 + 3 * n)], [50 + n, END], [90 + n, END])
+        for n in range(8)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["llama", "untied llama"])
+def test_short_ends_are_read_in_float32_behind_prompts_in_bfloat16(kind):
+    exact, pairs = load(kind), one_word_pairs()
+    with torch.no_grad():
+        for parameter in exact.model.parameters():
+            parameter.copy_(parameter.bfloat16())  # what is left is the rounding of states
+        expected = SharedPrefixForward(exact)(pairs)
+        with_ends = SharedPrefixForward(narrow(kind))(pairs)
+        without = SharedPrefixForward(narrow(kind), short_ends=0)(pairs)
+
+    def response_difference(states):
+        return states.preferred_logprobs_B() - states.dispreferred_logprobs_B()
+
+    def error(states):
+        return (response_difference(states) - response_difference(expected)).norm()
+
+    assert with_ends.hidden_UD.dtype == torch.float32
+    torch.testing.assert_close(with_ends.hidden_UD, expected.hidden_UD, rtol=0, atol=0.1)
+    assert error(with_ends) < 0.75 * error(without)
+
+
+def test_ends_that_are_not_short_are_read_like_all_else():
+    long_ends = [
+        make_pair(n, [3, 4, 5, 6], [*range(20, 40 + n), END], [*range(50, 60), END])
+        for n in range(4)
+    ]
+    narrowed = narrow("llama")
+    widths = []
+    narrowed.model.get_input_embeddings().register_forward_hook(
+        lambda _module, inputs, _output: widths.append(tuple(inputs[0].shape))
+    )
+    with torch.no_grad():
+        SharedPrefixForward(narrowed)(long_ends)
+        assert len(widths) == 1
+        widths.clear()
+        SharedPrefixForward(narrowed)(one_word_pairs())
+    assert widths[0] == (1, 3)  # the beginning
+    assert widths[-1] == (8, 3)  # the last token of each prompt and the two words
 
 
 def test_eager_attention_takes_the_mask_too():

@@ -27,12 +27,15 @@ def naive_logprobs(hidden_UD, weight_VD, bias_V, targets_U2):
     return torch.log_softmax(logits.float(), -1).gather(-1, targets_U2)
 
 
-@pytest.fixture(params=["one chunk, kept", "chunks, kept", "chunks, computed again"])
+@pytest.fixture(params=["one tile, kept", "tiles, kept", "tiles, some kept", "tiles, none kept"])
 def memory(request, monkeypatch):
     """Ways in which the work can be cut up."""
-    if "chunks" in request.param:
-        monkeypatch.setitem(logprobs.CHUNK_BYTES, "cpu", 4 * VOCABULARY * 3)
-    if "again" in request.param:
+    if "tiles" in request.param:
+        monkeypatch.setitem(logprobs.TILE_POSITIONS, "cpu", 3)
+        monkeypatch.setitem(logprobs.TILE_BYTES, "cpu", 4 * 3 * 5)
+    if "some" in request.param:
+        monkeypatch.setitem(logprobs.KEEP_BYTES, "cpu", 4 * POSITIONS * VOCABULARY // 2)
+    if "none" in request.param:
         monkeypatch.setitem(logprobs.KEEP_BYTES, "cpu", 0)
 
 
@@ -103,19 +106,21 @@ def test_ready_logits_give_the_same():
 
 
 def test_memory_of_logits_does_not_grow_with_positions(monkeypatch):
-    """No chunk is larger than the limit, whatever the number of positions."""
-    monkeypatch.setitem(logprobs.CHUNK_BYTES, "cpu", 4 * VOCABULARY * 3)
+    """No tile is larger than the limit, whatever the number of positions."""
+    monkeypatch.setitem(logprobs.TILE_POSITIONS, "cpu", 3)
+    monkeypatch.setitem(logprobs.TILE_BYTES, "cpu", 4 * 3 * 5)
     monkeypatch.setitem(logprobs.KEEP_BYTES, "cpu", 0)
-    widest = 0
+    sizes = []
     plain = logprobs._logits
 
-    def spy(hidden_CD, weight_VD, bias_V):
-        nonlocal widest
-        widest = max(widest, len(hidden_CD))
-        return plain(hidden_CD, weight_VD, bias_V)
+    def spy(*arguments):
+        logits_CW = plain(*arguments)
+        sizes.append(logits_CW.nbytes)
+        return logits_CW
 
     monkeypatch.setattr(logprobs, "_logits", spy)
     hidden = torch.randn(50, HIDDEN, requires_grad=True)
     head = Head(torch.randn(VOCABULARY, HIDDEN), None, torch.float32)
     token_logprobs(head, hidden, torch.zeros(50, 2, dtype=torch.long)).sum().backward()
-    assert widest == 3
+    assert sum(sizes) == 2 * 4 * 50 * VOCABULARY  # there, and once more on the way back
+    assert max(sizes) == 4 * 3 * 5
