@@ -14,10 +14,15 @@ training steps of so many pairs: {_BATCHES}.
   does. *trl* is TRL's DPOTrainer on the same token ids in the same order, AdamW, its reference
   log-probabilities precomputed, that pass included on both sides.
 - *ratio*: how many times faster than the other side in float32 (or as the case says); *floor*: what
-  the project asks for. Those for bfloat16 were set on a processor that has AMX; one with AVX-512
-  BF16 alone computes it at twice the speed of float32, one without either at half.
+  the project asks for. Those for bfloat16 were set on a processor that has AMX, which is several
+  times as fast at it as AVX-512 BF16 alone; one without either is slower at it than at float32.
+- *products in float32*: PyTorch's own are what the other side runs on. Where these leave AVX-512
+  unused, as they do on processors that are not Intel's, ours take another library
+  (`worker/products.py`), and the ratio holds what that brings.
 - *peak* is the resident memory of the whole process, Python and libraries included (on a GPU: the
   GPU's memory).
 - *agreement*: the largest relative difference of the values (CHES, or each step's loss) from those
-  of the other side, or Spearman's rank correlation with them.
+  of the other side, or Spearman's rank correlation with them. A CHES near zero is what is left of
+  two large inner products and has few digits on either side, hence also the largest difference
+  as a share of the median value.
 - *probes*: seconds at the probes over all other seconds of the same run."""

@@ -89,6 +89,11 @@ def largest_relative_difference(ours: list[float], theirs: list[float]) -> float
     return float((np.abs(a - b) / np.maximum(np.abs(b), 1e-6)).max())
 
 
+def largest_difference_of_median(ours: list[float], theirs: list[float]) -> float:
+    a, b = np.array(ours), np.array(theirs)
+    return float(np.abs(a - b).max() / np.median(np.abs(b)))
+
+
 def spearman(ours: list[float], theirs: list[float]) -> float:
     def ranks(values: list[float]) -> np.ndarray:
         return np.argsort(np.argsort(values)).astype(float)

@@ -4,11 +4,12 @@ from tests.benchmarks.measuring import (
     Row,
     against,
     compare,
+    largest_difference_of_median,
     largest_relative_difference,
     spearman,
 )
 
-COUNTS = {"persona": 32, "dialogues": 12, "long prompts": 2}
+COUNTS = {"persona": 120, "dialogues": 60, "long prompts": 6}
 FLOORS = {"score float32": 2.4, "score bfloat16": 6.5}
 LEAST_SPEARMAN = 0.999
 BASELINE = "baseline float32"
@@ -30,7 +31,9 @@ def _rows(workload: str, model: str, rounds: int) -> list[Row]:
         elif case.endswith("bfloat16"):
             agreement = _rank_agreement(spearman(mine.values, base.values))
         else:
-            agreement = f"{largest_relative_difference(mine.values, base.values):.1e}"
+            of_value = largest_relative_difference(mine.values, base.values)
+            of_median = largest_difference_of_median(mine.values, base.values)
+            agreement = f"{of_value:.1e} ({of_median:.1e} of the median)"
         found.append(
             Row("scoring", workload, count, case, mine.seconds, ratio, floor, mine.peak_mib,
                 agreement)
