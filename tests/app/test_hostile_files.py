@@ -185,6 +185,24 @@ def test_name_does_not_decide_what_a_file_is(filename: str, data: bytes, packed:
         (parquet({"prompt": pa.array([], pa.string())}), "holds no rows"),
         (parquet({"text": ["a"], "label": [1]}), "The columns found are text, label"),
     ],
+    ids=[
+        "nothing",
+        "nothing, gzipped",
+        "a byte order mark",
+        "an empty list",
+        "a header alone",
+        "gzipped twice",
+        "a pickle",
+        "a PDF",
+        "an object of other columns",
+        "an object without rows",
+        "a list cut short",
+        "text behind a list",
+        "an empty Parquet frame",
+        "a Parquet file cut short",
+        "Parquet without rows",
+        "Parquet of other columns",
+    ],
 )
 def test_file_that_holds_nothing_usable_is_explained(
     client: TestClient, session: Session, data: bytes, detail: str | None
