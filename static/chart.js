@@ -7,10 +7,11 @@
 import { downloads, explained } from "./controls.js";
 import { h, saveFile, toCsv } from "./dom.js";
 import { palette } from "./figures/frame.js";
+import { savePicture } from "./picture.js";
 import { extend, shapeOf } from "./plot-append.js";
 
 const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset+autosize", showTips: false };
-const PICTURE = { width: 1100, height: 560, scale: 2 };
+const PICTURE = { width: 1100, height: 560 };
 const ZOOM_MS = 250;
 const charts = new Set();
 
@@ -114,9 +115,7 @@ export class Chart {
       title: { text: this.options.title, x: 0.01, font: { size: 15 } },
       margin: { ...figure.layout.margin, t: 64 },
     };
-    const options = { ...PICTURE, format, filename: this.options.name };
-    if (format === "svg") options.scale = 1;
-    await Plotly.downloadImage(figure, options);
+    await savePicture(figure, { ...PICTURE, name: this.options.name, format });
   }
 }
 

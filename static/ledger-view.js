@@ -11,6 +11,7 @@ import { hits, predictedFigure, rankPairs } from "./figures/predicted.js";
 import { number, probabilityChange, visible } from "./format.js";
 import { LedgerSource, placeOf, placesOf } from "./ledger-source.js";
 import { balanceOf, ledgerCsv, ledgerTable } from "./ledger-table.js";
+import { savePicture } from "./picture.js";
 import { StepPlayer } from "./step-player.js";
 
 const ASK_MS = 120;
@@ -246,7 +247,6 @@ export class LedgerView {
     figure.layout.title = { text: `Where the probability went, step ${this.step}`, x: 0.01, font: { size: 15 } };
     figure.layout.margin.t = 56;
     const height = 120 + 26 * (ledger.gainers.length + ledger.losers.length);
-    const scale = format === "svg" ? 1 : 2;
-    await Plotly.downloadImage(figure, { format, filename: name, width: 1000, height, scale });
+    await savePicture(figure, { name, format, width: 1000, height });
   }
 }

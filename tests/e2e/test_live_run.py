@@ -19,6 +19,8 @@ PAIRS = [
     {"prompt": f"Is {number} odd?", "chosen": "No", "rejected": "Never"} for number in range(4)
 ]
 STEPS = 400
+# Chromium lets a page save ten files a second and drops the eleventh without a word.
+BETWEEN_DOWNLOADS = 0.12
 CONFIG = {
     "model": "tiny",
     "learning_rate": 1e-4,
@@ -174,6 +176,7 @@ def test_every_chart_comes_as_a_picture_and_as_numbers(
     expect(page.locator("#ledger .ledger")).to_contain_text("all other tokens")
 
     def saved(card: Any, label: str) -> bytes:
+        page.wait_for_timeout(BETWEEN_DOWNLOADS * SECONDS)
         with page.expect_download() as download:
             card.get_by_role("button", name=f"Download as {label}").click()
         assert download.value.suggested_filename.endswith(f".{label.lower()}")
@@ -196,6 +199,12 @@ def test_every_chart_comes_as_a_picture_and_as_numbers(
         assert saved(card, "PNG").startswith(b"\x89PNG")
         assert b"<svg" in saved(card, "SVG")
         assert len(saved(card, "CSV").splitlines()) > 2
+
+    page.evaluate("() => { Plotly.toImage = async () => { throw new Error('no memory'); }; }")
+    told = page.get_by_text("This chart could not be saved as PNG (no memory)")
+    for count, name in enumerate(("chart-fork", "ledger"), start=1):
+        page.locator(f"#{name}").get_by_role("button", name="Download as PNG").click()
+        expect(told).to_have_count(count)
 
 
 def test_pairs_that_are_drawn_around_are_flagged_and_the_flags_come_back(
