@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 DATABASE_NAME = "chesboard"
 ROOTS_POSTGRES_USER = "pgserver"
 SUPERUSER = "postgres"
+VALKEY_PID_FILE = "valkey.pid"
 READY_SECONDS = 60.0
 # A server that ended this often while we waited for it will not come up by itself.
 DEATHS_BEFORE_GIVING_UP = 3
@@ -142,7 +143,7 @@ def start_postgres(folder: Path, children: Children, *, durable: bool = True) ->
     make_writable_folder(folder.parent)
     bin_path = _postgres_binaries()
     user = _system_user(folder, bin_path)
-    _end_orphan(folder)
+    _end_orphan(folder / "postmaster.pid", "postgres", signal.SIGINT)
     _prepare_cluster(folder, bin_path, user, durable=durable)
     socket_folder = _socket_folder(folder, user)
     child = children.add(
@@ -298,19 +299,18 @@ def _socket_folder(folder: Path, user: str | None) -> Path:
     return short
 
 
-def _end_orphan(folder: Path) -> None:
+def _end_orphan(pid_file: Path, name: str, stop_signal: signal.Signals) -> None:
     """Deal with what a parent that was killed left: a running server, or its stale pid file.
 
     Only the holder of the data folder's lock gets here, so a server on it has lost its parent.
     """
-    pid_file = folder / "postmaster.pid"
     try:
         process = psutil.Process(int(pid_file.read_text().splitlines()[0]))
-        is_ours = process.name() == "postgres" and Path(process.cwd()) == folder
+        is_ours = process.name() == name and Path(process.cwd()) == pid_file.parent
     except (OSError, ValueError, IndexError, psutil.Error):
-        return  # no such file or process: PostgreSQL itself clears the file away
+        return  # no such file or process: the server itself clears the file away
     if is_ours:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(stop_signal)
         psutil.wait_procs([process], timeout=30)
     else:
         # The number went to another process, for which PostgreSQL would refuse to start.
@@ -351,6 +351,7 @@ def start_valkey(folder: Path, children: Children) -> str:
     """Start Valkey and return its URL, which holds the password."""
     folder = folder.resolve()
     make_writable_folder(folder)
+    _end_orphan(folder / VALKEY_PID_FILE, "valkey-server", signal.SIGTERM)
     port, password = free_port(), secrets.token_urlsafe(24)
     child = children.add(
         ChildSpec(
@@ -379,7 +380,7 @@ def _write_valkey_config(folder: Path, port: int, password: str) -> Path:
     path.touch(mode=0o600)  # before the password is in it
     path.write_text(
         f"bind 127.0.0.1\nport {port}\nrequirepass {password}\n"
-        f'save ""\nappendonly no\ndaemonize no\n'
+        f'save ""\nappendonly no\ndaemonize no\npidfile {VALKEY_PID_FILE}\n'
     )
     return path
 

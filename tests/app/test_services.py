@@ -80,13 +80,14 @@ def test_a_server_whose_parent_was_killed_is_followed_by_a_new_one(
         "import signal; from pathlib import Path; from tests.support import embedded_settings\n"
         "from app.services import start_services\n"
         f"settings = embedded_settings(Path({str(folder)!r}))\n"
-        "print(start_services(settings, durable=False).database_url, flush=True)\n"
+        "services = start_services(settings, durable=False)\n"
+        "print(services.database_url, services.redis_url, flush=True)\n"
         "signal.pause()"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
-    url = parent.stdout.readline().strip()
-    with psycopg.connect(url) as connection:
+    database_url, redis_url = parent.stdout.readline().split()
+    with psycopg.connect(database_url) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
     parent.kill()
     parent.wait()
@@ -94,6 +95,8 @@ def test_a_server_whose_parent_was_killed_is_followed_by_a_new_one(
     services = start(folder)  # at once: the old server may still be on its way out
     try:
         assert query(services.database_url, "SELECT answer FROM kept") == 42
+        with pytest.raises(redis.ConnectionError):
+            redis.Redis.from_url(redis_url).ping()
     finally:
         services.stop()
 
