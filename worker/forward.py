@@ -87,12 +87,26 @@ def causal_model(loaded: LoadedModel) -> Any:
     return model.get_base_model() if hasattr(model, "peft_config") else model
 
 
+def decoder_of(loaded: LoadedModel) -> Any:
+    """The CausalLM without its head."""
+    model = causal_model(loaded)
+    decoder = model.get_decoder()
+    return getattr(model, "model", model) if decoder is model else decoder
+
+
 def head_of(loaded: LoadedModel) -> Head | None:
     """The model's unembedding, or None where it is no plain linear layer."""
-    layer = causal_model(loaded).get_output_embeddings()
+    model = causal_model(loaded)
+    layer = model.get_output_embeddings()
     if type(layer) not in (torch.nn.Linear, products.Linear):
         return None
-    return Head(layer.weight, layer.bias, loaded.compute_dtype)
+    return Head(layer.weight, layer.bias, loaded.compute_dtype, _logit_scale(model.config))
+
+
+def _logit_scale(config: Any) -> float:
+    """What the model multiplies its logits by (Cohere) or divides them by (Granite)."""
+    factor, divisor = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", None)
+    return float(factor or 1.0) / float(divisor or 1.0)
 
 
 def unembedding_VD(loaded: LoadedModel) -> Tensor:
@@ -142,7 +156,8 @@ class SharedPrefixForward:
         self._loaded = loaded
         self._smallest_saving = _or_default(smallest_saving, SMALLEST_SAVING, device)
         self._smallest_start = _or_default(smallest_start, SMALLEST_START, device)
-        self._short_ends = short_ends if products.widens(loaded.model) else 0.0
+        narrow = loaded.compute_dtype != torch.float32 and products.widens(loaded.model)
+        self._short_ends = short_ends if narrow else 0.0
 
     def row_tokens(self, pair: TokenisedPair) -> int:
         return layout.row_tokens(pair)
@@ -153,7 +168,7 @@ class SharedPrefixForward:
         loaded = self._loaded
         exact_ends = self._has_short_ends(pairs)
         ends_dtype = torch.float32 if exact_ends else loaded.compute_dtype
-        decoder = causal_model(loaded).base_model
+        decoder = decoder_of(loaded)
         with computing(loaded):
             if exact_ends:
                 starts, past = self._prompts_ahead(decoder, pairs)
@@ -317,14 +332,15 @@ class TwoForwards:
         )
 
     def _run(self, input_BL: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden states and logits of the model's own forward pass, which runs once."""
+        """Hidden states and logits of the model's own forward pass, which runs once. A hidden
+        state is what the head reads, whatever the model calls its parts."""
         model = causal_model(self._loaded)
         seen: list[Tensor] = []
 
-        def keep(_module: Any, _inputs: Any, outputs: Any) -> None:
-            seen.append(outputs[0])
+        def keep(_module: Any, inputs: Any) -> None:
+            seen.append(inputs[0])
 
-        hook = model.base_model.register_forward_hook(keep)
+        hook = model.get_output_embeddings().register_forward_pre_hook(keep)
         try:
             with computing(self._loaded):
                 logits = model(input_ids=input_BL, attention_mask=mask_BL, use_cache=False).logits

@@ -32,11 +32,15 @@ KEEP_BYTES = {"cpu": 512 << 20, "cuda": 1 << 30}
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The unembedding: logits = hidden @ weight.T + bias, computed in `dtype`."""
+    """The unembedding: logits = scale * hidden @ weight.T + bias, computed in `dtype`."""
 
     weight_VD: Tensor
     bias_V: Tensor | None
     dtype: torch.dtype
+    scale: float = 1.0
+
+    def scaled(self, hidden_UD: Tensor) -> Tensor:
+        return hidden_UD if self.scale == 1.0 else hidden_UD * self.scale
 
 
 def head_logits(head: Head, hidden_UD: Tensor) -> Tensor:
@@ -44,7 +48,7 @@ def head_logits(head: Head, hidden_UD: Tensor) -> Tensor:
     with torch.no_grad(), _plain_arithmetic(hidden_UD):
         bias = None if head.bias_V is None else head.bias_V.to(head.dtype)
         return products.linear(
-            hidden_UD.to(head.dtype), head.weight_VD.to(head.dtype), bias
+            head.scaled(hidden_UD).to(head.dtype), head.weight_VD.to(head.dtype), bias
         ).float()
 
 
@@ -55,7 +59,7 @@ def token_logprobs(head: Head, hidden_UD: Tensor, targets_U2: Tensor) -> Tensor:
     hidden states, weight and bias.
     """
     result: Tensor = _TokenLogprobs.apply(  # type: ignore[no-untyped-call]
-        hidden_UD, head.weight_VD, head.bias_V, targets_U2, head.dtype
+        head.scaled(hidden_UD), head.weight_VD, head.bias_V, targets_U2, head.dtype
     )
     return result
 

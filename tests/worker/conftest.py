@@ -8,6 +8,8 @@ import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     GPT2Config,
@@ -110,11 +112,39 @@ def build_gemma2() -> Gemma2ForCausalLM:
     )
 
 
+def build_other(architecture: str, **settings: Any) -> Any:
+    sizes = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **sizes | settings))
+
+
 BUILDERS: dict[str, Callable[[], Any]] = {
     "llama": build_llama,
     "untied llama": lambda: build_llama(tied=False),
     "gpt2": build_gpt2,
     "gemma2": build_gemma2,
+    # Its head reads what a part of its base model gives.
+    "opt": lambda: build_other("opt", ffn_dim=64, word_embed_proj_dim=32),
+    # Multiplies its logits by a sixteenth.
+    "cohere": lambda: build_other("cohere"),
+    # A mixture of experts, and not told by its name which part is the base model.
+    "llama4": lambda: build_other(
+        "llama4_text", num_local_experts=2, intermediate_size_mlp=64, head_dim=8
+    ),
+    # No attention at all, and weights that are multiplied without calling their layers.
+    "mamba": lambda: build_other("mamba", state_size=8),
+    # A convolution over the tokens, whatever the mask.
+    "lfm2": lambda: build_other("lfm2", layer_types=["conv", "full_attention"]),
 }
 
 
