@@ -29,8 +29,8 @@ from worker.loading import (
     ModelCache,
     ModelError,
     describe_device,
+    other_precision,
     save_folder,
-    slow_precision,
 )
 from worker.patience import patiently, until_the_database_answers
 from worker.recording import Recorder
@@ -133,8 +133,8 @@ def _work(
     recorder.progress(0, len(raw_pairs), "pairs")
     loaded = models.load(config)
     recorder.device(f"{describe_device(loaded.device)}, {_dtype_name(loaded.compute_dtype)}")
-    if slow := slow_precision(loaded.device, loaded.compute_dtype):
-        recorder.message(slow)
+    if other := other_precision(config, loaded):
+        recorder.message(other)
     control.check()
     pairs = tokenise_pairs(
         loaded.tokenizer, raw_pairs, config.max_prompt_tokens, config.max_response_tokens

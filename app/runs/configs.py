@@ -35,7 +35,8 @@ class ModelConfig(_Config):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="Precision of the forward pass. auto: float32 on a CPU, bfloat16 on a GPU. "
-        "Training keeps float32 weights either way and computes in this precision.",
+        "Training keeps float32 weights either way and computes in this precision. A CPU without "
+        "instructions for bfloat16 computes in float32, and the run says so.",
     )
     device: str = Field(
         "auto",

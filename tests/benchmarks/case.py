@@ -27,7 +27,7 @@ from tests.benchmarks.baselines import score_one_at_a_time, train_with_trl
 from tests.benchmarks.workloads import BATCH_SIZES, WORKLOADS
 from worker.layout import row_tokens
 from worker.loaded import LoadedModel
-from worker.loading import widen_stream
+from worker.loading import computed_in, widen_stream
 from worker.memory import keep_freed_memory
 from worker.probes import Probes
 from worker.products import take_over
@@ -87,11 +87,14 @@ def _load(folder: str, case: str) -> LoadedModel:
     else:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=weights)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    if device.type == "cpu" and not case.startswith(("baseline", "trl")):
-        take_over(model)  # as the worker does
-        if weights == torch.bfloat16:
-            widen_stream(model)
+    ours = not case.startswith(("baseline", "trl"))
     compute = torch.bfloat16 if bfloat16 else torch.float32
+    if ours:
+        compute = computed_in(compute, device)  # as the worker does, and what follows
+    if ours and device.type == "cpu":
+        take_over(model)
+        if weights == torch.bfloat16:
+            widen_stream(model, compute)
     return LoadedModel(model.to(device).eval(), tokenizer, device, compute, "bench")
 
 

@@ -15,7 +15,8 @@ training steps of so many pairs: {_BATCHES}.
   log-probabilities precomputed, that pass included on both sides.
 - *ratio*: how many times faster than the other side in float32 (or as the case says); *floor*: what
   the project asks for. Those for bfloat16 were set on a processor that has AMX, which is several
-  times as fast at it as AVX-512 BF16 alone; one without either is slower at it than at float32.
+  times as fast at it as AVX-512 BF16 alone. On one without either ours computes in float32, with
+  weights rounded to bfloat16 in scoring; training in bfloat16 has no rows there.
 - *products in float32*: PyTorch's own are what the other side runs on. Where these leave AVX-512
   unused, as they do on processors that are not Intel's, ours take another library
   (`worker/products.py`), and the ratio holds what that brings.

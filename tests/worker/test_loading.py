@@ -13,15 +13,18 @@ import torch
 from app.runs.configs import ScoreConfig, TrainConfig
 from app.runs.weights import zip_stream
 from app.settings import Settings
+from tests.worker.conftest import build_tokenizer, load, random_pairs
 from worker import loading
+from worker.choosing import choose_forward
 from worker.forward import computing
 from worker.loaded import LoadedModel
 from worker.loading import (
     ModelCache,
     ModelError,
+    computed_in,
     count_parameters,
+    other_precision,
     save_folder,
-    slow_precision,
 )
 
 
@@ -38,6 +41,17 @@ def test_a_folder_in_the_models_folder_is_loaded_in_eval_mode(settings: Settings
     assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.float32}
 
 
+@pytest.fixture
+def _computes_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the processor: without instructions for it PyTorch makes do."""
+    monkeypatch.setattr(loading, "computes_bfloat16", lambda: True)
+
+
+@pytest.fixture
+def _computes_float32_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "computes_bfloat16", lambda: False)
+
+
 def test_scoring_in_bfloat16_holds_matrices_in_bfloat16(settings: Settings) -> None:
     config = ScoreConfig(model="tiny", device="cpu", dtype="bfloat16")
     model = ModelCache(settings).load(config).model
@@ -46,6 +60,7 @@ def test_scoring_in_bfloat16_holds_matrices_in_bfloat16(settings: Settings) -> N
     assert model.get_input_embeddings().weight.dtype == torch.float32
 
 
+@pytest.mark.usefixtures("_computes_bfloat16")
 def test_states_in_bfloat16_are_nearer_to_float32_than_those_of_a_wholly_narrow_model(
     settings: Settings,
 ) -> None:
@@ -65,11 +80,79 @@ def test_states_in_bfloat16_are_nearer_to_float32_than_those_of_a_wholly_narrow_
     assert (ours - exact).abs().mean() < 0.8 * (narrow - exact).abs().mean()
 
 
+@pytest.mark.usefixtures("_computes_bfloat16")
 def test_training_in_bfloat16_keeps_float32_weights(settings: Settings) -> None:
     config = TrainConfig(model="tiny", device="cpu", dtype="bfloat16")
     loaded = ModelCache(settings).load(config)
     assert loaded.compute_dtype == torch.bfloat16
     assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("instructions", ["amx_bf16", "avx512_bf16", "avx512_f"])
+def test_bfloat16_is_computed_by_processors_with_instructions_for_it_and_by_gpus(
+    monkeypatch: pytest.MonkeyPatch, instructions: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {instructions: True})
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    narrow = instructions.endswith("bf16")
+    assert computed_in(torch.bfloat16, cpu) == (torch.bfloat16 if narrow else torch.float32)
+    assert computed_in(torch.bfloat16, gpu) == torch.bfloat16
+    assert computed_in(torch.float32, cpu) == torch.float32
+
+
+@pytest.mark.usefixtures("_computes_float32_only")
+@pytest.mark.parametrize(
+    ("kind", "tolerance", "held_in"),
+    [
+        ("llama", 1e-5, torch.bfloat16),
+        ("untied llama", 1e-5, torch.bfloat16),
+        ("gpt2", 1e-5, torch.bfloat16),  # its layers are linear ones in all but name
+        ("gemma2", 1e-3, torch.bfloat16),  # rounds what it scales its embeddings by, as well
+        ("mamba", 1e-5, torch.float32),
+    ],
+)
+def test_where_a_processor_has_float32_only_it_scores_the_rounded_weights_exactly(
+    tmp_path: Path, kind: str, tolerance: float, held_in: torch.dtype
+) -> None:
+    rounded = load(kind)
+    with torch.no_grad():
+        for parameter in rounded.model.parameters():
+            parameter.copy_(parameter.bfloat16())
+    save_folder(rounded.model, build_tokenizer(chat=True), tmp_path / "models" / "rounded")
+    settings = Settings(models_dir=tmp_path / "models", data_dir=tmp_path)
+    config = ScoreConfig(model="rounded", device="cpu", dtype="bfloat16")
+    loaded = ModelCache(settings).load(config)
+    assert loaded.compute_dtype == torch.float32
+    assert "float32, with weights rounded to bfloat16" in (other_precision(config, loaded) or "")
+    linear = [m for m in loaded.model.modules() if isinstance(m, torch.nn.Linear)]
+    assert {module.weight.dtype for module in linear} == {held_in}
+    pairs = random_pairs(6)
+    with torch.no_grad():
+        found = choose_forward(loaded, pairs)[0](pairs)
+        expected = choose_forward(rounded, pairs)[0](pairs)
+    for ours, exact in (
+        (found.hidden_UD, expected.hidden_UD),
+        (found.preferred_logprobs_B(), expected.preferred_logprobs_B()),
+    ):
+        assert ours.dtype == torch.float32
+        assert (ours - exact).norm() <= tolerance * exact.norm()
+
+
+@pytest.mark.usefixtures("_computes_float32_only")
+def test_where_a_processor_has_float32_only_training_is_in_float32_and_says_so(
+    settings: Settings,
+) -> None:
+    config = TrainConfig(model="tiny", device="cpu", dtype="bfloat16")
+    loaded = ModelCache(settings).load(config)
+    assert loaded.compute_dtype == torch.float32
+    assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.float32}
+    assert (other_precision(config, loaded) or "").endswith("The run computes in float32.")
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float32"])
+def test_nothing_is_said_of_a_precision_that_was_asked_for(settings: Settings, dtype: str) -> None:
+    config = ScoreConfig.model_validate({"model": "tiny", "device": "cpu", "dtype": dtype})
+    assert other_precision(config, ModelCache(settings).load(config)) is None
 
 
 def test_the_last_model_is_kept_until_someone_trains_it(settings: Settings) -> None:
@@ -125,6 +208,15 @@ def test_nothing_outside_the_models_folder_is_opened(settings: Settings, name: s
 def test_an_unknown_model_is_refused_by_name(settings: Settings, name: str, complaint: str) -> None:
     with pytest.raises(ModelError, match=complaint):
         ModelCache(settings).load(ScoreConfig(model=name, device="cpu"))
+
+
+def test_a_model_that_has_no_sdpa_loads_with_the_attention_it_has(tmp_path: Path) -> None:
+    """Gemma 2 caps what attention weighs, which PyTorch's own attention does not."""
+    folder = tmp_path / "models" / "gemma"
+    save_folder(load("gemma2").model, build_tokenizer(chat=True), folder)
+    settings = Settings(models_dir=tmp_path / "models", data_dir=tmp_path)
+    loaded = ModelCache(settings).load(ScoreConfig(model="gemma", device="cpu"))
+    assert loaded.model.config._attn_implementation == "eager"
 
 
 def test_a_folder_with_pickled_weights_is_refused(settings: Settings, tmp_path: Path) -> None:
@@ -238,14 +330,3 @@ def test_the_starter_model_is_dequantised_once_and_answers(
     with torch.inference_mode():
         answer = loaded.model.generate(**ids, max_new_tokens=12, do_sample=False)
     assert "Paris" in loaded.tokenizer.decode(answer[0])
-
-
-@pytest.mark.parametrize("instructions", ["amx_bf16", "avx512_bf16", "avx512_f"])
-def test_bfloat16_is_called_slow_on_processors_without_instructions_for_it(
-    monkeypatch: pytest.MonkeyPatch, instructions: str
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {instructions: True})
-    cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    assert (slow_precision(cpu, torch.bfloat16) is None) == instructions.endswith("bf16")
-    assert slow_precision(cpu, torch.float32) is None
-    assert slow_precision(gpu, torch.bfloat16) is None
