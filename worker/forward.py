@@ -215,12 +215,21 @@ class SharedPrefixForward:
             padded = [ids + [0] * (longest - len(ids)) for ids in rest]
             past = decoder(
                 input_ids=torch.tensor(padded, device=self._loaded.device),
+                attention_mask=self._behind(len(common), longest),
                 past_key_values=past,
                 use_cache=True,
             ).past_key_values
         for layer in past.layers if past is not None else ():
             layer.keys, layer.values = layer.keys.float(), layer.values.float()
         return [len(pair.prompt_ids) - 1 for pair in pairs], past
+
+    def _behind(self, start: int, length: int) -> Tensor | None:
+        """The mask of a plain row behind so many tokens. Without them attention needs none."""
+        if not start:
+            return None
+        plain_1L = torch.zeros(1, length, dtype=torch.int8, device=self._loaded.device)
+        mask = layout.branch_mask(plain_1L, [start])
+        return layout.additive(mask, self._loaded.compute_dtype)
 
     def _starts_ahead(self, decoder: Any, pairs: Sequence[TokenisedPair]) -> tuple[list[int], Any]:
         """What is computed ahead of the rows, all of one length: the beginning that all prompts

@@ -9,6 +9,7 @@ import torch
 
 from app.runs.configs import ModelConfig
 from app.runs.records import ScoreRecord
+from worker.attention import by_blocks
 from worker.batches import TokenBudget, in_batches
 from worker.ches import hidden_measures, normalized_edit_distance
 from worker.choosing import choose_forward, refuse_too_long
@@ -51,12 +52,6 @@ def score_pairs(
     scored = dict(already or {})
     todo = [pair for pair in pairs if pair.pair not in scored]
     refuse_too_long(loaded, pairs)
-    forward, reason = choose_forward(loaded, pairs)
-    if reason:
-        sink.message(reason)
-    tell_cuts(pairs, sink)
-    started = time.perf_counter()
-    sink.progress(len(pairs) - len(todo), len(pairs), "pairs")
 
     def score(batch: list[TokenisedPair]) -> None:
         records = [r for r in _score_batch(forward, batch, measures) if r.pair not in scored]
@@ -64,8 +59,15 @@ def score_pairs(
         scored.update({r.pair: {name: getattr(r, name) for name in MEASURES} for r in records})
         sink.progress(len(scored), len(pairs), "pairs")
 
-    budget = TokenBudget(config.batch_tokens, sink.message)
-    in_batches(pairs, forward.row_tokens, budget, control, score, done=frozenset(scored))
+    with by_blocks(loaded):
+        forward, reason = choose_forward(loaded, pairs)
+        if reason:
+            sink.message(reason)
+        tell_cuts(pairs, sink)
+        started = time.perf_counter()
+        sink.progress(len(scored), len(pairs), "pairs")
+        budget = TokenBudget(config.batch_tokens, sink.message)
+        in_batches(pairs, forward.row_tokens, budget, control, score, done=frozenset(scored))
     seconds = time.perf_counter() - started
     return {
         **_summarise(pairs, [scored[pair.pair] for pair in pairs]),
