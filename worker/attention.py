@@ -7,7 +7,8 @@ bfloat16 three quarters of it even where SDPA is told to be causal (measured). W
 faster, SDPA is asked.
 
 Only score and evaluate runs attend this way. In a training run the reference, the losses and the
-probes go through SDPA, all of them, so that the same weights give the same log-probabilities to the last bit.
+probes go through SDPA, all of them, so that the same weights give the same log-probabilities to the
+last bit.
 
 Dimensions: B rows, H query heads, N key heads, G = H / N query heads that share a key head, L
 queries, K keys, D head size, Q queries of a block, E keys that the last of these may look at.

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worker import layout, products
+from worker import ahead, layout, products
 from worker.layout import ResponseIndex
 from worker.loaded import LoadedModel
 from worker.logprobs import Head, head_logits, logprobs_of_logits, token_logprobs
@@ -213,12 +213,8 @@ class SharedPrefixForward:
         longest = max(map(len, rest))
         if longest:
             padded = [ids + [0] * (longest - len(ids)) for ids in rest]
-            past = decoder(
-                input_ids=torch.tensor(padded, device=self._loaded.device),
-                attention_mask=self._behind(len(common), longest),
-                past_key_values=past,
-                use_cache=True,
-            ).past_key_values
+            input_BL = torch.tensor(padded, device=self._loaded.device)
+            past = ahead.keep(decoder, input_BL, self._behind(len(common), longest), past)
         for layer in past.layers if past is not None else ():
             layer.keys, layer.values = layer.keys.float(), layer.values.float()
         return [len(pair.prompt_ids) - 1 for pair in pairs], past
@@ -258,7 +254,7 @@ class SharedPrefixForward:
         if not starts:
             return None
         input_SC = torch.tensor(starts, device=self._loaded.device)
-        past = decoder(input_ids=input_SC, use_cache=True).past_key_values
+        past = ahead.keep(decoder, input_SC)
         if len(starts) < pairs:
             past.batch_repeat_interleave(pairs)
         return past
