@@ -17,6 +17,9 @@ training steps of so many pairs: {_BATCHES}.
   the project asks for. Those for bfloat16 were set on a processor that has AMX, which is several
   times as fast at it as AVX-512 BF16 alone. On one without either ours computes in float32, with
   weights rounded to bfloat16 in scoring; training in bfloat16 has no rows there.
+- *products alone*, where a floor is missed: the ratio if only those products of matrices took time
+  that the scores need, at the speed of one large product in the same process. Where it is below
+  the floor, the floor is out of this processor's reach.
 - *products in float32*: PyTorch's own are what the other side runs on. Where these leave AVX-512
   unused, as they do on processors that are not Intel's, ours take another library
   (`worker/products.py`), and the ratio holds what that brings.

@@ -23,6 +23,8 @@ class Measured:
     parameters: int = 0
     tokens: int = 0
     """Input tokens of all rows, each pair's prompt once."""
+    least_seconds: float = 0.0
+    """Of the products of matrices alone, where that is known."""
 
 
 @dataclass(frozen=True)
