@@ -103,13 +103,16 @@ def _forward(
     **others: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls: `attend` where it is right and faster, else SDPA."""
+    causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
+    # What SDPA would multiply in: autocast narrows its factors.
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
     if (
         torch.is_grad_enabled()
         or dropout
         or any(others.get(name) is not None for name in _MORE)
-        or not getattr(module, "is_causal", False)
+        or not causal
         or not _is_ours(attention_mask, query, key)
-        or not _is_faster(attention_mask, _factors_dtype(query))
+        or not _is_faster(attention_mask, dtype)
     ):
         by_sdpa: tuple[Tensor, None] = sdpa_attention_forward(
             module,
@@ -123,16 +126,10 @@ def _forward(
             **others,
         )
         return by_sdpa
-    dtype = _factors_dtype(query)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     with torch.autocast("cpu", enabled=False):
         mask = None if attention_mask is None else attention_mask.to(dtype)
         return attend(query.to(dtype), key.to(dtype), value.to(dtype), mask, scale), None
-
-
-def _factors_dtype(query: Tensor) -> torch.dtype:
-    """What SDPA would multiply in: autocast narrows its factors."""
-    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
 
 
 def _is_ours(mask: Tensor | None, query: Tensor, key: Tensor) -> bool:
@@ -144,7 +141,7 @@ def _is_ours(mask: Tensor | None, query: Tensor, key: Tensor) -> bool:
 
 
 def _is_faster(mask: Tensor | None, dtype: torch.dtype) -> bool:
-    """Measured on AMD's Zen 4. With AMX, SDPA multiplies bfloat16 as fast as products do."""
+    """Measured on AMD's Zen 4. With AMX, where SDPA has other ways, bfloat16 was not measured."""
     if dtype == torch.bfloat16:
         return not torch.cpu.get_capabilities().get("amx_bf16")
     return dtype == torch.float32 and mask is not None

@@ -176,7 +176,9 @@ def _leak(shared: PairForward, pairs: Sequence[TokenisedPair]) -> str | None:
     """
     others = [_with_other_preferred(pair) for pair in pairs]
     with torch.no_grad():
-        before, after = (_behind_dispreferred_fork(shared(rows)) for rows in (pairs, others))
+        before, after = (
+            _behind_dispreferred_fork(shared(rows, logprobs=False)) for rows in (pairs, others)
+        )
     change = ((after - before).norm(dim=1) / before.norm(dim=1).clamp_min(1e-12)).max().item()
     if change <= LEAK:
         return None
