@@ -5,10 +5,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pytest
 import torch
 from torch import Tensor
 
+from app.runs.records import ScoreRecord
 from worker.loaded import LoadedModel
+from worker.scoring import MEASURES
 from worker.tokenising import TokenisedPair
 
 
@@ -45,6 +48,15 @@ class NaiveScores:
     scales: dict[str, float]
     """The size of the terms that each measure is a sum or difference of. Rounding is relative
     to these: a difference may cancel and an inner product may be of vectors at right angles."""
+
+
+def assert_scored(loaded: LoadedModel, pair: TokenisedPair, record: ScoreRecord) -> None:
+    expected = score(loaded, pair)
+    for name in MEASURES:
+        # float32 forward passes against float64 ones
+        assert getattr(record, name) == pytest.approx(
+            getattr(expected, name), rel=0, abs=1e-5 * expected.scales[name]
+        )
 
 
 def score(loaded: LoadedModel, pair: TokenisedPair) -> NaiveScores:
