@@ -1,6 +1,6 @@
 """Everything that can be set from outside. Nothing else reads the environment.
 
-What belongs to one run stands in the run's configuration (app/runs/configs.py), not here.
+What belongs to one run stands in the run's configuration (chesboard/configs.py), not here.
 """
 
 from datetime import timedelta

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from app.runs.records import STILL_NATS, is_displaced
+from chesboard.records import STILL_NATS, is_displaced
 
 STILL = STILL_NATS
 """Changes below this, in nats or in probability, are called no change."""

@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.database import transaction
 from app.runs import leases
 from app.settings import get_settings
-from worker.sink import LeaseLostError, RunCancelledError, RunInterruptedError
+from chesboard.reporting import LeaseLostError, RunCancelledError, RunInterruptedError
 
 log = logging.getLogger(__name__)
 

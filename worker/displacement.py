@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
-from app.runs.records import FinalRecord, is_displaced
-from worker.batches import TokenBudget, in_batches
-from worker.forward import PairForward
-from worker.sink import Control, Sink
-from worker.tokenising import TokenisedPair
+from chesboard.forward.batching import TokenBudget, in_batches
+from chesboard.forward.shared_prefix import PairForward
+from chesboard.records import FinalRecord, is_displaced
+from chesboard.reporting import Control, Sink
+from chesboard.tokenization import TokenisedPair
 
 
 def measure_displacement(

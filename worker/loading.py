@@ -19,10 +19,10 @@ from huggingface_hub import get_safetensors_metadata
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from app.runs.configs import ModelConfig, TrainConfig
 from app.settings import Settings
-from worker import products
-from worker.loaded import LoadedModel
+from chesboard.configs import ModelConfig, TrainConfig
+from chesboard.cpu import onednn as products
+from chesboard.model import LoadedModel
 
 log = logging.getLogger(__name__)
 

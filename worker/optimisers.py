@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from app.runs.configs import TrainConfig
+from chesboard.configs import TrainConfig
 
 
 def make_optimiser(parameters: Iterable[Parameter], config: TrainConfig) -> torch.optim.Optimizer:

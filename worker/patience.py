@@ -10,8 +10,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from app.database import transaction
+from chesboard.reporting import RunInterruptedError
 from worker.control import shutting_down
-from worker.sink import RunInterruptedError
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any
 from app.broker import wake
 from app.database import transaction
 from app.runs import recording
-from app.runs.records import (
+from chesboard.records import (
     AnswerRecord,
     FinalRecord,
     MetricRecord,
@@ -23,9 +23,9 @@ from app.runs.records import (
     ProbeStepRecord,
     ScoreRecord,
 )
+from chesboard.reporting import LeaseLostError
 from worker import telemetry
 from worker.patience import until_the_database_answers
-from worker.sink import LeaseLostError
 
 MAX_WAITING = 20_000
 """Records held in memory at most; a probe step is a few kilobytes, so tens of megabytes."""

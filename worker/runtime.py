@@ -17,14 +17,17 @@ from sqlalchemy.orm import Session
 from app.broker import enqueue, wake
 from app.database import transaction
 from app.runs import leases
-from app.runs.configs import CONFIGS, ModelConfig, ProbesConfig, Selection, TrainConfig
 from app.runs.selecting import ChosenPair, chosen_pairs, read_pairs
 from app.runs.tables import ReferenceLogprob, Run
 from app.scores.tables import Score
 from app.settings import get_settings
+from chesboard.configs import CONFIGS, ModelConfig, ProbesConfig, Selection, TrainConfig
+from chesboard.model import LoadedModel
+from chesboard.reporting import LeaseLostError, RunCancelledError, RunInterruptedError
+from chesboard.scoring import MEASURES, score_pairs
+from chesboard.tokenization import RawPair, TokenisedPair, tokenise_pairs
 from worker import checkpoints, disk
 from worker.control import LeaseKeeper
-from worker.loaded import LoadedModel
 from worker.loading import (
     ModelCache,
     ModelError,
@@ -34,9 +37,6 @@ from worker.loading import (
 )
 from worker.patience import patiently, until_the_database_answers
 from worker.recording import Recorder
-from worker.scoring import MEASURES, score_pairs
-from worker.sink import LeaseLostError, RunCancelledError, RunInterruptedError
-from worker.tokenising import RawPair, TokenisedPair, tokenise_pairs
 from worker.training import train
 
 log = logging.getLogger(__name__)

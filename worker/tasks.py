@@ -23,13 +23,13 @@ from app.database import limit_idle_transactions, transaction
 from app.runs import leases
 from app.runs.tables import Worker
 from app.settings import get_settings
+from chesboard.reporting import RunInterruptedError
 from worker import telemetry
 from worker.control import shutting_down
 from worker.loading import ModelCache, choose_device, describe_device
 from worker.memory import keep_freed_memory, return_freed_memory
 from worker.patience import patiently
 from worker.runtime import execute
-from worker.sink import RunInterruptedError
 
 log = logging.getLogger(__name__)
 

@@ -17,21 +17,21 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from app.runs.configs import LoraConfig, TrainConfig
-from app.runs.records import MetricRecord
+from chesboard.configs import LoraConfig, TrainConfig
+from chesboard.forward.batching import TokenBudget, in_batches, token_batches
+from chesboard.forward.select import choose_forward, refuse_too_long
+from chesboard.forward.shared_prefix import PairForward, PairStates
+from chesboard.model import LoadedModel
+from chesboard.objectives import PairLogprobs, losses
+from chesboard.probing.probes import Probes
+from chesboard.records import MetricRecord
+from chesboard.reporting import Control, RunInterruptedError, Sink
+from chesboard.scoring import tell_cuts
+from chesboard.tokenization import TokenisedPair
 from worker import checkpoints
-from worker.batches import TokenBudget, in_batches, token_batches
 from worker.checkpoints import Progress, RandomState
-from worker.choosing import choose_forward, refuse_too_long
 from worker.displacement import measure_displacement
-from worker.forward import PairForward, PairStates
-from worker.loaded import LoadedModel
-from worker.objectives import PairLogprobs, losses
 from worker.optimisers import clip_gradients, learning_rate, make_optimiser, set_learning_rate
-from worker.probes import Probes
-from worker.scoring import tell_cuts
-from worker.sink import Control, RunInterruptedError, Sink
-from worker.tokenising import TokenisedPair
 
 Reference = dict[int, tuple[float, float]]
 """pair → (log p(y+), log p(y-)) under the reference model, in nats."""

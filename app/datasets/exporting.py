@@ -17,10 +17,10 @@ from app.datasets.schemas import Manifest, ManifestRun
 from app.datasets.tables import Dataset, Pair
 from app.errors import NotFoundError
 from app.reviews.tables import PairVersion, Review
-from app.runs.configs import Rules
 from app.runs.selecting import count_selected, passes
 from app.runs.tables import Run
 from app.scores.tables import Flag
+from chesboard.configs import Rules
 
 Form = Literal["trl", "original"]
 Format = Literal["jsonl", "csv", "parquet"]

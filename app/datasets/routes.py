@@ -25,9 +25,9 @@ from app.datasets.schemas import (
 from app.datasets.storing import measure_file, store_dataset
 from app.datasets.tables import Dataset
 from app.errors import ConflictError
-from app.runs.configs import Verdict
 from app.samples import SAMPLES, get_sample
 from app.settings import get_settings
+from chesboard.configs import Verdict
 
 router = APIRouter(tags=["datasets"])
 

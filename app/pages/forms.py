@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.pages import selecting
-from app.runs.configs import CONFIGS
+from chesboard.configs import CONFIGS
 
 NESTED = ("probes", "selection", "lora")
 """Settings that are themselves a set of settings; their fields have dotted names."""

@@ -21,13 +21,13 @@ from app.probes import queries as probes
 from app.reviews import queries as reviews
 from app.runs import queries as runs
 from app.runs import selections
-from app.runs.configs import CONFIGS, Rules
 from app.runs.schemas import FINAL, Kind, RunPage, Status
 from app.runs.selecting import count_selected
 from app.samples import SAMPLES
 from app.settings import PROJECT_ROOT, get_settings
 from app.static import PLOTLY_URL
 from app.status import describe
+from chesboard.configs import CONFIGS, Rules
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 

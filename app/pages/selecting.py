@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.runs.configs import Rules
 from app.runs.wording import in_words
+from chesboard.configs import Rules
 
 RULES = "rules"
 """Stands for the rules of the form itself."""

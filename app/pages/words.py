@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.pages.selecting import ranges
-from app.runs.configs import Selection
 from app.runs.wording import in_words
+from chesboard.configs import Selection
 
 MINUS = "\N{MINUS SIGN}"
 KINDS = {"score": "CHES scoring", "train": "Training", "evaluate": "Evaluation"}

@@ -32,10 +32,10 @@ from app.probes.schemas import (
     WatchedTrace,
 )
 from app.probes.tables import PositionStep, Probe, ProbeAnswer, ProbePosition, ProbeStep
-from app.runs.records import STILL_NATS
 from app.runs.tables import Run
 from app.runs.windows import WHOLE, Window
 from app.verdicts import Observation, Verdict, probe_sentence, prompt_sentence
+from chesboard.records import STILL_NATS
 
 TOP_GAINERS = 3
 """So many gainers are looked for among the predicted ones."""

@@ -23,8 +23,8 @@ from app.reviews.schemas import (
     ReviewProgress,
 )
 from app.reviews.tables import PairVersion, Review, ReviewBatch, ReviewChange
-from app.runs.configs import Verdict
 from app.scores.tables import Flag
+from chesboard.configs import Verdict
 
 MAX_BATCHES = 50
 

@@ -35,12 +35,12 @@ from app.reviews.schemas import (
     ScoreOfPair,
 )
 from app.reviews.tables import PairVersion, Review
-from app.runs.configs import Verdict
 from app.runs.schemas import finite as finite_number
 from app.runs.selecting import finite
 from app.runs.tables import Run
 from app.scores.schemas import MEASURES, Measure
 from app.scores.tables import Flag, Score
+from chesboard.configs import Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app.datasets.rows import Prompt
 from app.reviews.tables import Review, ReviewChange
-from app.runs.configs import Verdict
 from app.runs.schemas import storable
 from app.scores.schemas import Measure
+from chesboard.configs import Verdict
 
 MAX_NOTE = 4000
 MAX_NAMED = 50_000

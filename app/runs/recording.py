@@ -15,7 +15,9 @@ from sqlalchemy.orm import Session
 from app.database import Base
 from app.gaps import gaps
 from app.probes.tables import PositionStep, Probe, ProbeAnswer, ProbePosition, ProbeStep
-from app.runs.records import (
+from app.runs.tables import Metric, ReferenceLogprob, Run
+from app.scores.tables import Score
+from chesboard.records import (
     AnswerRecord,
     FinalRecord,
     LedgerRecord,
@@ -26,8 +28,6 @@ from app.runs.records import (
     ProbeStepRecord,
     ScoreRecord,
 )
-from app.runs.tables import Metric, ReferenceLogprob, Run
-from app.scores.tables import Score
 
 
 class StaleLeaseError(Exception):

@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session
 from app.datasets.tables import Dataset, Pair
 from app.errors import ConflictError, ErrorItem, InvalidInputError, field_errors
 from app.models.queries import check_model_exists
-from app.runs.configs import CONFIGS, MeasureRule, ModelConfig, Rules, Selection, TrainConfig
 from app.runs.queries import require_run
 from app.runs.revisions import next_revision
 from app.runs.schemas import FINAL, NewRun, storable
@@ -23,6 +22,7 @@ from app.runs.selecting import record_selection
 from app.runs.tables import Run
 from app.runs.wording import in_words
 from app.settings import get_settings
+from chesboard.configs import CONFIGS, MeasureRule, ModelConfig, Rules, Selection, TrainConfig
 
 MAX_PAIRS_NAMED = 10
 LONGEST_NAME = 200

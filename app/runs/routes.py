@@ -13,7 +13,6 @@ from fastapi.responses import StreamingResponse
 from app.broker import enqueue, wake
 from app.database import SessionDep, transaction
 from app.runs import queries, requests, selections, weights
-from app.runs.configs import Selection
 from app.runs.schemas import (
     Kind,
     MetricList,
@@ -27,6 +26,7 @@ from app.runs.schemas import (
 )
 from app.runs.windows import WindowDep
 from app.settings import get_settings
+from chesboard.configs import Selection
 
 router = APIRouter(tags=["runs"])
 

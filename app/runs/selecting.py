@@ -32,9 +32,9 @@ from sqlalchemy.orm import Session
 from app.datasets.rows import Prompt
 from app.datasets.tables import Dataset, Pair
 from app.reviews.tables import PairVersion, Review
-from app.runs.configs import MeasureRule, RandomSubset, Rules, Selection
 from app.runs.tables import RunSelection
 from app.scores.tables import Flag, Score
+from chesboard.configs import MeasureRule, RandomSubset, Rules, Selection
 
 _LARGEST = sys.float_info.max
 ROWS = 500

@@ -9,13 +9,13 @@ from sqlalchemy.orm import Session
 
 from app.datasets.tables import Dataset, Pair
 from app.errors import NotFoundError
-from app.runs.configs import Selection
 from app.runs.queries import csv_line, require_run
 from app.runs.requests import check_selection
 from app.runs.schemas import LikeRun, RunPairs, SelectedPair, SelectionPreview
 from app.runs.selecting import count_selected, selected
 from app.runs.tables import Run, RunSelection
 from app.runs.wording import in_words
+from chesboard.configs import Selection
 
 SAMPLE = 5
 MAX_ALIKE = 10

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from app.runs.configs import MeasureRule, RandomSubset, Rules, Selection
+from chesboard.configs import MeasureRule, RandomSubset, Rules, Selection
 
 _MEASURES = {
     "ches": "CHES",

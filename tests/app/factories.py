@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from app.datasets.tables import Dataset, Pair
 from app.probes.tables import PositionStep, Probe, ProbeAnswer, ProbePosition, ProbeStep
-from app.runs.configs import CONFIGS
 from app.runs.revisions import next_revision
 from app.runs.tables import Metric, Run
 from app.scores.tables import Score
+from chesboard.configs import CONFIGS
 
 
 def dataset(

@@ -6,8 +6,8 @@ import pytest
 
 from app.database import transaction
 from app.runs import leases, recording
-from app.runs.records import ScoreRecord
 from app.runs.tables import Run
+from chesboard.records import ScoreRecord
 from tests.app import factories
 
 LEASE = timedelta(seconds=30)

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy.orm import Session
 
 from app.pages import forms, words
-from app.runs.configs import CONFIGS, LoraConfig, ProbesConfig, Selection
 from app.runs.tables import Run, Worker
+from chesboard.configs import CONFIGS, LoraConfig, ProbesConfig, Selection
 from tests.app import factories
 
 if TYPE_CHECKING:

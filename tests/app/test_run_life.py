@@ -26,9 +26,9 @@ from sqlalchemy import delete, func, select
 from app.database import transaction
 from app.errors import ConflictError, NotFoundError
 from app.runs import leases, recording, requests
-from app.runs.records import MetricRecord
 from app.runs.schemas import FINAL
 from app.runs.tables import Metric, Run
+from chesboard.records import MetricRecord
 from tests.app import factories
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

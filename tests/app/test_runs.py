@@ -15,10 +15,10 @@ from sqlalchemy.orm import Session
 
 from app.broker import QUEUE, get_redis, reset_broker, wake_channel
 from app.database import transaction
-from app.runs.configs import ScoreConfig, TrainConfig
 from app.runs.tables import Metric, Run
 from app.services import Services, free_port
 from app.settings import get_settings
+from chesboard.configs import ScoreConfig, TrainConfig
 from tests.app import factories
 
 API = "/api/v1"

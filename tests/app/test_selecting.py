@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 
 from app.datasets.tables import Pair
 from app.reviews.tables import Review
-from app.runs.configs import MeasureRule, RandomSubset, Rules, Selection
 from app.runs.selecting import chosen_pairs, count_selected, left_pairs, selected
 from app.runs.wording import in_words
 from app.scores.tables import Flag
+from chesboard.configs import MeasureRule, RandomSubset, Rules, Selection
 from tests.app import factories
 
 if TYPE_CHECKING:

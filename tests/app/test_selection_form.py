@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sqlalchemy.orm import Session
 
 from app.pages import selecting
-from app.runs.configs import Selection
 from app.runs.selecting import record_selection
+from chesboard.configs import Selection
 from tests.app import factories
 
 FLAGGED = {"exclude_flagged": True}

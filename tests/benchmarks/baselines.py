@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from worker.loaded import LoadedModel
-from worker.tokenising import TokenisedPair
+from chesboard.model import LoadedModel
+from chesboard.tokenization import TokenisedPair
 
 
 @dataclass

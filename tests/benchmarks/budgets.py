@@ -7,15 +7,15 @@ import statistics
 import sys
 from collections.abc import Iterator
 
-from app.runs.configs import ScoreConfig
-from app.runs.records import ScoreRecord
+from chesboard.configs import ScoreConfig
+from chesboard.model import LoadedModel
+from chesboard.records import ScoreRecord
+from chesboard.scoring import score_pairs
+from chesboard.tokenization import TokenisedPair, tokenise_pairs
 from tests.benchmarks.case import Ledger
 from tests.benchmarks.measuring import largest_relative_difference
 from tests.benchmarks.starter import starter_model
 from tests.benchmarks.workloads import dialogues
-from worker.loaded import LoadedModel
-from worker.scoring import score_pairs
-from worker.tokenising import TokenisedPair, tokenise_pairs
 
 BUDGETS = (512, 8192)
 COUNT = 100

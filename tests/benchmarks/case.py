@@ -21,19 +21,19 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from app.runs.configs import ScoreConfig, TrainConfig
-from app.runs.records import MetricRecord, ScoreRecord
+from chesboard.configs import ScoreConfig, TrainConfig
+from chesboard.cpu.onednn import take_over
+from chesboard.forward.packing import row_tokens
+from chesboard.model import LoadedModel
+from chesboard.probing.probes import Probes
+from chesboard.records import MetricRecord, ScoreRecord
+from chesboard.scoring import score_pairs
+from chesboard.tokenization import TokenisedPair, find_fork, tokenise_pairs
 from tests.benchmarks.baselines import score_one_at_a_time, train_with_trl
 from tests.benchmarks.least import least_seconds
 from tests.benchmarks.workloads import BATCH_SIZES, WORKLOADS
-from worker.layout import row_tokens
-from worker.loaded import LoadedModel
 from worker.loading import computed_in, widen_stream
 from worker.memory import keep_freed_memory
-from worker.probes import Probes
-from worker.products import take_over
-from worker.scoring import score_pairs
-from worker.tokenising import TokenisedPair, find_fork, tokenise_pairs
 from worker.training import train
 
 LEARNING_RATE = 1e-6

@@ -22,7 +22,7 @@ training steps of so many pairs: {_BATCHES}.
   the floor, the floor is out of this processor's reach.
 - *products in float32*: PyTorch's own are what the other side runs on. Where these leave AVX-512
   unused, as they do on processors that are not Intel's, ours take another library
-  (`worker/products.py`), and the ratio holds what that brings.
+  (`chesboard/cpu/onednn.py`), and the ratio holds what that brings.
 - *peak* is the resident memory of the whole process, Python and libraries included (on a GPU: the
   GPU's memory).
 - *agreement*: the largest relative difference of the values (CHES, or each step's loss) from those

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from app.database import transaction
-from app.runs.records import MetricRecord, ProbeStepRecord
 from app.settings import get_settings
+from chesboard.records import MetricRecord, ProbeStepRecord
 from tests.app import factories
 from tests.benchmarks.serving import recording_to, serving
 from tests.support import CHROMIUM_ARGUMENTS, eventually, find_chromium, save_tiny_model

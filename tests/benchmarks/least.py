@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import torch
 
-from worker import products
-from worker.forward import causal_model
-from worker.layout import common_beginning, row_tokens
-from worker.loaded import LoadedModel
-from worker.tokenising import TokenisedPair
+from chesboard.cpu import onednn as products
+from chesboard.forward.packing import common_beginning, row_tokens
+from chesboard.forward.shared_prefix import causal_model
+from chesboard.model import LoadedModel
+from chesboard.tokenization import TokenisedPair
 
 SIDE = 2048
 TRIES = 8

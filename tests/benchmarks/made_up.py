@@ -1,6 +1,6 @@
 """Records of a run that nobody trains, as large as a worker's."""
 
-from app.runs.records import (
+from chesboard.records import (
     LedgerEntry,
     LedgerRecord,
     MetricRecord,

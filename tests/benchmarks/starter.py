@@ -1,10 +1,10 @@
 """The starter model, the same for both sides."""
 
 from app.models.pull import STARTER_MODEL, pull
-from app.runs.configs import ScoreConfig
 from app.settings import Settings
+from chesboard.configs import ScoreConfig
+from chesboard.model import LoadedModel
 from tests.support import kept_models_folder
-from worker.loaded import LoadedModel
 from worker.loading import ModelCache
 
 

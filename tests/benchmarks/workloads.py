@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 from app.settings import PROJECT_ROOT
-from worker.tokenising import RawPair
+from chesboard.tokenization import RawPair
 
 SHARED = PROJECT_ROOT.parent / "shared" / "data"
 

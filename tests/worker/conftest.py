@@ -19,7 +19,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from app.runs.records import (
+from chesboard.cpu.onednn import take_over
+from chesboard.model import LoadedModel
+from chesboard.records import (
     AnswerRecord,
     FinalRecord,
     MetricRecord,
@@ -29,10 +31,8 @@ from app.runs.records import (
     ProbeStepRecord,
     ScoreRecord,
 )
-from worker.loaded import LoadedModel
-from worker.products import take_over
-from worker.sink import RunInterruptedError
-from worker.tokenising import TokenisedPair, find_fork
+from chesboard.reporting import RunInterruptedError
+from chesboard.tokenization import TokenisedPair, find_fork
 
 torch.set_num_threads(1)
 

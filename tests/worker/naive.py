@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.runs.records import ScoreRecord
-from worker.loaded import LoadedModel
-from worker.scoring import MEASURES
-from worker.tokenising import TokenisedPair
+from chesboard.model import LoadedModel
+from chesboard.records import ScoreRecord
+from chesboard.scoring import MEASURES
+from chesboard.tokenization import TokenisedPair
 
 
 @dataclass

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from app.runs.configs import TrainConfig
+from chesboard.configs import TrainConfig
+from chesboard.forward.shared_prefix import SharedPrefixForward
+from chesboard.model import LoadedModel
+from chesboard.objectives import PairLogprobs, losses
+from chesboard.tokenization import TokenisedPair
 from tests.benchmarks.baselines import train_with_trl
 from tests.worker.conftest import GoOn, KeepingSink, load, random_pairs
-from worker.forward import SharedPrefixForward
-from worker.loaded import LoadedModel
-from worker.objectives import PairLogprobs, losses
-from worker.tokenising import TokenisedPair
 from worker.training import train
 
 PAIRS = [pair for pair in random_pairs(9, seed=3) if pair.preferred_ids != pair.dispreferred_ids]

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from chesboard.forward import ahead
+from chesboard.forward.shared_prefix import decoder_of
 from tests.worker.conftest import load
-from worker import ahead
-from worker.forward import decoder_of
 
 FIRST, THEN = torch.arange(3, 10)[None], torch.arange(30, 35)[None]
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from chesboard.probing.generation import Answer, greedy_answers
+from chesboard.reporting import RunInterruptedError
 from tests.worker.conftest import END, GoOn, StopAfter, load, random_pairs
-from worker.answers import Answer, greedy_answers
-from worker.sink import RunInterruptedError
 
 PROMPTS = [pair.prompt_ids for pair in random_pairs(7, seed=3)]
 

@@ -7,11 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.runs.configs import ScoreConfig
+from chesboard.configs import ScoreConfig
+from chesboard.cpu import attention
+from chesboard.forward import packing as layout
+from chesboard.scoring import score_pairs
 from tests.worker import naive
 from tests.worker.conftest import GoOn, KeepingSink, load, random_pairs
-from worker import attention, layout
-from worker.scoring import score_pairs
 
 
 def naive_attention(query, key, value, mask, scale):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import Parameter
 
-from app.runs.configs import TrainConfig
+from chesboard.configs import TrainConfig
 from worker import checkpoints, disk
 from worker.checkpoints import CheckpointMismatchError, ProbeState, Progress, RandomState
 from worker.optimisers import make_optimiser

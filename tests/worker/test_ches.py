@@ -5,11 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chesboard.forward.packing import ResponseIndex
+from chesboard.forward.shared_prefix import PairStates
+from chesboard.measures.ches import hidden_measures, levenshtein, normalized_edit_distance
 from tests.worker import naive
 from tests.worker.conftest import END, make_pair
-from worker.ches import hidden_measures, levenshtein, normalized_edit_distance
-from worker.forward import PairStates
-from worker.layout import ResponseIndex
 
 
 def states_of(preferred_ND: torch.Tensor, dispreferred_ND: torch.Tensor) -> PairStates:

@@ -2,12 +2,12 @@ import math
 
 import pytest
 
+from chesboard.forward.batching import TokenBudget
+from chesboard.forward.shared_prefix import SharedPrefixForward
+from chesboard.reporting import RunInterruptedError
 from tests.worker import naive
 from tests.worker.conftest import GoOn, KeepingSink, StopAfter, load, random_pairs
-from worker.batches import TokenBudget
 from worker.displacement import measure_displacement
-from worker.forward import SharedPrefixForward
-from worker.sink import RunInterruptedError
 
 PAIRS = random_pairs(9)
 

@@ -5,14 +5,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.runs.configs import LoraConfig
+from chesboard.configs import LoraConfig
+from chesboard.cpu.onednn import take_over
+from chesboard.forward.batching import TokenBudget, in_batches, token_batches
+from chesboard.forward.select import choose_forward, refuse_too_long
+from chesboard.forward.shared_prefix import SharedPrefixForward, TwoForwards, causal_model
 from tests.worker import naive
 from tests.worker.conftest import BUILDERS, END, GoOn, load, make_pair, random_pairs
-from worker.batches import TokenBudget, in_batches, token_batches
-from worker.choosing import choose_forward, refuse_too_long
-from worker.forward import SharedPrefixForward, TwoForwards, causal_model
 from worker.loading import widen_stream
-from worker.products import take_over
 from worker.training import _adapter_dropout, _add_adapters
 
 PAIRS = random_pairs(9)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.ledgers import (
+from chesboard.probing.ledger import (
     distribution,
     draw_up,
     likelihood_direction,

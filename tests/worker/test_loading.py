@@ -10,14 +10,14 @@ import psutil
 import pytest
 import torch
 
-from app.runs.configs import ScoreConfig, TrainConfig
 from app.runs.weights import zip_stream
 from app.settings import Settings
+from chesboard.configs import ScoreConfig, TrainConfig
+from chesboard.forward.select import choose_forward
+from chesboard.forward.shared_prefix import computing
+from chesboard.model import LoadedModel
 from tests.worker.conftest import build_tokenizer, load, random_pairs
 from worker import loading
-from worker.choosing import choose_forward
-from worker.forward import computing
-from worker.loaded import LoadedModel
 from worker.loading import (
     ModelCache,
     ModelError,

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from worker import logprobs
-from worker.logprobs import Head, head_logits, logprobs_of_logits, token_logprobs
+from chesboard.forward import logprobs
+from chesboard.forward.logprobs import Head, head_logits, logprobs_of_logits, token_logprobs
 
 POSITIONS, HIDDEN, VOCABULARY = 11, 8, 23
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from chesboard.probing.next_token import next_token_logits
 from tests.worker import naive
 from tests.worker.conftest import load
-from worker.next_token import next_token_logits
 
 IDS = [5, 9, 3, 77, 41, 20]
 

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from app.runs.configs import TrainConfig
-from worker.objectives import PairLogprobs, losses
+from chesboard.configs import TrainConfig
+from chesboard.objectives import PairLogprobs, losses
 
 OBJECTIVES = ["dpo", "ipo", "slic", "simpo", "dpop", "cross_entropy"]
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import Parameter
 
-from app.runs.configs import TrainConfig
+from chesboard.configs import TrainConfig
 from worker.optimisers import clip_gradients, learning_rate, make_optimiser, set_learning_rate
 
 

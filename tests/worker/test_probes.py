@@ -4,7 +4,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from app.runs.configs import LedgerPositions, TrainConfig
+from chesboard.configs import LedgerPositions, TrainConfig
+from chesboard.forward.shared_prefix import SharedPrefixForward, TwoForwards
+from chesboard.probing import probes as probes_module
+from chesboard.probing.generation import greedy_answers
+from chesboard.probing.probes import Probes, asked_positions, resolve_groups
+from chesboard.tokenization import RawPair, tokenise_pairs
 from tests.worker import naive
 from tests.worker.conftest import (
     END,
@@ -15,11 +20,6 @@ from tests.worker.conftest import (
     make_pair,
     random_pairs,
 )
-from worker import probes as probes_module
-from worker.answers import greedy_answers
-from worker.forward import SharedPrefixForward, TwoForwards
-from worker.probes import Probes, asked_positions, resolve_groups
-from worker.tokenising import RawPair, tokenise_pairs
 
 PAIRS = random_pairs(6)  # pair 4 is identical
 GROUPS = {"affirmative": ["Yes", "zebra"], "negative": ["No"]}

@@ -2,9 +2,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from chesboard.cpu import onednn as products
+from chesboard.forward.select import choose_forward
 from tests.worker.conftest import load, random_pairs
-from worker import products
-from worker.choosing import choose_forward
 
 SMALL = {
     "vocab_size": 50,

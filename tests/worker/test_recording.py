@@ -12,7 +12,9 @@ from sqlalchemy.orm import Session
 from app.database import get_engine, limit_idle_transactions, transaction
 from app.probes.tables import PositionStep, ProbeAnswer, ProbeStep
 from app.runs import leases
-from app.runs.records import (
+from app.runs.tables import Metric, ReferenceLogprob, Run
+from app.settings import get_settings
+from chesboard.records import (
     AnswerRecord,
     FinalRecord,
     LedgerEntry,
@@ -24,12 +26,10 @@ from app.runs.records import (
     ProbeStepRecord,
     RecentLedger,
 )
-from app.runs.tables import Metric, ReferenceLogprob, Run
-from app.settings import get_settings
+from chesboard.reporting import LeaseLostError
 from tests.app import factories
 from worker import recording
 from worker.recording import Recorder
-from worker.sink import LeaseLostError
 
 METRIC = MetricRecord(
     step=1,

@@ -6,13 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.runs.configs import ScoreConfig
+from chesboard.configs import ScoreConfig
+from chesboard.reporting import RunInterruptedError
+from chesboard.scoring import MEASURES, score_pairs
+from chesboard.tokenization import tokenise_pairs
 from tests.benchmarks.workloads import SHARED, dialogues
 from tests.worker import naive
 from tests.worker.conftest import BUILDERS, GoOn, KeepingSink, StopAfter, load, random_pairs
-from worker.scoring import MEASURES, score_pairs
-from worker.sink import RunInterruptedError
-from worker.tokenising import tokenise_pairs
 
 PAIRS = random_pairs(12)
 

@@ -2,8 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.worker.conftest import build_tokenizer
-from worker.tokenising import (
+from chesboard.tokenization import (
     EmptyTextError,
     RawPair,
     find_end_of_turn,
@@ -13,6 +12,7 @@ from worker.tokenising import (
     token_texts,
     tokenise_pairs,
 )
+from tests.worker.conftest import build_tokenizer
 
 
 def tokenise_one(tokenizer, prompt="Say.", preferred=" Yes", dispreferred=" No", most=(64, 64)):
@@ -180,7 +180,7 @@ def test_tokens_and_ends_give_the_text_back(prompt, preferred, dispreferred):
 
 
 def test_pairs_keep_their_order_over_several_calls_of_the_tokenizer(tokenizer, monkeypatch):
-    monkeypatch.setattr("worker.tokenising.TEXTS_PER_CALL", 2)
+    monkeypatch.setattr("chesboard.tokenization.TEXTS_PER_CALL", 2)
     raw = [RawPair(i, f"p{i}", f"a{i}", f"b{i}") for i in range(5)]
     pairs = tokenise_pairs(tokenizer, raw, 64, 64)
     assert [tokenizer.decode(pair.preferred_words) for pair in pairs] == [f"a{i}" for i in range(5)]

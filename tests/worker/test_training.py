@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.runs.configs import TrainConfig
+from chesboard.configs import TrainConfig
+from chesboard.reporting import RunCancelledError, RunInterruptedError
 from tests.worker import naive
 from tests.worker.conftest import GoOn, KeepingSink, StopAfter, load, random_pairs
 from worker import checkpoints
-from worker.sink import RunCancelledError, RunInterruptedError
 from worker.training import TrainingDivergedError, train
 
 PAIRS = random_pairs(11)

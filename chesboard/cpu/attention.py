@@ -24,8 +24,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from worker.forward import causal_model
-from worker.loaded import LoadedModel
+from chesboard.forward.shared_prefix import causal_model
+from chesboard.model import LoadedModel
 
 NAME = "chesboard_blocks"
 BLOCK = 64
@@ -133,7 +133,7 @@ def _forward(
 
 
 def _is_ours(mask: Tensor | None, query: Tensor, key: Tensor) -> bool:
-    """Whether the mask is known to let no token look at later ones: those of worker/layout.py,
+    """Whether the mask is known to let no token look at later ones: those of chesboard/forward/packing.py,
     which are added, and none at all. Those that transformers makes are of booleans."""
     if mask is None:
         return query.shape[2] == key.shape[2]

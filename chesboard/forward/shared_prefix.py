@@ -2,7 +2,7 @@
 
 Dimensions: B pairs, C common beginning of the batch's prompts, L input tokens of a row, D hidden
 size, V vocabulary, U predicting positions of all pairs of a batch one after the other, N response
-tokens of one side of all pairs. worker/layout.py draws a row.
+tokens of one side of all pairs. chesboard/forward/packing.py draws a row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worker import ahead, layout, products
-from worker.layout import ResponseIndex
-from worker.loaded import LoadedModel
-from worker.logprobs import Head, head_logits, logprobs_of_logits, token_logprobs
-from worker.tokenising import TokenisedPair
+from chesboard.cpu import onednn as products
+from chesboard.forward import ahead
+from chesboard.forward import packing as layout
+from chesboard.forward.logprobs import Head, head_logits, logprobs_of_logits, token_logprobs
+from chesboard.forward.packing import ResponseIndex
+from chesboard.model import LoadedModel
+from chesboard.tokenization import TokenisedPair
 
 
 @dataclass(frozen=True, slots=True)

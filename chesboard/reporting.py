@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from app.runs.records import (
+from chesboard.records import (
     AnswerRecord,
     FinalRecord,
     MetricRecord,

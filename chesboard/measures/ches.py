@@ -1,6 +1,6 @@
 """The measures of design's table, from hidden states: CHES and its relatives.
 
-Dimensions: B pairs, D hidden size, U and N as in worker/forward.py.
+Dimensions: B pairs, D hidden size, U and N as in chesboard/forward/shared_prefix.py.
 """
 
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worker.forward import PairStates
-from worker.tokenising import TokenisedPair
+from chesboard.forward.shared_prefix import PairStates
+from chesboard.tokenization import TokenisedPair
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
-from app.runs.configs import TrainConfig
+from chesboard.configs import TrainConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from worker.forward import causal_model, computing
-from worker.loaded import LoadedModel
+from chesboard.forward.shared_prefix import causal_model, computing
+from chesboard.model import LoadedModel
 
 
 @torch.no_grad()

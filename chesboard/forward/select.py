@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from worker.forward import (
+from chesboard.forward.shared_prefix import (
     SHORT_ENDS,
     PairForward,
     PairStates,
@@ -18,8 +18,8 @@ from worker.forward import (
     causal_model,
     head_of,
 )
-from worker.loaded import LoadedModel
-from worker.tokenising import TokenisedPair
+from chesboard.model import LoadedModel
+from chesboard.tokenization import TokenisedPair
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 """Relative difference of hidden states and logits below which two paths count as the same.

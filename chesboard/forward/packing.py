@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worker.tokenising import TokenisedPair
+from chesboard.tokenization import TokenisedPair
 
 PAD_MULTIPLE = {"cuda": 8}
 """Attention kernels on GPUs want rows of a multiple of 8."""

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from app.runs.configs import ModelConfig
-from app.runs.records import ScoreRecord
-from worker.attention import by_blocks
-from worker.batches import TokenBudget, in_batches
-from worker.ches import hidden_measures, normalized_edit_distance
-from worker.choosing import choose_forward, refuse_too_long
-from worker.forward import PairForward
-from worker.loaded import LoadedModel
-from worker.sink import Control, Sink
-from worker.tokenising import TokenisedPair
+from chesboard.configs import ModelConfig
+from chesboard.cpu.attention import by_blocks
+from chesboard.forward.batching import TokenBudget, in_batches
+from chesboard.forward.select import choose_forward, refuse_too_long
+from chesboard.forward.shared_prefix import PairForward
+from chesboard.measures.ches import hidden_measures, normalized_edit_distance
+from chesboard.model import LoadedModel
+from chesboard.records import ScoreRecord
+from chesboard.reporting import Control, Sink
+from chesboard.tokenization import TokenisedPair
 
 MEASURES = (
     "ches",

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from worker import products
+from chesboard.cpu import onednn as products
 
 TILE_BYTES = {"cpu": 6 << 20, "cuda": 512 << 20}
 """Size of one tile's float32 logits."""

@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from app.runs.records import LedgerEntry, LedgerRecord, RecentLedger
-from worker.ledgers import (
+from chesboard.probing.ledger import (
     Ledger,
     draw_up,
     rank_agreement,
@@ -17,7 +16,8 @@ from worker.ledgers import (
     top_gainers,
     watched_tokens,
 )
-from worker.tokenising import token_text
+from chesboard.records import LedgerEntry, LedgerRecord, RecentLedger
+from chesboard.tokenization import token_text
 
 MOST_WATCHED = 128
 MOST_PREDICTED = 10

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from worker.forward import causal_model, computing
-from worker.loaded import LoadedModel
-from worker.sink import Control
-from worker.tokenising import find_end_of_turn, storable
+from chesboard.forward.shared_prefix import causal_model, computing
+from chesboard.model import LoadedModel
+from chesboard.reporting import Control
+from chesboard.tokenization import find_end_of_turn, storable
 
 log = logging.getLogger(__name__)
 

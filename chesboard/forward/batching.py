@@ -6,8 +6,8 @@ from collections.abc import Callable, Container, Sequence
 
 import torch
 
-from worker.sink import Control
-from worker.tokenising import TokenisedPair
+from chesboard.reporting import Control
+from chesboard.tokenization import TokenisedPair
 
 ENOUGH = 1 / 8
 """Share of the budget from which on a batch is large enough to compute well, so that it is rather

@@ -14,8 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from app.runs.configs import LedgerPositions, PromptProbe, TrainConfig
-from app.runs.records import (
+from chesboard.configs import LedgerPositions, PromptProbe, TrainConfig
+from chesboard.forward.batching import TokenBudget, in_batches
+from chesboard.forward.shared_prefix import PairForward, unembedding_VD
+from chesboard.model import LoadedModel
+from chesboard.probing.generation import greedy_answers
+from chesboard.probing.ledger import (
+    distribution,
+    likelihood_direction,
+    predicted_changes,
+    preference_direction,
+)
+from chesboard.probing.next_token import next_token_logits
+from chesboard.probing.tracker import Tracked, most_positions
+from chesboard.records import (
     AnswerRecord,
     PositionRecord,
     PositionStepRecord,
@@ -24,21 +36,8 @@ from app.runs.records import (
     Response,
     is_displaced,
 )
-from worker.answers import greedy_answers
-from worker.batches import TokenBudget, in_batches
-from worker.checkpoints import ProbeState
-from worker.forward import PairForward, unembedding_VD
-from worker.ledgers import (
-    distribution,
-    likelihood_direction,
-    predicted_changes,
-    preference_direction,
-)
-from worker.loaded import LoadedModel
-from worker.next_token import next_token_logits
-from worker.positions import Tracked, most_positions
-from worker.sink import Control, Sink
-from worker.tokenising import (
+from chesboard.reporting import Control, Sink
+from chesboard.tokenization import (
     EmptyTextError,
     TokenisedPair,
     storable,
@@ -46,6 +45,7 @@ from worker.tokenising import (
     token_texts,
     tokenise_prompt,
 )
+from worker.checkpoints import ProbeState
 
 TOP_IN_SUMMARY = 3
 ALL_POSITIONS = 32
