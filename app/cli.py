@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 from pydantic import AliasChoices, ValidationError
 
-from app import logs
-from app.services import SetupError
-from app.settings import PROJECT_ROOT, Settings
+from app.core import logging as logs
+from app.core.settings import PROJECT_ROOT, Settings
+from app.local.embedded import SetupError
 
 USAGE_ERROR = 2
 
@@ -44,7 +44,7 @@ PortOption = Annotated[int | None, typer.Option(help="Port to listen on.")]
 @cli.command()
 def up(host: HostOption = None, port: PortOption = None) -> None:
     """Start everything: PostgreSQL, Valkey, a worker and the web server, until Ctrl-C."""
-    from app.supervisor import Stack
+    from app.local.stack import Stack
 
     settings = _settings(host=host, port=port)
     with Stack(settings) as stack:
@@ -58,7 +58,7 @@ def up(host: HostOption = None, port: PortOption = None) -> None:
 @cli.command()
 def web(host: HostOption = None, port: PortOption = None) -> None:
     """Start the web server alone; DATABASE_URL and REDIS_URL say where the rest is."""
-    from app.supervisor import check_exposure, check_port, web_command
+    from app.local.stack import check_exposure, check_port, web_command
 
     settings = _settings(host=host, port=port)
     _require_services(settings)
@@ -72,7 +72,7 @@ def web(host: HostOption = None, port: PortOption = None) -> None:
 @cli.command()
 def worker() -> None:
     """Start one worker; DATABASE_URL and REDIS_URL say where the rest is."""
-    from app.supervisor import worker_command
+    from app.local.stack import worker_command
 
     settings = _settings()
     _require_services(settings)
@@ -82,7 +82,7 @@ def worker() -> None:
 @cli.command()
 def migrate() -> None:
     """Bring the database at DATABASE_URL up to date. (`up` does so by itself.)"""
-    from app.migrations import upgrade
+    from app.local.migrate import upgrade
 
     upgrade(_required(_settings().required_database_url))
     typer.echo("The database is up to date.")
@@ -93,7 +93,7 @@ def backup(
     file: Annotated[Path, typer.Argument(help="The archive to write; it must not be there yet.")],
 ) -> None:
     """Write the database, checkpoints and results into one file. Nothing needs to stop for it."""
-    from app.backup import back_up, reachable_database
+    from app.local.backup import back_up, reachable_database
 
     settings = _settings()
     with reachable_database(settings) as url:
@@ -109,7 +109,7 @@ def restore(
     ] = False,
 ) -> None:
     """Bring back what a backup holds: all of it, or nothing. Stop Chesboard first."""
-    from app.backup import reachable_database, restore_all
+    from app.local.backup import reachable_database, restore_all
 
     settings = _settings()
     with reachable_database(settings, exclusive=True) as url:
@@ -123,7 +123,7 @@ def demo(
     browser: Annotated[bool, typer.Option(help="Open the live page in a browser.")] = True,
 ) -> None:
     """Watch a small model that is trained to prefer "No" over "Never" move towards "Yes"."""
-    from app.demo import DemoError, run_demo
+    from app.local.demo import DemoError, run_demo
 
     try:
         run_demo(_settings(), stay=stay, open_browser=browser)
@@ -136,7 +136,7 @@ def pull_model(
     name: Annotated[str | None, typer.Argument(help="Which; default: the starter model.")] = None,
 ) -> None:
     """Bring a model into the models folder."""
-    from app.models.pull import STARTER_MODEL, pull
+    from app.local.pull import STARTER_MODEL, pull
 
     name, folder = name or STARTER_MODEL, _settings().models_path
     typer.echo(f"Looking for {name} in {folder}; it is downloaded if it is not there.")

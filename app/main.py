@@ -7,20 +7,27 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
-from app import apidocs, errors, health, live, logs, metrics, openapi, security, static, status
 from app.audit import routes as audit
 from app.audit.recording import AuditTrail
+from app.core import errors
+from app.core import logging as logs
+from app.core.settings import get_settings
 from app.datasets import routes as datasets
 from app.displacement import routes as displacement
-from app.kept import KeptAnswers
 from app.models import routes as models
+from app.ops import health, status
+from app.ops import prometheus as metrics
 from app.pages import routes as pages
 from app.probes import routes as probes
 from app.reviews import routes as reviews
 from app.runs import routes as runs
 from app.runs.sweeper import Sweeper
 from app.scores import routes as scores
-from app.settings import get_settings
+from app.streaming import hub as live
+from app.web import docs_page as apidocs
+from app.web import guard as security
+from app.web import openapi, static
+from app.web.response_cache import KeptAnswers
 
 API = "/api/v1"
 
@@ -47,7 +54,7 @@ def create_app() -> FastAPI:
         lifespan=_lifespan,
         version=importlib.metadata.version("chesboard"),
         openapi_url=f"{API}/openapi.json",
-        # The framework's own pages load scripts from elsewhere; app/apidocs.py does not.
+        # The framework's own pages load scripts from elsewhere; app/web/docs_page.py does not.
         docs_url=None,
         redoc_url=None,
     )

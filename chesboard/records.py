@@ -67,7 +67,7 @@ class RecentLedger:
 
 @dataclass(frozen=True, slots=True)
 class LedgerRecord:
-    """One position at one step. Columns as in app/probes/tables.py."""
+    """One position at one step. Columns as in app/store/probes.py."""
 
     watched_probs: list[float]
     gainers: list[LedgerEntry]
@@ -82,7 +82,7 @@ class LedgerRecord:
 
 @dataclass(frozen=True, slots=True)
 class ProbeRecord:
-    """What does not change about a probe. Columns as in app/probes/tables.py."""
+    """What does not change about a probe. Columns as in app/store/probes.py."""
 
     pair: int
     prompt: str
@@ -101,7 +101,7 @@ class ProbeRecord:
 
 @dataclass(frozen=True, slots=True)
 class ProbeStepRecord:
-    """One probe at one step, with the ledger of its fork. Columns as in app/probes/tables.py."""
+    """One probe at one step, with the ledger of its fork. Columns as in app/store/probes.py."""
 
     pair: int
     step: int

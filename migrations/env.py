@@ -1,10 +1,10 @@
-"""Runs the migrations on a connection that app/migrations.py opened and locked."""
+"""Runs the migrations on a connection that app/local/migrate.py opened and locked."""
 
 from alembic import context
 from alembic.operations.ops import MigrationScript
 from alembic.runtime.migration import MigrationContext
 
-from app.migrations import METADATA
+from app.local.migrate import METADATA
 
 
 def drop_empty(

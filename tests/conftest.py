@@ -26,11 +26,12 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy.orm import Session
 
-from app import broker, migrations
-from app import database as db
-from app.models.pull import STARTER_MODEL, PullError, pull
-from app.services import Services
-from app.settings import get_settings
+from app.core import broker
+from app.core import database as db
+from app.core.settings import get_settings
+from app.local import migrate as migrations
+from app.local.embedded import Services
+from app.local.pull import STARTER_MODEL, PullError, pull
 from tests import support
 
 if TYPE_CHECKING:

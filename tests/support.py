@@ -18,10 +18,10 @@ import psycopg
 import redis
 from sqlalchemy import Connection, make_url, text
 
-from app.migrations import METADATA
-from app.models.pull import STARTER_MODEL, is_pulled
-from app.services import Services, free_port, start_services
-from app.settings import PROJECT_ROOT, Settings
+from app.core.settings import PROJECT_ROOT, Settings
+from app.local.embedded import Services, free_port, start_services
+from app.local.migrate import METADATA
+from app.local.pull import STARTER_MODEL, is_pulled
 
 # --- servers ----------------------------------------------------------------------------------
 

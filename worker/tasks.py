@@ -17,19 +17,19 @@ from sqlalchemy import delete, func
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import logs
-from app.broker import EXECUTE_RUN, get_celery
-from app.database import limit_idle_transactions, transaction
-from app.runs import leases
-from app.runs.tables import Worker
-from app.settings import get_settings
+from app.core import logging as logs
+from app.core.broker import EXECUTE_RUN, get_celery
+from app.core.database import limit_idle_transactions, transaction
+from app.core.settings import get_settings
+from app.store import leases
+from app.store.runs import Worker
 from chesboard.reporting import RunInterruptedError
 from worker import telemetry
-from worker.control import shutting_down
-from worker.loading import ModelCache, choose_device, describe_device
+from worker.execution import execute
+from worker.lease_keeper import shutting_down
 from worker.memory import keep_freed_memory, return_freed_memory
-from worker.patience import patiently
-from worker.runtime import execute
+from worker.models.loading import ModelCache, choose_device, describe_device
+from worker.retry import patiently
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from app.audit.schemas import AuditEventOut, AuditPage
-from app.audit.tables import AuditEvent
-from app.database import transaction
+from app.core.database import transaction
+from app.store.audit import AuditEvent
 
 COLUMNS = ("id", "at", "action", "actor", "role", "address", "subject", "details")
 EXPORT_ROWS = 1000

@@ -1,9 +1,9 @@
 """Writing the audit log: who did what, when and from where.
 
-Which routes are recorded, and as what, stands beside their roles in app/access.py. An event is
-written after the change has committed and before the answer goes out, so whoever has been told
-that something was done finds it in the log. Where the log cannot be written the answer is sent
-all the same, since the change is made, and the server's own log says what is missing.
+Which routes are recorded, and as what, stands beside their roles in app/auth/permissions.py. An
+event is written after the change has committed and before the answer goes out, so whoever has been
+told that something was done finds it in the log. Where the log cannot be written the answer is
+sent all the same, since the change is made, and the server's own log says what is missing.
 """
 
 import json
@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.access import READING, Match, Rule, Visitor
-from app.audit.tables import AuditEvent
-from app.database import transaction
+from app.auth.permissions import READING, Match, Rule, Visitor
+from app.core.database import transaction
+from app.store.audit import AuditEvent
 
 log = logging.getLogger(__name__)
 

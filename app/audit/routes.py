@@ -7,7 +7,7 @@ from fastapi.responses import StreamingResponse
 
 from app.audit import queries
 from app.audit.schemas import AuditPage
-from app.database import SessionDep
+from app.core.database import SessionDep
 
 router = APIRouter(tags=["audit"])
 

@@ -1,8 +1,8 @@
 """Rows as JSONL, CSV and Parquet, such that reading them again gives the same rows.
 
 JSONL says all that a row can hold. A table of texts does not, so CSV and Parquet take two looks:
-one at what each column holds, one to write it. app/datasets/csv_rows.py and parquet_child.py
-tell how what does not fit a plain cell is written, and read it again.
+one at what each column holds, one to write it. app/datasets/formats/csv_rows.py and
+parquet_child.py tell how what does not fit a plain cell is written, and read it again.
 
 Spreadsheets run a cell that begins with =, +, -, @, a tab or a carriage return as a formula. In
 CSV such a cell is given a leading apostrophe, and the row's `chesboard:quoted` names the columns
@@ -15,15 +15,15 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from app.datasets import parquet_rows
-from app.datasets.csv_rows import (
+from app.core.errors import InvalidInputError
+from app.datasets.formats import parquet_rows
+from app.datasets.formats.csv_rows import (
     FORMULA_SIGNS,
     JSON_SUFFIX,
     QUOTED,
     header_of,
     looks_like_messages,
 )
-from app.errors import InvalidInputError
 
 Cells = dict[str, Any]
 Rows = Callable[[], Iterator[Cells]]

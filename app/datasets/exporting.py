@@ -8,18 +8,18 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Row, and_, func, select
 from sqlalchemy.orm import Session, aliased
 
-from app.database import transaction
+from app.core.database import transaction
+from app.core.errors import NotFoundError
 from app.datasets import export_files
-from app.datasets.columns import Columns
-from app.datasets.layouts import restore
-from app.datasets.rows import Prompt
+from app.datasets.formats.columns import Columns
+from app.datasets.formats.layouts import restore
+from app.datasets.formats.rows import Prompt
 from app.datasets.schemas import Manifest, ManifestRun
-from app.datasets.tables import Dataset, Pair
-from app.errors import NotFoundError
-from app.reviews.tables import PairVersion, Review
-from app.runs.selecting import count_selected, passes
-from app.runs.tables import Run
-from app.scores.tables import Flag
+from app.store.datasets import Dataset, Pair
+from app.store.reviews import PairVersion, Review
+from app.store.runs import Run
+from app.store.scores import Flag
+from app.store.selection import count_selected, passes
 from chesboard.configs import Rules
 
 Form = Literal["trl", "original"]

@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from app.datasets.columns import KNOWN, Columns, guess, nearest, recognise
-from app.datasets.forms import parse_row
+from app.core.errors import ErrorItem, InvalidInputError
+from app.datasets.formats.columns import KNOWN, Columns, guess, nearest, recognise
+from app.datasets.formats.forms import parse_row
+from app.datasets.formats.rows import PairRow, RowError, SourceRow, snippet_of
 from app.datasets.progress import Progress
-from app.datasets.rows import PairRow, RowError, SourceRow, snippet_of
 from app.datasets.statistics import Statistics
-from app.errors import ErrorItem, InvalidInputError
 
 MAX_ERRORS = 100
 """How many rejected rows an answer lists; all of them are counted."""

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, BinaryIO
 
-from app.datasets.columns import FORMS_IN_WORDS, Columns, as_mapping, guess, parse_mapping
+from app.core.errors import ErrorItem, InvalidInputError, TooLargeError
+from app.datasets.formats.columns import FORMS_IN_WORDS, Columns, as_mapping, guess, parse_mapping
+from app.datasets.formats.reading import Rows, open_rows
+from app.datasets.formats.rows import PairRow, Prompt, RowError, SourceRow, snippet_of
 from app.datasets.intake import Intake
-from app.datasets.reading import Rows, open_rows
-from app.datasets.rows import PairRow, Prompt, RowError, SourceRow, snippet_of
 from app.datasets.schemas import ColumnPreview, PairPreview, Preview, RejectedRow
-from app.errors import ErrorItem, InvalidInputError, TooLargeError
 
 ROWS = 500
 """So many rows tell what a file is."""

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Literal
 
-from app.errors import ConflictError, NotFoundError
+from app.core.errors import ConflictError, NotFoundError
 
 MAX_KEPT = 200
 Phase = Literal["reading", "checking", "storing", "done", "failed"]

@@ -5,12 +5,14 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, File, Form, Query, Response, UploadFile
 from fastapi.responses import StreamingResponse
 
-from app.database import SessionDep
+from app.core.database import SessionDep
+from app.core.errors import ConflictError
+from app.core.settings import get_settings
 from app.datasets import exporting, progress, queries
 from app.datasets.exporting import Export
+from app.datasets.formats.rows import Reason
 from app.datasets.issues import Issue
 from app.datasets.preview import preview_file
-from app.datasets.rows import Reason
 from app.datasets.schemas import (
     DatasetList,
     DatasetOut,
@@ -23,10 +25,8 @@ from app.datasets.schemas import (
     UploadProgress,
 )
 from app.datasets.storing import measure_file, store_dataset
-from app.datasets.tables import Dataset
-from app.errors import ConflictError
 from app.samples import SAMPLES, get_sample
-from app.settings import get_settings
+from app.store.datasets import Dataset
 from chesboard.configs import Verdict
 
 router = APIRouter(tags=["datasets"])

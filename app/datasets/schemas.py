@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.datasets.rows import Prompt
+from app.datasets.formats.rows import Prompt
 
 
 class RejectedRow(BaseModel):

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from itertools import accumulate
 from typing import Any
 
-from app.datasets.columns import FORMS_IN_WORDS
-from app.datasets.rows import PairRow, Prompt, presentable
+from app.datasets.formats.columns import FORMS_IN_WORDS
+from app.datasets.formats.rows import PairRow, Prompt, presentable
 
 QUANTILES = {
     "min": 0.0,

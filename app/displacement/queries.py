@@ -6,15 +6,15 @@ from typing import Any
 from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
+from app.core.errors import InvalidInputError, NotFoundError
 from app.displacement.ranks import spearman
 from app.displacement.schemas import Displaced, DisplacementList, MeasuredRun, MeasuredRunList
-from app.errors import InvalidInputError, NotFoundError
 from app.runs.queries import csv_line, require_run
 from app.runs.schemas import finite
-from app.runs.tables import ReferenceLogprob, Run
 from app.scores.queries import require_scores
 from app.scores.schemas import Measure
-from app.scores.tables import Score
+from app.store.runs import ReferenceLogprob, Run
+from app.store.scores import Score
 from chesboard.records import is_displaced
 
 

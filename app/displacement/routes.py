@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
-from app.database import SessionDep
+from app.core.database import SessionDep
 from app.displacement import queries
 from app.displacement.schemas import DisplacementList, MeasuredRunList
 from app.scores.schemas import Measure

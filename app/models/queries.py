@@ -6,10 +6,10 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.errors import InvalidInputError
+from app.core.errors import InvalidInputError
+from app.core.settings import get_settings
 from app.models.schemas import ModelOut
-from app.runs.tables import Run
-from app.settings import get_settings
+from app.store.runs import Run
 
 MODEL_FIELD = "config.model"
 EMPTY = "The models folder is empty: `chesboard models pull` brings the starter model."

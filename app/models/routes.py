@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from app.database import SessionDep
+from app.core.database import SessionDep
 from app.models import queries
 from app.models.schemas import ModelList
 

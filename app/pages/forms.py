@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.pages import selecting
+from app.pages import selection as selecting
 from chesboard.configs import CONFIGS
 
 NESTED = ("probes", "selection", "lora")

@@ -7,26 +7,27 @@ from fastapi.responses import HTMLResponse
 from fastapi.templating import Jinja2Templates
 from pydantic import StringConstraints
 
-from app.access import page_context
 from app.audit import queries as audit
 from app.audit.routes import Words
-from app.database import SessionDep
+from app.auth.permissions import page_context
+from app.core.database import SessionDep
+from app.core.settings import PROJECT_ROOT, get_settings
 from app.datasets import queries as datasets
 from app.datasets.issues import Issue
-from app.health import check_health
 from app.models import queries as models
-from app.observation import observe
-from app.pages import forms, selecting, words
+from app.ops.health import check_health
+from app.ops.snapshot import observe
+from app.ops.status import describe
+from app.pages import forms, words
+from app.pages import selection as selecting
 from app.probes import queries as probes
 from app.reviews import queries as reviews
 from app.runs import queries as runs
-from app.runs import selections
+from app.runs import selection as selections
 from app.runs.schemas import FINAL, Kind, RunPage, Status
-from app.runs.selecting import count_selected
 from app.samples import SAMPLES
-from app.settings import PROJECT_ROOT, get_settings
-from app.static import PLOTLY_URL
-from app.status import describe
+from app.store.selection import count_selected
+from app.web.static import PLOTLY_URL
 from chesboard.configs import CONFIGS, Rules
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)

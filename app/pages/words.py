@@ -4,7 +4,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-from app.pages.selecting import ranges
+from app.pages.selection import ranges
 from app.runs.wording import in_words
 from chesboard.configs import Selection
 

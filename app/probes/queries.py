@@ -9,9 +9,10 @@ from sqlalchemy import REAL, ColumnElement, Select, case, func, lateral, select
 from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
-from app.decimation import pick, read_series
-from app.errors import NotFoundError
-from app.gaps import gaps
+from app.core.downsampling import pick, read_series
+from app.core.errors import NotFoundError
+from app.core.nonfinite import gaps
+from app.probes.headline import Observation, Verdict, probe_sentence, prompt_sentence
 from app.probes.schemas import (
     AnswerList,
     AnswerOut,
@@ -31,10 +32,9 @@ from app.probes.schemas import (
     WatchedSeries,
     WatchedTrace,
 )
-from app.probes.tables import PositionStep, Probe, ProbeAnswer, ProbePosition, ProbeStep
-from app.runs.tables import Run
 from app.runs.windows import WHOLE, Window
-from app.verdicts import Observation, Verdict, probe_sentence, prompt_sentence
+from app.store.probes import PositionStep, Probe, ProbeAnswer, ProbePosition, ProbeStep
+from app.store.runs import Run
 from chesboard.records import STILL_NATS
 
 TOP_GAINERS = 3

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 
-from app.database import SessionDep
+from app.core.database import SessionDep
 from app.probes import queries
 from app.probes.schemas import (
     AnswerList,

@@ -20,12 +20,12 @@ from sqlalchemy import insert as insert_from
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Session
 
-from app.datasets.tables import Pair
-from app.errors import ConflictError, NotFoundError
+from app.core.errors import ConflictError, NotFoundError
 from app.reviews import queue
 from app.reviews.deciding import stands
 from app.reviews.schemas import BatchOut, BulkRequest, UndoneBatch
-from app.reviews.tables import Review, ReviewBatch, ReviewChange
+from app.store.datasets import Pair
+from app.store.reviews import Review, ReviewBatch, ReviewChange
 
 COLUMNS = ["dataset_id", "pair", "version"]
 

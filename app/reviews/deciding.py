@@ -11,11 +11,11 @@ from sqlalchemy import and_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.datasets.tables import Pair
-from app.errors import ConflictError, NotFoundError
+from app.core.errors import ConflictError, NotFoundError
 from app.reviews import texts
 from app.reviews.schemas import PairEdit, ReviewOut, ReviewRequest, UndoRequest
-from app.reviews.tables import Review, ReviewChange
+from app.store.datasets import Pair
+from app.store.reviews import Review, ReviewChange
 
 
 def decide(session: Session, dataset_id: int, pair: int, wanted: ReviewRequest) -> ReviewOut:

@@ -6,8 +6,8 @@ from sqlalchemy import ColumnElement, Select, Subquery, and_, func, or_, select,
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
-from app.probes.tables import Probe, ProbeStep
-from app.runs.tables import ReferenceLogprob, Run
+from app.store.probes import Probe, ProbeStep
+from app.store.runs import ReferenceLogprob, Run
 
 
 def newest_measured(session: Session, dataset_id: int) -> int | None:

@@ -10,10 +10,10 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.runs.selecting import finite
-from app.runs.tables import Run
 from app.scores.schemas import MEASURES, Measure
-from app.scores.tables import Score
+from app.store.runs import Run
+from app.store.scores import Score
+from app.store.selection import finite
 
 EXACT = 2000
 """Up to so many values all are looked at; of more, as many quantiles, to 0.05 of a percent."""

@@ -7,8 +7,7 @@ from typing import get_args
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.datasets.tables import Pair
-from app.errors import NotFoundError
+from app.core.errors import NotFoundError
 from app.reviews import statements
 from app.reviews.queue import require_dataset
 from app.reviews.schemas import (
@@ -22,8 +21,9 @@ from app.reviews.schemas import (
     ReviewOut,
     ReviewProgress,
 )
-from app.reviews.tables import PairVersion, Review, ReviewBatch, ReviewChange
-from app.scores.tables import Flag
+from app.store.datasets import Pair
+from app.store.reviews import PairVersion, Review, ReviewBatch, ReviewChange
+from app.store.scores import Flag
 from chesboard.configs import Verdict
 
 MAX_BATCHES = 50

@@ -18,8 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
-from app.datasets.tables import Dataset, Pair
-from app.errors import ConflictError, InvalidInputError, NotFoundError
+from app.core.errors import ConflictError, InvalidInputError, NotFoundError
 from app.reviews import displacement, statements
 from app.reviews.percentiles import Grid, grids, percentile
 from app.reviews.schemas import (
@@ -34,12 +33,13 @@ from app.reviews.schemas import (
     ReviewOut,
     ScoreOfPair,
 )
-from app.reviews.tables import PairVersion, Review
 from app.runs.schemas import finite as finite_number
-from app.runs.selecting import finite
-from app.runs.tables import Run
 from app.scores.schemas import MEASURES, Measure
-from app.scores.tables import Flag, Score
+from app.store.datasets import Dataset, Pair
+from app.store.reviews import PairVersion, Review
+from app.store.runs import Run
+from app.store.scores import Flag, Score
+from app.store.selection import finite
 from chesboard.configs import Verdict
 
 

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
-from app.database import SessionDep
-from app.errors import InvalidInputError
+from app.core.database import SessionDep
+from app.core.errors import InvalidInputError
 from app.reviews import bulk, deciding, queries, queue
 from app.reviews.schemas import (
     BatchList,

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.datasets.rows import Prompt
-from app.reviews.tables import Review, ReviewChange
+from app.datasets.formats.rows import Prompt
 from app.runs.schemas import storable
 from app.scores.schemas import Measure
+from app.store.reviews import Review, ReviewChange
 from chesboard.configs import Verdict
 
 MAX_NOTE = 4000

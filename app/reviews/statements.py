@@ -3,7 +3,7 @@
 from sqlalchemy import Select, Subquery, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
-from app.reviews.tables import ReviewChange
+from app.store.reviews import ReviewChange
 
 
 def said(dataset_id: int) -> Subquery:

@@ -2,12 +2,12 @@
 
 from sqlalchemy.orm import Session
 
-from app.datasets.rows import Prompt
-from app.datasets.tables import Pair
-from app.errors import ErrorItem, InvalidInputError
+from app.core.errors import ErrorItem, InvalidInputError
+from app.datasets.formats.rows import Prompt
 from app.reviews.schemas import PairEdit
-from app.reviews.tables import PairVersion
 from app.runs.schemas import storable
+from app.store.datasets import Pair
+from app.store.reviews import PairVersion
 
 
 def checked(row: Pair, wanted: PairEdit) -> tuple[Prompt, str, str]:

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from app.database import transaction
-from app.datasets.tables import Dataset
-from app.decimation import pick, read_series
-from app.errors import NotFoundError
+from app.core.database import transaction
+from app.core.downsampling import pick, read_series
+from app.core.errors import NotFoundError
 from app.probes import queries as probes
+from app.probes.headline import Verdict, run_sentence
 from app.runs.schemas import METRICS, MetricList, MetricOut, RunOut, RunPage
-from app.runs.tables import Metric, Run
 from app.runs.windows import WHOLE, Window
-from app.verdicts import Verdict, run_sentence
+from app.store.datasets import Dataset
+from app.store.runs import Metric, Run
 
 EXPORT_ROWS = 1000
 """Rows that a download fetches at a time, so that it is never held as a whole."""

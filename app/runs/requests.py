@@ -12,16 +12,16 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.datasets.tables import Dataset, Pair
-from app.errors import ConflictError, ErrorItem, InvalidInputError, field_errors
+from app.core.errors import ConflictError, ErrorItem, InvalidInputError, field_errors
+from app.core.settings import get_settings
 from app.models.queries import check_model_exists
 from app.runs.queries import require_run
-from app.runs.revisions import next_revision
 from app.runs.schemas import FINAL, NewRun, storable
-from app.runs.selecting import record_selection
-from app.runs.tables import Run
 from app.runs.wording import in_words
-from app.settings import get_settings
+from app.store.datasets import Dataset, Pair
+from app.store.revisions import next_revision
+from app.store.runs import Run
+from app.store.selection import record_selection
 from chesboard.configs import CONFIGS, MeasureRule, ModelConfig, Rules, Selection, TrainConfig
 
 MAX_PAIRS_NAMED = 10

@@ -10,9 +10,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
-from app.broker import enqueue, wake
-from app.database import SessionDep, transaction
-from app.runs import queries, requests, selections, weights
+from app.core.broker import enqueue, wake
+from app.core.database import SessionDep, transaction
+from app.core.settings import get_settings
+from app.runs import queries, requests, weights
+from app.runs import selection as selections
 from app.runs.schemas import (
     Kind,
     MetricList,
@@ -25,7 +27,6 @@ from app.runs.schemas import (
     Status,
 )
 from app.runs.windows import WindowDep
-from app.settings import get_settings
 from chesboard.configs import Selection
 
 router = APIRouter(tags=["runs"])

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.datasets.rows import Prompt
-from app.runs.tables import Metric, Run
-from app.verdicts import Verdict
+from app.datasets.formats.rows import Prompt
+from app.probes.headline import Verdict
+from app.store.runs import Metric, Run
 
 Kind = Literal["score", "train", "evaluate"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]

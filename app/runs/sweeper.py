@@ -11,10 +11,10 @@ from datetime import timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.broker import enqueue, wake
-from app.database import transaction
-from app.runs import leases
-from app.settings import get_settings
+from app.core.broker import enqueue, wake
+from app.core.database import transaction
+from app.core.settings import get_settings
+from app.store import leases
 
 LONGEST_INTERVAL = timedelta(seconds=5)
 

@@ -12,9 +12,9 @@ from typing import IO, BinaryIO, cast
 
 from typing_extensions import Buffer
 
-from app.errors import ConflictError, NotFoundError
-from app.runs.tables import Run
-from app.settings import get_settings
+from app.core.errors import ConflictError, NotFoundError
+from app.core.settings import get_settings
+from app.store.runs import Run
 
 CHUNK = 1 << 20
 

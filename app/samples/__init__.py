@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.errors import NotFoundError
+from app.core.errors import NotFoundError
 
 FOLDER = Path(__file__).resolve().parent
 

@@ -27,11 +27,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from app.database import transaction
-from app.datasets.tables import Dataset, Pair
-from app.errors import ConflictError, InvalidInputError, NotFoundError
+from app.core.database import transaction
+from app.core.errors import ConflictError, InvalidInputError, NotFoundError
 from app.runs.queries import EXPORT_ROWS, csv_line, require_run
-from app.runs.tables import Run
 from app.scores.schemas import (
     LOW_IS_ALIKE,
     MEASURES,
@@ -48,7 +46,9 @@ from app.scores.schemas import (
     ScoreWithText,
     SortKey,
 )
-from app.scores.tables import Flag, Score
+from app.store.datasets import Dataset, Pair
+from app.store.runs import Run
+from app.store.scores import Flag, Score
 
 PERCENTS = (1, 5, 25, 50, 75, 95, 99)
 BINS = 40

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.datasets.rows import Prompt
+from app.datasets.formats.rows import Prompt
 
 Measure = Literal[
     "ches",

@@ -133,8 +133,9 @@ def _forward(
 
 
 def _is_ours(mask: Tensor | None, query: Tensor, key: Tensor) -> bool:
-    """Whether the mask is known to let no token look at later ones: those of chesboard/forward/packing.py,
-    which are added, and none at all. Those that transformers makes are of booleans."""
+    """Whether the mask is known to let no token look at later ones: those of
+    chesboard/forward/packing.py, which are added, and none at all. Those that transformers makes
+    are of booleans."""
     if mask is None:
         return query.shape[2] == key.shape[2]
     return mask.dtype != torch.bool

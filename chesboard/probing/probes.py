@@ -45,7 +45,7 @@ from chesboard.tokenization import (
     token_texts,
     tokenise_prompt,
 )
-from worker.checkpoints import ProbeState
+from worker.training.checkpoints import ProbeState
 
 TOP_IN_SUMMARY = 3
 ALL_POSITIONS = 32

@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.datasets.tables import Dataset, Pair
-from app.probes.tables import PositionStep, Probe, ProbeAnswer, ProbePosition, ProbeStep
-from app.runs.revisions import next_revision
-from app.runs.tables import Metric, Run
-from app.scores.tables import Score
+from app.store.datasets import Dataset, Pair
+from app.store.probes import PositionStep, Probe, ProbeAnswer, ProbePosition, ProbeStep
+from app.store.revisions import next_revision
+from app.store.runs import Metric, Run
+from app.store.scores import Score
 from chesboard.configs import CONFIGS
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from app.models.pull import SOURCES, STARTER_MODEL
-from app.services import FolderLock, free_port
-from app.settings import Settings
+from app.core.settings import Settings
+from app.local.embedded import FolderLock, free_port
+from app.local.pull import SOURCES, STARTER_MODEL
 from tests import support
 
 

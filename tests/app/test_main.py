@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
-from app import static
 from app.main import create_app
+from app.web import static
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ from tests.benchmarks.measuring import Row
 from tests.benchmarks.starter import starter_folder
 from tests.benchmarks.workloads import PUBLIC, SHARED, WORKLOADS
 from tests.support import find_chromium
-from worker.loading import computes_bfloat16
+from worker.models.loading import computes_bfloat16
 
 PAGE = Path(__file__).with_name("README.md")
 

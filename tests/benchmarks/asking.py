@@ -10,13 +10,13 @@ from contextlib import contextmanager, nullcontext
 
 from sqlalchemy import make_url, update
 
-from app.database import transaction
-from app.runs.tables import Run
+from app.core.database import transaction
+from app.store.runs import Run
 from tests.benchmarks.long_run import fill
 from tests.benchmarks.made_up import hand_over_step
 from tests.benchmarks.measuring import WrongFigureError
 from tests.benchmarks.serving import claim, recording_to, serving
-from worker.recording import Recorder
+from worker.recorder import Recorder
 
 RATE = 100
 SECONDS = 20

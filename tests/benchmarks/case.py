@@ -32,9 +32,9 @@ from chesboard.tokenization import TokenisedPair, find_fork, tokenise_pairs
 from tests.benchmarks.baselines import score_one_at_a_time, train_with_trl
 from tests.benchmarks.least import least_seconds
 from tests.benchmarks.workloads import BATCH_SIZES, WORKLOADS
-from worker.loading import computed_in, widen_stream
 from worker.memory import keep_freed_memory
-from worker.training import train
+from worker.models.loading import computed_in, widen_stream
+from worker.training.loop import train
 
 LEARNING_RATE = 1e-6
 BATCH_TOKENS = ScoreConfig().batch_tokens

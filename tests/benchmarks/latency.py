@@ -19,15 +19,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from app.database import transaction
-from app.settings import get_settings
+from app.core.database import transaction
+from app.core.settings import get_settings
 from chesboard.records import MetricRecord, ProbeStepRecord
 from tests.app import factories
 from tests.benchmarks.serving import recording_to, serving
 from tests.support import CHROMIUM_ARGUMENTS, eventually, find_chromium, save_tiny_model
-from worker import runtime
-from worker.loading import ModelCache
-from worker.recording import Recorder
+from worker import execution as runtime
+from worker.models.loading import ModelCache
+from worker.recorder import Recorder
 
 WARM_UP = 10
 PAUSE_SECONDS = (0.05, 0.25)

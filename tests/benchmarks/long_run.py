@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import make_url
 
-from app import migrations
+from app.local import migrate as migrations
 from tests.benchmarks.made_up import LEDGER, RESPONSE_TOKENS, WATCHED
 from tests.benchmarks.serving import client_of, serving
 

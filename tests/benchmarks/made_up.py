@@ -8,7 +8,7 @@ from chesboard.records import (
     ProbeStepRecord,
     RecentLedger,
 )
-from worker.recording import Recorder
+from worker.recorder import Recorder
 
 PROBES = 4
 RESPONSE_TOKENS, WATCHED, LEDGER, GROUPS = 8, 110, 10, 2

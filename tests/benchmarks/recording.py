@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from app.database import transaction
+from app.core.database import transaction
 from tests.benchmarks.made_up import (
     METRIC_VALUES,
     PROBE_VALUES,
@@ -22,7 +22,7 @@ from tests.benchmarks.made_up import (
 )
 from tests.benchmarks.serving import claimed_run, recording_to, serving
 from tests.support import scratch_database
-from worker.recording import Recorder
+from worker.recorder import Recorder
 
 SECONDS = 10.0
 VALUES_A_CALL = 1000

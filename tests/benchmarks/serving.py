@@ -9,12 +9,13 @@ from datetime import timedelta
 
 import httpx
 
-from app import broker, migrations
-from app import database as db
-from app.database import transaction
-from app.runs import leases
-from app.services import Services, free_port, start_services
-from app.settings import PROJECT_ROOT, get_settings
+from app.core import broker
+from app.core import database as db
+from app.core.database import transaction
+from app.core.settings import PROJECT_ROOT, get_settings
+from app.local import migrate as migrations
+from app.local.embedded import Services, free_port, start_services
+from app.store import leases
 from tests.app import factories
 from tests.support import embedded_settings, eventually, short_folder
 

@@ -1,11 +1,11 @@
 """The starter model, the same for both sides."""
 
-from app.models.pull import STARTER_MODEL, pull
-from app.settings import Settings
+from app.core.settings import Settings
+from app.local.pull import STARTER_MODEL, pull
 from chesboard.configs import ScoreConfig
 from chesboard.model import LoadedModel
 from tests.support import kept_models_folder
-from worker.loading import ModelCache
+from worker.models.loading import ModelCache
 
 
 def starter_model() -> LoadedModel:

@@ -3,7 +3,7 @@
 import torch
 
 from tests.benchmarks.measuring import Row, against, compare, largest_relative_difference
-from worker.loading import computed_in
+from worker.models.loading import computed_in
 
 COUNTS = {"persona": 40, "dialogues": 16, "long prompts": 4}
 """Four steps at least: in the first two a process mostly gets its memory for the first time."""

@@ -15,7 +15,7 @@ from tests.benchmarks.crowd import RECONNECT_EVERY
 from tests.benchmarks.made_up import PROBES, hand_over_probes, hand_over_step
 from tests.benchmarks.measuring import WrongFigureError
 from tests.benchmarks.serving import claimed_run, finish, recording_to, serving
-from worker.recording import Recorder
+from worker.recorder import Recorder
 
 STEPS = 240
 PROBE_EVERY = 10

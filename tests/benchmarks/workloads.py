@@ -4,7 +4,7 @@ import json
 import random
 from pathlib import Path
 
-from app.settings import PROJECT_ROOT
+from app.core.settings import PROJECT_ROOT
 from chesboard.tokenization import RawPair
 
 SHARED = PROJECT_ROOT.parent / "shared" / "data"

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Text, cast, create_engine, make_url, select
 
-from app.migrations import METADATA
+from app.local.migrate import METADATA
 from tests.chaos.stack import Stack
 
 TIMES = frozenset(

@@ -15,11 +15,11 @@ import psutil
 import psycopg
 import redis
 
-from app import migrations
-from app.children import Children, ChildSpec
-from app.services import Services, free_port, start_postgres, start_valkey
-from app.settings import PROJECT_ROOT, Settings
-from app.supervisor import child_environment, web_command, worker_command
+from app.core.settings import PROJECT_ROOT, Settings
+from app.local import migrate as migrations
+from app.local.embedded import Services, free_port, start_postgres, start_valkey
+from app.local.processes import Children, ChildSpec
+from app.local.stack import child_environment, web_command, worker_command
 from tests.support import save_tiny_model, short_folder
 
 LEASE = {

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from app import live
-from app.database import transaction
+from app.core.database import transaction
+from app.streaming import hub as live
 from tests.app import factories
-from tests.app.test_live import serving, write
+from tests.app.streaming.test_hub import serving, write
 from tests.support import eventually
 
 pytestmark = pytest.mark.browser

@@ -14,15 +14,17 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 
-from app.database import transaction
-from app.runs import leases
-from app.runs.tables import Metric, Run
-from app.scores.tables import Score
-from app.settings import get_settings
+from app.core.database import transaction
+from app.core.settings import get_settings
+from app.store import leases
+from app.store.runs import Metric, Run
+from app.store.scores import Score
 from tests.app import factories
-from worker import checkpoints, patience, runtime
-from worker.loading import ModelCache
-from worker.runtime import execute
+from worker import execution as runtime
+from worker import retry as patience
+from worker.execution import execute
+from worker.models.loading import ModelCache
+from worker.training import checkpoints
 
 PAIRS = 6
 TRAINING = {"learning_rate": 1e-3, "batch_size": 1, "checkpoint_every": 2, "probe_every": 3}

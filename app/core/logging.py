@@ -1,0 +1,147 @@
+"""What the processes write to their logs: lines for people, or JSON objects for a collector.
+
+Each line knows which run it is about, and in the web process which request it belongs to; so
+"everything about run 12" is one filter. Texts from users are never logged as they are: JSON
+escapes line breaks, and the lines for people have them taken out.
+"""
+
+import json
+import logging
+import re
+import secrets
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.core.settings import Settings
+
+_RUN_PATH = re.compile(r"/(?:api/v1/)?runs/(\d{1,18})(?:/|$)", re.ASCII)
+
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+run_id: ContextVar[int | None] = ContextVar("run_id", default=None)
+
+_process_run: int | None = None
+"""The run that this whole process works on: a worker's threads have no context of their own."""
+
+# Each of these tells, at INFO, what is said elsewhere or what nobody asked for.
+QUIET = (
+    "alembic",
+    "httpx",
+    "httpcore",
+    "kombu",
+    "amqp",
+    "celery.app.trace",
+    "celery.worker.strategy",
+)
+
+
+class RequestContext:
+    """ASGI middleware: gives each request an id, which its log lines and its answer carry."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        name = secrets.token_hex(6)
+        request_id.set(name)
+        if found := _RUN_PATH.match(scope["path"]):
+            run_id.set(int(found[1]))
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Request-ID"] = name
+            await send(message)
+
+        await self.app(scope, receive, send_with_id)
+
+
+@contextmanager
+def working_on(run: int) -> Iterator[None]:
+    """Every line of this process is about that run, whatever thread it comes from."""
+    global _process_run
+    _process_run = run
+    try:
+        yield
+    finally:
+        _process_run = None
+
+
+class _Context(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.run_id = run_id.get() or _process_run
+        record.request_id = request_id.get()
+        return True
+
+
+class JsonLines(logging.Formatter):
+    """{"time", "level", "logger", "message", "process", "run_id"?, "request_id"?, "error"?}."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "process": self._process,
+            "message": record.getMessage(),
+        }
+        for name in ("run_id", "request_id"):
+            if (value := getattr(record, name, None)) is not None:
+                line[name] = value
+        if record.exc_info and record.exc_info[1] is not None:
+            line["error"] = {
+                "type": type(record.exc_info[1]).__name__,
+                "traceback": "".join(traceback.format_exception(record.exc_info[1])),
+            }
+        return json.dumps(line, default=str)
+
+
+class Lines(logging.Formatter):
+    """`12:00:01 web WARNING app.broker [run 3]: message`, and tracebacks below it."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        run = getattr(record, "run_id", None)
+        where = f" [run {run}]" if run is not None else ""
+        message = record.getMessage().replace("\r", " ").replace("\n", " ⏎ ")
+        level = "" if record.levelno == logging.INFO else f" {record.levelname}"
+        moment = datetime.fromtimestamp(record.created).astimezone()
+        line = f"{moment:%H:%M:%S} {self._process}{level} {record.name}{where}: {message}"
+        if record.exc_info and record.exc_info[1] is not None:
+            line += "\n" + "".join(traceback.format_exception(record.exc_info[1])).rstrip()
+        return line
+
+
+def configure(settings: Settings, process: str, stream: TextIO | None = None) -> None:
+    """Send all of this process's logging to one stream (default: stderr), in the set format."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.addFilter(_Context())
+    is_json = settings.log_format == "json"
+    handler.setFormatter(JsonLines(process) if is_json else Lines(process))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(settings.log_level)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "celery"):
+        logger = logging.getLogger(name)
+        logger.handlers = []
+        # Each request in a line of its own is for those who look for a fault.
+        logger.propagate = name != "uvicorn.access" or settings.log_level == "DEBUG"
+    if settings.log_level != "DEBUG":
+        for name in QUIET:
+            logging.getLogger(name).setLevel(logging.WARNING)

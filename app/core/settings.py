@@ -1,0 +1,153 @@
+"""Everything that can be set from outside. Nothing else reads the environment.
+
+What belongs to one run stands in the run's configuration (chesboard/configs.py), not here.
+"""
+
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+"""Where templates/, static/ and migrations/ lie."""
+
+
+def _none_if_empty(value: object) -> object:
+    # What docker-compose makes of a variable that is not set.
+    return None if value == "" else value
+
+
+def _in_capitals(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+MIN_TOKEN_CHARACTERS = 8
+
+
+def _long_enough(token: SecretStr | None) -> SecretStr | None:
+    if token is not None and len(token.get_secret_value()) < MIN_TOKEN_CHARACTERS:
+        raise ValueError(f"an access token has at least {MIN_TOKEN_CHARACTERS} characters")
+    return token
+
+
+Secret = Annotated[SecretStr | None, BeforeValidator(_none_if_empty), AfterValidator(_long_enough)]
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="CHESBOARD_", extra="ignore", hide_input_in_errors=True
+    )
+
+    MIN_TOKEN_CHARACTERS: ClassVar[int] = MIN_TOKEN_CHARACTERS
+
+    data_dir: Path = Field(
+        Path("chesboard-data"),
+        description="Folder for the embedded database, models, checkpoints and results.",
+    )
+    models_dir: Path | None = Field(
+        None,
+        description="Folder with models that runs may name; default: models/ in the data folder.",
+    )
+    database_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("DATABASE_URL", "CHESBOARD_DATABASE_URL"),
+        description="A PostgreSQL of your own (postgresql://…); default: an embedded one.",
+    )
+    redis_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("REDIS_URL", "CHESBOARD_REDIS_URL"),
+        description="A Redis or Valkey of your own (redis://…); default: an embedded Valkey.",
+    )
+    host: str = Field("127.0.0.1", description="Address the web server listens on.")
+    port: int = Field(8000, ge=1, le=65535, description="Port the web server listens on.")
+    token: Secret = Field(
+        None, description="Access token of the operator; on any address but loopback one is needed."
+    )
+    reviewer_token: Secret = Field(
+        None, description="Access token that reads and judges pairs, and changes nothing else."
+    )
+    viewer_token: Secret = Field(None, description="Access token that only reads.")
+    tokens_file: Annotated[Path | None, BeforeValidator(_none_if_empty)] = Field(
+        None, description="File with a `role name token` on each line, for more than one person."
+    )
+    allowed_hosts: str = Field(
+        "",
+        description="Names, separated by commas, that a server on every address answers to; "
+        "default: any.",
+    )
+    max_upload_bytes: int = Field(
+        1 << 30, gt=0, description="Largest upload that is accepted, in bytes."
+    )
+    max_queued_runs: int = Field(200, ge=1, description="How many runs may wait at once.")
+    requests_per_second: float = Field(
+        100.0,
+        gt=0,
+        description="Rate for one person at one address where tokens are set; a tenth of it for "
+        "changes.",
+    )
+    # A missed renewal or two must not lose a healthy run: a lease outlasts several heartbeats.
+    lease: timedelta = Field(
+        timedelta(seconds=30),
+        description="How long a worker may be silent before its run is given to another.",
+    )
+    heartbeat: timedelta = Field(
+        timedelta(seconds=2), description="How often a worker renews its lease."
+    )
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_in_capitals)
+    ] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="text for people, json for a log collector: one object a line."
+    )
+
+    @property
+    def models_path(self) -> Path:
+        return self.models_dir if self.models_dir is not None else self.data_dir / "models"
+
+    @property
+    def runs_path(self) -> Path:
+        """Checkpoints and results, one folder a run."""
+        return self.data_dir / "runs"
+
+    def run_path(self, run_id: int) -> Path:
+        return self.runs_path / str(run_id)
+
+    def required_database_url(self) -> str:
+        """The database address in the form SQLAlchemy takes.
+
+        Raises:
+            RuntimeError: no database is configured; `chesboard up` starts one and sets it.
+        """
+        if self.database_url is None:
+            raise RuntimeError(
+                "DATABASE_URL is not set. `chesboard up` starts an embedded PostgreSQL; "
+                "the other commands need DATABASE_URL to point at one."
+            )
+        scheme, rest = self.database_url.split("://", 1)
+        return (
+            f"postgresql+psycopg://{rest}"
+            if scheme in ("postgres", "postgresql")
+            else (self.database_url)
+        )
+
+    def required_redis_url(self) -> str:
+        """The broker's address.
+
+        Raises:
+            RuntimeError: no broker is configured; `chesboard up` starts one and sets it.
+        """
+        if self.redis_url is None:
+            raise RuntimeError(
+                "REDIS_URL is not set. `chesboard up` starts an embedded Valkey; "
+                "the other commands need REDIS_URL to point at a Redis or Valkey."
+            )
+        return self.redis_url
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """The process's settings, read once. Tests call get_settings.cache_clear()."""
+    return Settings()

@@ -1,0 +1,199 @@
+"""Rows of CSV, and the few conventions by which a table of text holds more than text.
+
+- A column named `x:json` is the column `x`, its cells JSON; an empty cell is no value at all.
+- A cell of any column may be a list of chat messages, as JSON or as Python prints it.
+- `chesboard:quoted` names the columns of a row whose text was given a leading apostrophe, so
+  that no spreadsheet runs it as a formula; it is taken off again.
+
+The first and the third are what our own export writes (app/datasets/export_tables.py).
+"""
+
+import ast
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from app.core.errors import InvalidInputError
+from app.datasets.formats.columns import recognise
+from app.datasets.formats.json_rows import MAX_ROW_BYTES, parse
+from app.datasets.formats.rows import SNIPPET_CHARACTERS, RowError, SourceRow
+from app.datasets.formats.unpacking import Buffered
+
+JSON_SUFFIX = ":json"
+QUOTED = "chesboard:quoted"
+QUOTED_SUFFIX = ":quoted"
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
+DELIMITERS = ",;\t"
+MAX_PRINTED_CHARACTERS = 1 << 20
+
+csv.field_size_limit(MAX_ROW_BYTES)
+
+_MESSAGES = re.compile(r"""\s*\[\s*\{\s*["'](?:role|content|from|value)["']\s*:""")
+
+
+def read(file: Buffered) -> Iterator[SourceRow | RowError]:
+    # Broken UTF-8 turns into lone surrogates here, which no row may hold.
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
+    lines = _Lines(text)
+    try:
+        first = next(lines, "")
+        while first and not first.strip():
+            first = next(lines, "")
+        delimiter = _delimiter(first)
+        lines.put_back(first)
+        rows = csv.reader(lines, delimiter=delimiter)
+        header = _header(next(rows, []))
+    except csv.Error as error:
+        raise InvalidInputError(f"The first line is no CSV header: {error}.") from error
+    if len(set(header)) < len(header):
+        raise InvalidInputError("The CSV header names a column twice.")
+    while True:
+        row = lines.number + 1
+        try:
+            cells = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield RowError(row, f"not CSV: {error}")
+            continue
+        if len(cells) == len(header):
+            yield _row(row, header, cells)
+        elif cells:
+            message = f"{len(cells)} cells, but the header names {len(header)} columns"
+            yield RowError(row, message, snippet=delimiter.join(cells[:8])[:SNIPPET_CHARACTERS])
+
+
+class _Lines:
+    """A text's lines; one that is too long raises csv.Error, and reading goes on after it."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text = text
+        self._put_back: str | None = None
+        self.number = 0
+
+    def put_back(self, line: str) -> None:
+        self._put_back = line
+        self.number -= 1
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line, self._put_back = self._put_back, None
+        if line is None:
+            line = self._text.readline(MAX_ROW_BYTES + 1)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        if len(line) <= MAX_ROW_BYTES:
+            return line
+        while len(line) > MAX_ROW_BYTES and not line.endswith("\n"):
+            line = self._text.readline(MAX_ROW_BYTES + 1)
+        raise csv.Error(f"the line is longer than {MAX_ROW_BYTES:,} characters")
+
+
+def _header(names: list[str]) -> list[str]:
+    """The names, without the blanks around them where only so they are known."""
+    stripped = [name.strip() for name in names]
+    return names if recognise(map(_plain, names)) else stripped
+
+
+def header_of(name: str, *, is_json: bool) -> str:
+    """How a column is called in a header, of which `_plain` makes its name again."""
+    name = f"{name}{JSON_SUFFIX}" if is_json else name
+    # A name can be a formula too.
+    return f"'{name}{QUOTED_SUFFIX}" if name.startswith(FORMULA_SIGNS) or _is_quoted(name) else name
+
+
+def _is_quoted(name: str) -> bool:
+    return name.startswith("'") and name.endswith(QUOTED_SUFFIX)
+
+
+def _plain(name: str) -> str:
+    return _unquoted(name).removesuffix(JSON_SUFFIX)
+
+
+def _unquoted(name: str) -> str:
+    return name[1:].removesuffix(QUOTED_SUFFIX) if _is_quoted(name) else name
+
+
+def has_known_header(start: bytes) -> bool:
+    """Whether a file that begins so is a table whose columns make up a known form."""
+    line = start.partition(b"\n")[0].decode("utf-8", "replace")
+    return recognise(map(_plain, _names(line, _delimiter(line)))) is not None
+
+
+def _delimiter(line: str) -> str:
+    """What parts the most columns; a comma where that is no matter."""
+    known = [sign for sign in DELIMITERS if recognise(map(_plain, _names(line, sign)))]
+    return max(known or DELIMITERS, key=lambda sign: len(_names(line, sign)))
+
+
+def _names(line: str, delimiter: str) -> list[str]:
+    try:
+        return [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:
+        return []
+
+
+def _row(row: int, header: list[str], cells: list[str]) -> SourceRow | RowError:
+    columns = dict(zip(map(_unquoted, header), cells, strict=True))
+    try:
+        _take_off_quotes(columns)
+        return SourceRow(row, dict(_values(columns)))
+    except _CellError as error:
+        field, message = error.args
+        snippet = columns[field][:SNIPPET_CHARACTERS]
+        return RowError(row, message, field, snippet)
+
+
+class _CellError(Exception):
+    """(column, message)"""
+
+
+def _take_off_quotes(columns: dict[str, str]) -> None:
+    quoted = columns.pop(QUOTED, "")
+    if not quoted:
+        return
+    try:
+        names = parse(quoted)
+        if not isinstance(names, list):
+            raise ValueError("no list")
+        for name in names:
+            columns[name] = columns[name].removeprefix("'")
+    except (ValueError, KeyError, TypeError) as error:
+        columns[QUOTED] = quoted
+        raise _CellError(QUOTED, "must be a JSON list of columns") from error
+
+
+def _values(columns: dict[str, str]) -> Iterator[tuple[str, Any]]:
+    for name, cell in columns.items():
+        if not name.endswith(JSON_SUFFIX):
+            yield name, _messages(cell) if _MESSAGES.match(cell) else cell
+        elif cell:
+            try:
+                yield _plain(name), parse(cell)
+            except ValueError as error:
+                raise _CellError(name, f"not JSON: {error}") from error
+
+
+def looks_like_messages(text: str) -> bool:
+    """Whether a reader of our CSV would take this text for chat messages."""
+    return _MESSAGES.match(text) is not None
+
+
+def _messages(cell: str) -> Any:
+    """The list that a cell holds, as JSON or as Python prints it; the cell where it is none."""
+    try:
+        value = json.loads(cell)
+    except (ValueError, RecursionError):
+        if len(cell) > MAX_PRINTED_CHARACTERS:
+            return cell
+        try:
+            value = ast.literal_eval(cell.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return cell
+    return value if isinstance(value, list) else cell

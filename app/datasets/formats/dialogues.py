@@ -1,0 +1,167 @@
+"""Chat messages, dialogues in one text, and where two of them part.
+
+A dialogue is cut between turns, and two plain texts between words, never inside a word: the
+first tokens of the two responses are what displacement is measured at.
+"""
+
+import re
+import unicodedata
+from typing import Any
+
+from app.datasets.formats.rows import Reason
+
+Messages = list[dict[str, str]]
+
+_HH_TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
+_HH_ROLES = {"Human": "user", "Assistant": "assistant"}
+_HH_SPEAKERS = {role: speaker for speaker, role in _HH_ROLES.items()}
+
+# ShareGPT's names. Other roles (system, tool, …) stay as they are.
+_SPEAKER_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant"}
+
+
+class UnusableError(Exception):
+    """Something in this row cannot be used; `field` names the column."""
+
+    def __init__(self, field: str | None, message: str, reason: Reason = "unusable") -> None:
+        super().__init__(message)
+        self.field = field
+        self.message = message
+        self.reason = reason
+
+
+def read_messages(value: Any, field: str) -> Messages:
+    """Chat messages {role, content}, or ShareGPT's {from, value}, as {role, content}.
+
+    Raises:
+        UnusableError: no list of such messages, or a part of one that is not text.
+    """
+    if isinstance(value, dict):
+        value = [value]
+    if not isinstance(value, list) or not value:
+        raise UnusableError(field, "must be a list of chat messages, at least one")
+    return [_read_message(message, number, field) for number, message in enumerate(value, start=1)]
+
+
+def _read_message(message: Any, number: int, field: str) -> dict[str, str]:
+    if isinstance(message, dict):
+        if "role" in message:
+            role, content = message["role"], _text_of(message.get("content"))
+        else:
+            role, content = message.get("from"), message.get("value")
+            role = _SPEAKER_ROLES.get(role, role) if isinstance(role, str) else role
+        if isinstance(role, str) and role and isinstance(content, str):
+            return {"role": role, "content": content}
+    raise UnusableError(
+        field, f"message {number} must have a `role` and a `content`, both text", "unusable"
+    )
+
+
+def _text_of(content: Any) -> Any:
+    """[{"type": "text", "text": "Hi"}] -> "Hi"; anything else as it is."""
+    if isinstance(content, list) and content:
+        texts = [_text_of_part(part) for part in content]
+        if None not in texts:
+            return "".join(text or "" for text in texts)
+    return content
+
+
+def _text_of_part(part: Any) -> str | None:
+    if isinstance(part, dict) and part.get("type", "text") == "text":
+        text = part.get("text")
+        return text if isinstance(text, str) else None
+    return None
+
+
+def is_dialogue(text: str) -> bool:
+    return _HH_TURN.match(text.lstrip()) is not None
+
+
+def read_dialogue(text: str) -> Messages:
+    """'\\n\\nHuman: Hi\\n\\nAssistant: Hello' -> [{user, Hi}, {assistant, Hello}]"""
+    _, *parts = _HH_TURN.split(text.lstrip())
+    return [
+        {"role": _HH_ROLES[speaker], "content": said.strip()}
+        for speaker, said in zip(parts[::2], parts[1::2], strict=True)
+    ]
+
+
+def write_dialogue(messages: Messages) -> str:
+    """The reverse of `read_dialogue` for what it makes."""
+    return "".join(
+        f"\n\n{_HH_SPEAKERS.get(message['role'], message['role'])}: {message['content']}"
+        for message in messages
+    )
+
+
+def cut(ours: Messages, theirs: Messages, fields: tuple[str, str]) -> tuple[Messages, str, str]:
+    """(common messages, our last one, their last one) of two dialogues.
+
+    Raises:
+        UnusableError: they part before their last turns, or do not end with the assistant's.
+    """
+    for field, dialogue in zip(fields, (ours, theirs), strict=True):
+        if not dialogue or dialogue[-1]["role"] != "assistant":
+            raise UnusableError(field, "must end with a message of the assistant")
+    if ours[:-1] != theirs[:-1]:
+        raise UnusableError(
+            fields[1],
+            f"differs from {fields[0]} before the last message, so the two responses "
+            "do not answer the same prompt",
+        )
+    return ours[:-1], ours[-1]["content"], theirs[-1]["content"]
+
+
+def common_words(ours: str, theirs: str) -> int:
+    """How many characters of whole words two texts begin with alike; both go on after them.
+
+    "The sky is blue." and "The sky is black." -> 10: "The sky is", then " blue." and " black.".
+    The blank before a word belongs to it, as tokenizers have it.
+    """
+    at = _common_characters(ours, theirs)
+    if at == min(len(ours), len(theirs)):
+        at -= 1  # one of them would have no response left
+    while at > 0 and not (_begins_word(ours, at) and _begins_word(theirs, at)):
+        at -= 1
+    return max(at, 0)
+
+
+def _common_characters(ours: str, theirs: str) -> int:
+    # Halving compares slices, not characters: a response may have millions.
+    low, high = 0, min(len(ours), len(theirs))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if ours[:middle] == theirs[:middle] else (low, middle - 1)
+    return low
+
+
+def _begins_word(text: str, at: int) -> bool:
+    """Whether a word (or a sign, or an ideograph) ends before `at` and another begins there."""
+    before, after = text[at - 1], text[at]
+    if before.isspace() or _continues(after) or before == "\N{ZERO WIDTH JOINER}":
+        return False
+    return not (_is_in_word(before) and _is_in_word(after))
+
+
+def _continues(character: str) -> bool:
+    """A mark, a joiner, a skin tone or half a flag: part of the character before it."""
+    return (
+        unicodedata.category(character)[0] == "M"
+        or character == "\N{ZERO WIDTH JOINER}"
+        or "\U0001f3fb" <= character <= "\U0001f3ff"
+        or "\U0001f1e6" <= character <= "\U0001f1ff"
+    )
+
+
+def _is_in_word(character: str) -> bool:
+    """Letters, digits and what joins them; an ideograph is a word of its own."""
+    if character in "'’_-.,":  # don't, 3.14, snake_case
+        return True
+    if unicodedata.category(character)[0] == "M":
+        return True
+    return character.isalnum() and not _is_ideograph(character)
+
+
+def _is_ideograph(character: str) -> bool:
+    # Han, Kana and Hangul syllables: written without blanks between words.
+    return "\u3040" <= character <= "\u9fff" or "\U00020000" <= character <= "\U0003ffff"

@@ -1,0 +1,249 @@
+"""From a row's columns to a pair. `app.datasets.formats.columns` says which column holds what.
+
+In two whole dialogues the common messages are the prompt, and the last message of each, the
+assistant's, is the response.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+from app.datasets.formats.columns import Columns
+from app.datasets.formats.dialogues import (
+    Messages,
+    UnusableError,
+    common_words,
+    cut,
+    is_dialogue,
+    read_dialogue,
+    read_messages,
+)
+from app.datasets.formats.layouts import source_of
+from app.datasets.formats.rows import PairRow, Prompt, RowError, SourceRow, snippet_of
+
+MAX_DEPTH = 64
+"""How deep a value may be nested: what shows or sends it on has limits of its own."""
+
+
+class _Pair(NamedTuple):
+    form: str
+    prompt: Prompt
+    preferred: str
+    dispreferred: str
+
+
+def parse_row(source: SourceRow, columns: Columns) -> PairRow | RowError:
+    """The pair that a row holds, or why it holds none. Never raises, whatever the row holds."""
+    try:
+        cells = {
+            _storable_text(name, name): _storable(value, name)
+            for name, value in source.columns.items()
+        }
+        pair = _pair(cells, columns)
+        _check_pair(pair, columns)
+    except UnusableError as error:
+        snippet = snippet_of(source, error.field)
+        return RowError(source.row, error.message, error.field, snippet, error.reason)
+    consumed = columns.all()
+    meta = {name: value for name, value in cells.items() if name not in consumed}
+    origin = source_of(columns, pair.prompt, pair.preferred, pair.dispreferred, cells)
+    if "row" in meta:
+        # The file's own column of this name gives way: `row` is where the pair is found again.
+        origin = {**(origin or {}), "row": meta["row"]}
+    meta["row"] = source.row
+    return PairRow(source.row, *pair, meta, origin)
+
+
+def _pair(cells: dict[str, Any], columns: Columns) -> _Pair:
+    prompt = _prompt_cell(cells, columns)
+    preferred, dispreferred = _ordered(cells, columns)
+    if isinstance(preferred, str) and isinstance(dispreferred, str):
+        pair = _from_texts(prompt, preferred, dispreferred, columns)
+    elif isinstance(preferred, list | dict) and isinstance(dispreferred, list | dict):
+        pair = _from_messages(
+            prompt,
+            read_messages(preferred, columns.preferred),
+            read_messages(dispreferred, columns.dispreferred),
+            columns,
+        )
+    elif type(preferred) is not type(dispreferred):
+        raise UnusableError(
+            columns.dispreferred, f"must be of the same type as {columns.preferred}"
+        )
+    else:
+        raise UnusableError(columns.preferred, "must be text or a list of chat messages")
+    return _with_system(pair, cells, columns)
+
+
+def _prompt_cell(cells: dict[str, Any], columns: Columns) -> Any:
+    prompt = cells.get(columns.prompt)
+    context = cells.get(columns.context) if columns.context else None
+    if isinstance(prompt, str) and context:
+        if not isinstance(context, str):
+            raise UnusableError(columns.context, "must be text")
+        return f"{prompt}\n\n{context}"
+    return prompt
+
+
+def _ordered(cells: dict[str, Any], columns: Columns) -> tuple[Any, Any]:
+    """The preferred and the dispreferred response, where another column says which is which."""
+    first = _required(cells, columns.preferred)
+    second = _required(cells, columns.dispreferred)
+    if columns.choice:
+        return (first, second) if _first_is_chosen(cells, columns.choice) else (second, first)
+    if columns.scores:
+        ours, theirs = (_number(cells, name) for name in columns.scores)
+        if ours == theirs:
+            raise UnusableError(
+                columns.scores[1], f"equals {columns.scores[0]}: neither is preferred", "undecided"
+            )
+        return (first, second) if ours > theirs else (second, first)
+    return first, second
+
+
+def _first_is_chosen(cells: dict[str, Any], choice: tuple[str, int, int]) -> bool:
+    name, first, second = choice
+    said = _number(cells, name)
+    if said not in (first, second):
+        raise UnusableError(
+            name, f"must be {first} or {second}, which says the preferred response", "undecided"
+        )
+    return said == first
+
+
+def _number(cells: dict[str, Any], name: str) -> float:
+    value = _required(cells, name)
+    try:
+        # In CSV everything is text. A truth value does not say which of two it means.
+        return float("" if isinstance(value, bool) else value)
+    except (TypeError, ValueError, OverflowError):
+        raise UnusableError(name, "must be a number", "undecided") from None
+
+
+def _required(cells: dict[str, Any], name: str) -> Any:
+    value = cells.get(name)
+    if value is None:
+        raise UnusableError(name, "is missing", "missing")
+    return value
+
+
+def _from_texts(prompt: Any, preferred: str, dispreferred: str, columns: Columns) -> _Pair:
+    if columns.persona:
+        if not isinstance(prompt, str):
+            raise UnusableError(columns.prompt, *_no_prompt(prompt, "must be text"))
+        # The answers of this data begin with a space, which a chat template supplies itself.
+        return _Pair("persona", prompt, preferred.strip(), dispreferred.strip())
+    if isinstance(prompt, str):
+        return _Pair(columns.form or "text", prompt, preferred, dispreferred)
+    if isinstance(prompt, list):
+        messages = read_messages(prompt, columns.prompt)
+        return _Pair(columns.form or "chat", messages, preferred, dispreferred)
+    if prompt is not None or columns.choice or columns.scores:
+        message = "must be text or a list of chat messages"
+        raise UnusableError(columns.prompt, *_no_prompt(prompt, message))
+    if is_dialogue(preferred):
+        fields = columns.preferred, columns.dispreferred
+        parted = cut(read_dialogue(preferred), read_dialogue(dispreferred), fields)
+        return _Pair("hh-rlhf", *parted)
+    return _from_common_words(preferred, dispreferred, columns)
+
+
+def _no_prompt(prompt: Any, otherwise: str) -> tuple[str, Any]:
+    return ("is missing", "missing") if prompt is None else (otherwise, "unusable")
+
+
+def _from_common_words(preferred: str, dispreferred: str, columns: Columns) -> _Pair:
+    at = common_words(preferred, dispreferred)
+    if not preferred[:at].strip():
+        raise UnusableError(
+            columns.prompt,
+            f"is missing, and {columns.preferred} is no dialogue that holds the prompt, nor do "
+            "both responses begin with the same words",
+            "missing",
+        )
+    return _Pair("implicit", preferred[:at], preferred[at:], dispreferred[at:])
+
+
+def _from_messages(
+    prompt: Any, preferred: Messages, dispreferred: Messages, columns: Columns
+) -> _Pair:
+    before, ours, theirs = cut(preferred, dispreferred, (columns.preferred, columns.dispreferred))
+    form = columns.form or ("ultrafeedback" if columns.has_scores else "chat")
+    if isinstance(prompt, list):
+        explicit = read_messages(prompt, columns.prompt)
+        # Some files repeat the prompt at the beginning of both dialogues, others do not.
+        before = before if before[: len(explicit)] == explicit else explicit + before
+    elif isinstance(prompt, str):
+        before = before or [{"role": "user", "content": prompt}]
+    elif prompt is not None:
+        raise UnusableError(columns.prompt, "must be text or a list of chat messages")
+    return _Pair(form, before, ours, theirs)
+
+
+def _with_system(pair: _Pair, cells: dict[str, Any], columns: Columns) -> _Pair:
+    """A system prompt of its own column stands before the prompt, which makes it a chat."""
+    if columns.system is None or columns.system not in cells:
+        return pair
+    said = cells[columns.system]
+    if said is not None and not isinstance(said, str):
+        raise UnusableError(columns.system, "must be text")
+    prompt = pair.prompt
+    if isinstance(prompt, str):
+        prompt = [{"role": "user", "content": prompt}]
+    if said and said.strip() and prompt[0]["role"] != "system":
+        prompt = [{"role": "system", "content": said}, *prompt]
+    form = "orpo" if pair.form in ("text", "chat") else pair.form
+    return pair._replace(form=form, prompt=prompt)
+
+
+def _check_pair(pair: _Pair, columns: Columns) -> None:
+    _, prompt, preferred, dispreferred = pair
+    # A system prompt alone asks for nothing.
+    texts = (
+        [prompt]
+        if isinstance(prompt, str)
+        else [turn["content"] for turn in prompt if turn["role"] != "system"]
+    )
+    if not any(text.strip() for text in texts):
+        raise UnusableError(columns.prompt, "the prompt is empty", "empty")
+    if not preferred.strip():
+        raise UnusableError(columns.preferred, "the response is empty", "empty")
+    if not dispreferred.strip():
+        raise UnusableError(columns.dispreferred, "the response is empty", "empty")
+    if preferred == dispreferred:
+        raise UnusableError(columns.dispreferred, "the two responses are identical", "identical")
+
+
+def _storable(value: Any, field: str, depth: int = 1) -> Any:
+    """The value as PostgreSQL can hold it in JSON: NaN and infinity become null.
+
+    Raises:
+        UnusableError: it holds a NUL character or a lone surrogate, or is nested too deeply.
+    """
+    match value:
+        case str():
+            return _storable_text(value, field)
+        case float():
+            return value if math.isfinite(value) else None
+        case list() | dict() if depth > MAX_DEPTH:
+            raise UnusableError(field, f"nested too deeply (more than {MAX_DEPTH} levels)")
+        case list():
+            return [_storable(item, field, depth + 1) for item in value]
+        case dict():
+            return {
+                _storable_text(key, field): _storable(item, field, depth + 1)
+                for key, item in value.items()
+            }
+    return value
+
+
+def _storable_text(text: str, field: str) -> str:
+    if "\0" in text:
+        raise UnusableError(field, "holds a NUL character, which PostgreSQL cannot store")
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise UnusableError(
+                field, f"is broken Unicode at character {error.start + 1} (not valid UTF-8)"
+            ) from error
+    return text

@@ -1,0 +1,139 @@
+"""Writing a pair as its row came: the reverse of `app.datasets.formats.forms`.
+
+The same pair can stand in a file in several layouts (the prompt apart, or repeated in both
+responses; the preferred response first, or second). Which one a row had is kept with its pair as
+a number; where none of them gives the row's very cells (odd blanks between turns, messages with
+more than a role and a content), the cells themselves are kept. So an export in the form that a
+file came in gives back what came in, and nearly nothing is stored twice.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from app.datasets.formats.columns import Columns
+from app.datasets.formats.dialogues import Messages, common_words, write_dialogue
+from app.datasets.formats.rows import Prompt
+
+Cells = dict[str, Any]
+
+
+def source_of(
+    columns: Columns, prompt: Prompt, preferred: str, dispreferred: str, cells: Cells
+) -> dict[str, Any] | None:
+    """What to keep of a row beside its pair: None, {"layout": number} or {"cells": …}."""
+    consumed = {name: cells[name] for name in columns.all() if name in cells}
+    for number, layout in enumerate(layouts(columns, prompt, preferred, dispreferred)):
+        if layout == consumed:
+            return {"layout": number} if number else None
+    return {"cells": consumed}
+
+
+def restore(
+    columns: Columns,
+    prompt: Prompt,
+    preferred: str,
+    dispreferred: str,
+    source: dict[str, Any] | None,
+    *,
+    is_edited: bool,
+) -> Cells:
+    """The columns that make up the pair, as they came; of an edited pair, in the same layout."""
+    source = source or {}
+    if "cells" in source and not is_edited:
+        cells: Cells = source["cells"]
+        return cells
+    wanted = source.get("layout", 0)
+    first = None
+    for number, layout in enumerate(layouts(columns, prompt, preferred, dispreferred)):
+        if number == wanted:
+            return layout
+        first = first or layout
+    # Whoever edited it gave it a shape that this layout does not have.
+    return first or {
+        columns.prompt: prompt,
+        columns.preferred: preferred,
+        columns.dispreferred: dispreferred,
+    }
+
+
+def layouts(columns: Columns, prompt: Prompt, preferred: str, dispreferred: str) -> Iterator[Cells]:
+    """Every layout that the pair can have in these columns, in a fixed order."""
+    sides = preferred, dispreferred
+    for cells, ours, theirs in _prompts(columns, prompt, *sides):
+        pair = {columns.preferred: ours, columns.dispreferred: theirs}
+        if columns.choice:
+            name, first, second = columns.choice
+            swapped = {columns.preferred: theirs, columns.dispreferred: ours}
+            for kind in (int, str):  # in CSV everything is text
+                yield {**cells, **pair, name: kind(first)}
+                yield {**cells, **swapped, name: kind(second)}
+        elif columns.scores:
+            yield {**cells, **pair}
+            yield {**cells, columns.preferred: theirs, columns.dispreferred: ours}
+        else:
+            yield {**cells, **pair}
+
+
+def _prompts(
+    columns: Columns, prompt: Prompt, ours: str, theirs: str
+) -> Iterator[tuple[Cells, Any, Any]]:
+    """(the prompt's cells, both responses), for each way to write the prompt."""
+    name = columns.prompt
+    if columns.persona:
+        # As the public files have them; see `forms`.
+        yield {name: prompt}, f" {ours}", f" {theirs}"
+        yield {name: prompt}, ours, theirs
+    elif isinstance(prompt, str):
+        for more in _contexts(columns):
+            yield {name: prompt, **more}, ours, theirs
+        whole = prompt + ours, prompt + theirs
+        if common_words(*whole) == len(prompt):
+            yield {}, *whole
+    else:
+        yield from _chats(columns, prompt, ours, theirs)
+        if columns.system:
+            for said, rest in _without_system(prompt):
+                for cells, *both in _chats(columns, rest, ours, theirs):
+                    for value in said:
+                        yield {**cells, columns.system: value}, *both
+
+
+def _contexts(columns: Columns) -> Iterator[Cells]:
+    if columns.context:
+        yield {columns.context: ""}
+        yield {columns.context: None}
+    yield {}
+
+
+def _without_system(prompt: Messages) -> Iterator[tuple[tuple[str | None, ...], Messages]]:
+    """(what the system column may hold, the other messages)."""
+    if prompt[0]["role"] == "system" and len(prompt) > 1:
+        yield (prompt[0]["content"],), prompt[1:]
+    else:
+        yield ("", None), prompt
+
+
+def _chats(
+    columns: Columns, prompt: Messages, ours: str, theirs: str
+) -> Iterator[tuple[Cells, Any, Any]]:
+    name = columns.prompt
+    said, answered = _said(ours), _said(theirs)
+    yield {name: prompt}, said, answered
+    yield {name: prompt}, ours, theirs
+    yield {}, prompt + said, prompt + answered
+    users = [message["content"] for message in prompt if message["role"] == "user"]
+    if users:
+        # UltraFeedback repeats the question beside the dialogues; its first where there are many.
+        yield {name: users[0]}, prompt + said, prompt + answered
+        yield {name: users[-1]}, prompt + said, prompt + answered
+    yield {name: prompt}, prompt + said, prompt + answered
+    if len(prompt) == 1 and users:
+        for more in _contexts(columns):
+            yield {name: users[0], **more}, ours, theirs
+        yield {name: users[0]}, said, answered
+    if all(message["role"] in ("user", "assistant") for message in prompt):
+        yield {}, write_dialogue(prompt + said), write_dialogue(prompt + answered)
+
+
+def _said(response: str) -> Messages:
+    return [{"role": "assistant", "content": response}]

@@ -1,0 +1,133 @@
+"""Rows of Parquet, and Parquet of rows, by a child process (app/datasets/formats/parquet_child.py).
+
+Parquet is decoded by a large library written in C++. In a process of its own, with bounds on its
+memory and time, a file made to harm it harms nothing else, and the web process stays small.
+"""
+
+import json
+import logging
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, Any, cast
+
+from app.core.errors import InvalidInputError, TooLargeError
+from app.core.settings import PROJECT_ROOT
+from app.datasets.formats.json_rows import read_lines
+from app.datasets.formats.rows import RowError, SourceRow
+from app.datasets.formats.unpacking import Source, buffered
+
+log = logging.getLogger(__name__)
+
+COPY_BYTES = 1 << 20
+DAMAGED = "The Parquet file is damaged, or asks for more memory or time than a dataset needs."
+
+
+def read(file: Source, max_bytes: int) -> Iterator[SourceRow | RowError]:
+    """The rows of a table, which begins where the file does, or where it stands if it cannot seek.
+
+    Raises:
+        InvalidInputError: no table that can be read.
+        TooLargeError: its rows, written as JSON, take more than `max_bytes`.
+    """
+    with _as_file(file) as table, _child("read", stdin=table) as child:
+        seen = _Limited(cast(IO[bytes], child.stdout), max_bytes)
+        yield from read_lines(buffered(seen))
+        _finish(child)
+
+
+def write(columns: list[dict[str, str]], rows: Iterable[list[Any]]) -> Iterator[bytes]:
+    """A table of the rows, each a list of cells in the order of the columns {name, kind}."""
+    with _child("write", stdin=subprocess.PIPE) as child:
+        failed: list[BaseException] = []
+
+        def feed() -> None:
+            try:
+                with cast(IO[bytes], child.stdin) as pipe:
+                    pipe.write(json.dumps(columns).encode() + b"\n")
+                    for row in rows:
+                        pipe.write(json.dumps(row).encode() + b"\n")
+            except BaseException as error:  # told to the reader, whose exception it becomes
+                failed.append(error)
+                child.kill()
+
+        feeder = threading.Thread(target=feed, name="parquet-feeder", daemon=True)
+        feeder.start()
+        output = cast(IO[bytes], child.stdout)
+        while data := output.read(COPY_BYTES):
+            yield data
+        feeder.join()
+        if failed:
+            raise failed[0]
+        _finish(child)
+
+
+@contextmanager
+def _as_file(file: Source) -> Iterator[IO[bytes]]:
+    """The upload as a file that another process can read: itself, or a copy on disk."""
+    with suppress(AttributeError, OSError):
+        # A spooled upload writes itself to disk when it is asked for its number.
+        number = file.fileno()  # type: ignore[attr-defined]
+        if number >= 0:
+            file.seek(0)  # type: ignore[attr-defined]
+            yield cast(IO[bytes], file)
+            return
+    with tempfile.TemporaryFile() as copy:
+        if hasattr(file, "seekable") and file.seekable():
+            file.seek(0)  # type: ignore[attr-defined]
+        while data := file.read(COPY_BYTES):
+            copy.write(data)
+        copy.flush()
+        copy.seek(0)
+        yield cast(IO[bytes], copy)
+
+
+@contextmanager
+def _child(task: str, stdin: Any) -> "Iterator[subprocess.Popen[bytes]]":
+    child = subprocess.Popen(  # noqa: S603 - our own program, of our own arguments
+        [sys.executable, "-m", "app.datasets.formats.parquet_child", task],
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=PROJECT_ROOT,
+        # Nothing of ours: neither secrets nor settings.
+        env={"ARROW_DEFAULT_MEMORY_POOL": "system", "OPENBLAS_NUM_THREADS": "1"},
+    )
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout, child.stderr):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+
+def _finish(child: "subprocess.Popen[bytes]") -> None:
+    """Raises InvalidInputError with what the child said, where it did not end well."""
+    said = cast(IO[bytes], child.stderr).read().decode("utf-8", "replace")
+    if child.wait() == 0:
+        return
+    try:
+        message = json.loads(said.splitlines()[-1])["error"]
+    except (IndexError, ValueError, KeyError, TypeError):
+        message = DAMAGED
+        log.warning("the process that reads Parquet ended with %s: %s", child.wait(), said[-2000:])
+    raise InvalidInputError(message)
+
+
+class _Limited:
+    def __init__(self, source: IO[bytes], max_bytes: int) -> None:
+        self._source = source
+        self._left = max_bytes
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._source.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise TooLargeError("The table unpacks to more bytes than this server accepts.")
+        return data

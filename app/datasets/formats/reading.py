@@ -1,0 +1,162 @@
+"""From an uploaded file's bytes to its rows, one at a time and without holding the file.
+
+JSONL, JSON, CSV and Parquet are read, each also gzipped. Which it is follows from what the file
+begins with; its name decides only where that leaves a choice. A row that cannot be read becomes
+a RowError and reading goes on; only a file that is no such file at all raises.
+"""
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Literal
+
+from app.core.errors import InvalidInputError
+from app.datasets.formats import csv_rows, json_rows, parquet_rows
+from app.datasets.formats.rows import RowError, SourceRow
+from app.datasets.formats.unpacking import Source, buffered, unpacked
+
+Kind = Literal["jsonl", "json", "csv", "parquet"]
+
+BOM = b"\xef\xbb\xbf"
+PEEKED_BYTES = 1 << 16
+UNREADABLE = {
+    b"PK\x03\x04": "Archives are not opened. Upload the file that is inside.",
+    b"PK\x05\x06": "Archives are not opened. Upload the file that is inside.",
+    b"7z\xbc\xaf\x27\x1c": "Archives are not opened. Upload the file that is inside.",
+    b"Rar!": "Archives are not opened. Upload the file that is inside.",
+    b"BZh": "The file is packed with bzip2. Pack it with gzip, or not at all.",
+    b"\xfd7zXZ\x00": "The file is packed with xz. Pack it with gzip, or not at all.",
+    b"\x28\xb5\x2f\xfd": "The file is packed with zstd. Pack it with gzip, or not at all.",
+    b"\x1f\x8b": "The file is gzipped twice. Unpack it once.",
+    b"ARROW1": "The file is Arrow or Feather. Save the table as Parquet or JSONL.",
+    b"\x80\x04\x95": "Pickles are never opened: they can run code. Save the data as JSONL.",
+    b"\x80\x05\x95": "Pickles are never opened: they can run code. Save the data as JSONL.",
+    b"%PDF": "The file is a PDF, not a dataset.",
+    b"SQLite format 3": "The file is an SQLite database. Save the table as CSV or JSONL.",
+    b"\xff\xfe": "The file is UTF-16. Save it as UTF-8.",
+    b"\xfe\xff": "The file is UTF-16. Save it as UTF-8.",
+}
+PARQUET = b"PAR1"
+GZIP = b"\x1f\x8b"
+
+Rows = Iterator[SourceRow | RowError]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file whose kind is known, and its rows, which can be taken once.
+
+    Taking them raises InvalidInputError where the file turns out to be none of its kind, and
+    TooLargeError where it unpacks to more than it may.
+    """
+
+    kind: Kind
+    is_packed: bool
+    rows: Rows
+
+
+def read_rows(file: Source, filename: str, max_bytes: int) -> Rows:
+    """The rows of an upload; see `open_rows`."""
+    return open_rows(file, filename, max_bytes).rows
+
+
+def open_rows(file: Source, filename: str, max_bytes: int) -> Opened:
+    """An upload; `file` stands at its start, `max_bytes` bounds what is unpacked.
+
+    Raises:
+        InvalidInputError: not a file of one of the kinds above.
+        TooLargeError: a packed file that unpacks to more than `max_bytes`, or is a bomb.
+    """
+    name = filename.lower()
+    plain = buffered(file)
+    is_packed = plain.peek(2).startswith(GZIP)
+    if is_packed:
+        name = name.removesuffix(".gz")
+        plain = unpacked(plain, max_bytes)
+    with _damage_explained():
+        start = plain.peek(PEEKED_BYTES)
+    if start.startswith(PARQUET):
+        # A table's directory stands at its end, so the file itself is needed.
+        table = plain if is_packed else file
+        return Opened("parquet", is_packed, _guarded(parquet_rows.read(table, max_bytes)))
+    for magic, message in UNREADABLE.items():
+        if start.startswith(magic):
+            raise InvalidInputError(message)
+    if start.startswith(BOM):
+        plain.read(len(BOM))
+        start = start[len(BOM) :]
+    kind = kind_of(name, start)
+    return Opened(kind, is_packed, _guarded(READERS[kind](plain)))
+
+
+READERS = {"jsonl": json_rows.read_lines, "json": json_rows.read_array, "csv": csv_rows.read}
+
+
+def _guarded(rows: Rows) -> Rows:
+    with _damage_explained():
+        yield from rows
+
+
+@contextmanager
+def _damage_explained() -> Iterator[None]:
+    try:
+        yield
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InvalidInputError(f"The gzipped file is damaged or incomplete: {error}") from error
+
+
+def kind_of(name: str, start: bytes) -> Literal["jsonl", "json", "csv"]:
+    """Which kind of text file it is, by its first bytes (without BOM) and its name."""
+    suffix = PurePath(name).suffix
+    start = start.lstrip()
+    if start.startswith(b"["):
+        return "jsonl" if suffix in (".jsonl", ".ndjson") and not _is_of_rows(start) else "json"
+    if start.startswith(b"{"):
+        return "json" if _is_wrapped(start, suffix) else "jsonl"
+    if suffix in (".csv", ".tsv") or csv_rows.has_known_header(start):
+        return "csv"
+    return "jsonl"
+
+
+def _is_of_rows(start: bytes) -> bool:
+    """Whether a list holds objects, and is not just the first of several lines."""
+    if not start[1:].lstrip().startswith((b"{", b"]")):
+        return False
+    line, _, rest = start.partition(b"\n")
+    if not rest.strip():
+        return True
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
+_WRAPPER = re.compile(
+    rb'\{\s*(?:"[^"\\]*"\s*:\s*(?:"[^"\\]*"|[-+.\w]+)\s*,\s*)*'
+    rb'"(?:data|rows|items|examples|train|test|pairs|records|instances)"\s*:\s*\[\s*[{\]]'
+)
+
+
+def _is_wrapped(start: bytes, suffix: str) -> bool:
+    """Whether an object holds the rows ({"data": [...]}), rather than being the first of them."""
+    if _WRAPPER.match(start):
+        return True
+    # An object over several lines is no line of JSONL.
+    line, newline, _ = start.partition(b"\n")
+    if line.strip() == b"{":
+        return True
+    if suffix != ".json":
+        return False
+    if not newline:
+        return False
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return not line.rstrip().endswith(b"}")
+    return False

@@ -1,0 +1,201 @@
+"""`chesboard demo`: the story of the paper's Section 3, told by the program itself.
+
+Everything goes through the same API that a user's script would call: bring in the two samples,
+score one by CHES and flag its worst pairs, teach the model to answer in one word by
+cross-entropy, then train a single pair by DPO and watch where the probability goes. What an
+earlier demo in the same data folder has finished is kept.
+"""
+
+import sys
+import time
+import webbrowser
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import typer
+
+from app.auth.permissions import Keyring
+from app.core.settings import Settings
+from app.local.pull import STARTER_MODEL, pull
+from app.local.stack import Stack
+
+POLL_SECONDS = 0.3
+
+SCORE = "Demo 1: CHES of whole sentences"
+FINE_TUNE = "Demo 2: teach one-word answers"
+DISPLACE = "Demo 3: prefer “No” over “Never”"
+
+WATCHED = [0, 1]
+"""Pairs of the sample: the one that DPO trains, and one that it does not."""
+
+MOST_OF_A_WORD = 9
+"""So that the fine-tuned model has some probability for each word, the rare ones too: a token
+whose probability is near zero can neither lose nor gain much."""
+
+# The paper first fine-tunes with cross-entropy on one-word answers, then trains single pairs by
+# DPO with RMSprop at 1e-7 and beta 0.1 (arXiv 2410.08847, Section 3).
+FINE_TUNE_CONFIG: dict[str, Any] = {
+    "model": STARTER_MODEL,
+    "objective": "cross_entropy",
+    "optimizer": "adamw",
+    "learning_rate": 3e-5,
+    "batch_size": 8,
+    "epochs": 1,
+    "probes": {"pairs": WATCHED},
+    "probe_every": 1,
+}
+DISPLACE_CONFIG: dict[str, Any] = {
+    "objective": "dpo",
+    "beta": 0.1,
+    "optimizer": "rmsprop",
+    "learning_rate": 1e-7,
+    "batch_size": 1,
+    "epochs": 30,
+    "selection": {"pairs": [0]},
+    "probes": {"pairs": WATCHED},
+    "probe_every": 1,
+    "token_groups": {
+        "affirmative": ["Yes", "Yeah", "Sure", "Certainly"],
+        "negative": ["No", "Never"],
+    },
+}
+
+
+class DemoError(Exception):
+    """A step of the demo did not succeed."""
+
+
+def run_demo(settings: Settings, *, stay: bool = True, open_browser: bool = True) -> None:
+    """Start everything, do the demo's runs, and go on serving until stopped.
+
+    Raises:
+        DemoError: a run did not succeed; the message names it and says why.
+    """
+    pull(STARTER_MODEL, settings.models_path)
+    typer.echo(f"Starting; the logs are in {settings.data_dir / 'logs'}.")
+    with Stack(settings, quiet=True) as stack:
+        stack.wait_ready()
+        token = Keyring.of(settings).strongest()
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        with httpx.Client(base_url=f"{stack.url}/api/v1", timeout=60, headers=headers) as api:
+            _tell_story(api, stack.url, open_browser)
+        if stay:
+            typer.echo(f"\nChesboard goes on at {stack.url} - Ctrl-C stops it.")
+            stack.run_forever()
+
+
+def _tell_story(api: httpx.Client, url: str, open_browser: bool) -> None:
+    sentences = _post(api, "/samples/sentences")["id"]
+    words = _post(api, "/samples/yes-no-words")["id"]
+
+    score = _run(api, SCORE, "score", sentences, {"model": STARTER_MODEL})
+    _post(
+        api,
+        f"/datasets/{sentences}/flags",
+        {"score_run": score["id"], "measure": "ln_ches", "top_fraction": 0.1},
+    )
+    tuned = _run(
+        api,
+        FINE_TUNE,
+        "train",
+        words,
+        {**FINE_TUNE_CONFIG, "selection": {"pairs": _each_word_alike(api, words)}},
+    )
+
+    def watch(run: dict[str, Any]) -> None:
+        page = f"{url}/runs/{run['id']}"
+        typer.echo(f"  watch it live: {page}")
+        if open_browser:
+            # False where there is no browser to open: then the address above is the way.
+            webbrowser.open(page)
+
+    displaced = _run(
+        api,
+        DISPLACE,
+        "train",
+        words,
+        {**DISPLACE_CONFIG, "model": f"run:{tuned['id']}"},
+        on_start=watch,
+    )
+    typer.echo(f"\n{displaced['verdict']}\n{url}/runs/{displaced['id']}")
+
+
+def _each_word_alike(api: httpx.Client, dataset_id: int) -> list[int]:
+    """Pairs whose preferred words are about equally frequent, without the watched ones."""
+    pairs = _get(api, f"/datasets/{dataset_id}/pairs", limit=200)["items"]
+    count: Counter[str] = Counter()
+    chosen = []
+    for pair in pairs:
+        count[pair["preferred"]] += pair["pair"] not in WATCHED
+        if pair["pair"] not in WATCHED and count[pair["preferred"]] <= MOST_OF_A_WORD:
+            chosen.append(pair["pair"])
+    return chosen
+
+
+def _run(
+    api: httpx.Client,
+    name: str,
+    kind: str,
+    dataset_id: int,
+    config: dict[str, Any],
+    on_start: Callable[[dict[str, Any]], None] = lambda run: None,
+) -> dict[str, Any]:
+    """The run of that name: an earlier one that is not lost, or a new one; waits for its end."""
+    earlier = [
+        run
+        for run in _get(api, "/runs", dataset_id=dataset_id, limit=200)["items"]
+        if run["name"] == name and run["status"] in ("queued", "running", "succeeded")
+    ]
+    run: dict[str, Any] = (
+        earlier[0]
+        if earlier
+        else _post(
+            api,
+            "/runs",
+            {"kind": kind, "name": name, "dataset_id": dataset_id, "config": config},
+        )
+    )
+    typer.echo(f"{name}  (run {run['id']})")
+    on_start(run)
+    while run["status"] in ("queued", "running"):
+        time.sleep(POLL_SECONDS)
+        run = _get(api, f"/runs/{run['id']}")
+        _show(_progress(run))
+    _show(run["status"], last=True)
+    if run["status"] != "succeeded":
+        reason = (run["error"] or {}).get("message", "it was cancelled")
+        raise DemoError(f"“{name}” (run {run['id']}) did not succeed: {reason}")
+    return run
+
+
+def _show(text: str, last: bool = False) -> None:
+    """One line that changes on a terminal; anywhere else only its last state."""
+    if sys.stdout.isatty():
+        typer.echo(f"\r  {text}".ljust(60), nl=last)
+    elif last:
+        typer.echo(f"  {text}")
+
+
+def _progress(run: dict[str, Any]) -> str:
+    progress = run["progress"]
+    if run["status"] == "queued" or not progress["total"]:
+        return str(run["status"])
+    eta = progress["eta_seconds"]
+    left = f", about {eta:.0f} s left" if eta is not None else ""
+    return f"{progress['done']} of {progress['total']} {progress['unit']}{left}"
+
+
+def _get(api: httpx.Client, path: str, **query: Any) -> Any:
+    return _checked(api.get(path, params=query))
+
+
+def _post(api: httpx.Client, path: str, body: dict[str, Any] | None = None) -> Any:
+    return _checked(api.post(path, json=body))
+
+
+def _checked(answer: httpx.Response) -> Any:
+    if answer.is_error:
+        raise DemoError(f"{answer.request.url} answered {answer.status_code}: {answer.text}")
+    return answer.json()

@@ -1,0 +1,108 @@
+"""The database's schema and its changes: migrations/versions, run by Alembic.
+
+A new migration is made from the tables with `python -m app.migrations "what changes"`; read it
+before it is committed.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import Connection, create_engine, make_url, text
+from sqlalchemy.exc import OperationalError
+
+import app.store.audit
+import app.store.datasets
+import app.store.probes
+import app.store.reviews
+import app.store.runs
+import app.store.scores  # noqa: F401 - the imports register the tables
+from app.core.database import Base
+from app.core.settings import PROJECT_ROOT
+from app.local.embedded import SetupError
+
+METADATA = Base.metadata
+LOCK_TIMEOUT = "10s"
+# Any number will do, so long as nothing else takes advisory locks under it.
+ADVISORY_LOCK = 0x43484553
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Bring the database at `url` up to a revision. Several processes may call it at once.
+
+    Raises:
+        SetupError: the database does not answer, or is of a later version than this program.
+    """
+    try:
+        with locked(url) as connection:
+            command.upgrade(alembic_config(connection), revision)
+    except OperationalError as error:
+        reason = str(error.orig).splitlines()[0]
+        raise SetupError(f"The database could not be migrated: {reason}") from error
+    except CommandError as error:
+        raise SetupError(f"The database is not one that this version knows: {error}") from error
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Take the database back to a revision; "base" drops every table."""
+    with locked(url) as connection:
+        command.downgrade(alembic_config(connection), revision)
+
+
+def alembic_config(connection: Connection) -> Config:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(PROJECT_ROOT / "migrations"))
+    config.set_main_option("file_template", "%%(year)d_%%(month).2d_%%(day).2d_%%(slug)s")
+    return config
+
+
+@contextmanager
+def locked(url: str) -> Iterator[Connection]:
+    """A connection that is the only one to migrate, and gives up rather than block the users."""
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
+            connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+            connection.commit()
+            yield connection
+            connection.commit()
+    finally:
+        engine.dispose()  # closing the connection lets go of the advisory lock
+
+
+def make_revision(url: str, message: str) -> None:
+    """Write a migration file for the difference between the tables and the database at `url`."""
+    with locked(url) as connection:
+        command.revision(
+            alembic_config(connection),
+            message,
+            autogenerate=True,
+            rev_id=f"{datetime.now(UTC):%Y%m%d%H%M}",
+        )
+
+
+def _make_revision_on_scratch_server(message: str) -> None:
+    """As make_revision, on an embedded server made for the purpose and thrown away."""
+    import tempfile
+    from pathlib import Path
+
+    from app.local.embedded import start_postgres
+    from app.local.processes import Children
+
+    children = Children()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            url = start_postgres(Path(folder) / "postgres", children, durable=False)
+            upgrade(url)
+            make_revision(url, message)
+        finally:
+            children.stop()
+
+
+if __name__ == "__main__":
+    _make_revision_on_scratch_server(" ".join(sys.argv[1:]) or "change")

@@ -1,0 +1,93 @@
+"""Datasets and their pairs."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, Text, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.core.database import Base
+
+
+class Dataset(Base):
+    __tablename__ = "datasets"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    format: Mapped[str] = mapped_column(Text, doc="The recognised form, for example 'persona'.")
+    source_filename: Mapped[str] = mapped_column(Text)
+    source_sha256: Mapped[str] = mapped_column(Text, index=True)
+    source_bytes: Mapped[int] = mapped_column(BigInteger)
+    pairs: Mapped[int] = mapped_column(doc="Rows stored.")
+    rejected: Mapped[int] = mapped_column(doc="Rows that could not be used.")
+    errors: Mapped[list[dict[str, Any]]] = mapped_column(
+        JSONB, doc="The first rejected rows: {row, field, message}; row counts from 1."
+    )
+    statistics: Mapped[dict[str, Any]] = mapped_column(
+        JSONB, doc="Columns found and quantiles of lengths in characters."
+    )
+    columns: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB, doc="Which column of the file held what (app.datasets.columns.Columns)."
+    )
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+
+
+class Pair(Base):
+    __tablename__ = "pairs"
+
+    dataset_id: Mapped[int] = mapped_column(
+        ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True
+    )
+    pair: Mapped[int] = mapped_column(
+        primary_key=True, autoincrement=False, doc="The row's ordinal, from 0."
+    )
+    prompt: Mapped[str | list[dict[str, str]]] = mapped_column(
+        JSONB, doc="Plain text, or chat messages {role, content}."
+    )
+    preferred: Mapped[str] = mapped_column(Text)
+    dispreferred: Mapped[str] = mapped_column(Text)
+    meta: Mapped[dict[str, Any]] = mapped_column(
+        JSONB, doc="The row's other columns, and 'row': its line in the source file, from 1."
+    )
+    version: Mapped[int] = mapped_column(
+        server_default=text("1"), doc="Of the text: 1 as in the file, one more for each edit."
+    )
+    source: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB, doc="What else is needed to write the row as it came (app.datasets.layouts)."
+    )
+    fingerprint: Mapped[int | None] = mapped_column(
+        BigInteger,
+        doc="Of its texts; the lowest bit is the responses' order (app.datasets.issues).",
+    )
+
+
+class PairIssue(Base):
+    """Something about a pair that deserves a look, found when its file was read."""
+
+    __tablename__ = "pair_issues"
+
+    dataset_id: Mapped[int] = mapped_column(
+        ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True
+    )
+    issue: Mapped[str] = mapped_column(
+        Text, primary_key=True, doc="duplicate, contradiction or long."
+    )
+    pair: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    other: Mapped[int | None] = mapped_column(doc="The pair that it repeats or contradicts.")
+
+
+class Rejection(Base):
+    """A row of the file that could not be used. The first ten thousand are kept."""
+
+    __tablename__ = "rejections"
+
+    dataset_id: Mapped[int] = mapped_column(
+        ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    row: Mapped[int] = mapped_column(BigInteger)
+    reason: Mapped[str] = mapped_column(Text)
+    field: Mapped[str | None] = mapped_column(Text)
+    message: Mapped[str] = mapped_column(Text)
+    snippet: Mapped[str | None] = mapped_column(Text)

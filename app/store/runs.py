@@ -1,0 +1,148 @@
+"""Runs, what they record at each step, and the workers that do them.
+
+`revision` counts the writes of one run. Every row written carries the revision of its write,
+so "everything after revision N, in order" is what a live page that reconnects asks for; a
+resumed run that repeats a step overwrites the row and gives it a newer revision.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.core.database import Base
+
+
+class Run(Base):
+    __tablename__ = "runs"
+    __table_args__ = (
+        CheckConstraint("kind IN ('score', 'train', 'evaluate')", name="kind"),
+        CheckConstraint(
+            "status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="status"
+        ),
+        # The sweeper looks only at runs that are not finished.
+        Index(
+            "ix_runs_unfinished",
+            "status",
+            postgresql_where=text("status IN ('queued', 'running')"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    kind: Mapped[str] = mapped_column(Text)
+    name: Mapped[str] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(Text, server_default="queued")
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"), index=True)
+    config: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    summary: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+    messages: Mapped[list[str]] = mapped_column(
+        JSONB,
+        server_default=text("'[]'"),
+        doc="What the user should know: truncation, a smaller batch after out-of-memory.",
+    )
+    error: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB, doc="{message, hint, traceback} of a failed run."
+    )
+    cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))
+
+    progress_done: Mapped[int] = mapped_column(server_default=text("0"))
+    progress_total: Mapped[int | None]
+    progress_unit: Mapped[str] = mapped_column(Text, server_default="steps")
+    eta_seconds: Mapped[float | None]
+
+    revision: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    attempts: Mapped[int] = mapped_column(server_default=text("0"), doc="Claims in all.")
+    tries_here: Mapped[int] = mapped_column(
+        server_default=text("0"),
+        doc="Claims since the run last got further for good (a checkpoint, pairs scored).",
+    )
+    lease_token: Mapped[str | None] = mapped_column(Text)
+    lease_expires_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    worker: Mapped[str | None] = mapped_column(Text)
+    device: Mapped[str | None] = mapped_column(Text)
+
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    started_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+
+class Metric(Base):
+    """One optimiser step's numbers over its batch. Log-probabilities are sums in nats."""
+
+    __tablename__ = "metrics"
+    __table_args__ = (Index("ix_metrics_run_id_revision", "run_id", "revision"),)
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    revision: Mapped[int] = mapped_column(BigInteger)
+    loss: Mapped[float | None]
+    margin: Mapped[float | None]
+    preferred_logprob: Mapped[float | None]
+    dispreferred_logprob: Mapped[float | None]
+    preferred_change: Mapped[float | None] = mapped_column(doc="Against the reference.")
+    dispreferred_change: Mapped[float | None]
+    displaced_fraction: Mapped[float | None]
+    accuracy: Mapped[float | None] = mapped_column(doc="Fraction of pairs with margin > 0.")
+    grad_norm: Mapped[float | None]
+    learning_rate: Mapped[float | None]
+    tokens_per_second: Mapped[float | None]
+    tokens_seen: Mapped[int | None] = mapped_column(BigInteger)
+    recorded_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=func.clock_timestamp()
+    )
+
+
+class ReferenceLogprob(Base):
+    """Log-probabilities of each trained pair under the reference model, computed once a run, and
+    under the trained one, measured after the last step. Sums in nats."""
+
+    __tablename__ = "reference_logprobs"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    pair: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    preferred: Mapped[float]
+    dispreferred: Mapped[float]
+    final_preferred: Mapped[float | None] = mapped_column(doc="Null until the run has ended.")
+    final_dispreferred: Mapped[float | None]
+
+
+class RunSelection(Base):
+    """Which pairs a run was given, so that it has the same ones whenever it goes on."""
+
+    __tablename__ = "run_selections"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    pairs: Mapped[list[int]] = mapped_column(ARRAY(Integer), doc="Ordinals, in their order.")
+    versions: Mapped[list[int]] = mapped_column(
+        ARRAY(Integer), doc="Of each of these pairs' text, in the same order."
+    )
+    dataset_pairs: Mapped[int] = mapped_column(doc="Out of how many.")
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+
+
+class Worker(Base):
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    device: Mapped[str] = mapped_column(Text, doc="In words: 'cpu, 2 threads'.")
+    run_id: Mapped[int | None] = mapped_column(BigInteger, doc="What it works on, if anything.")
+    report: Mapped[dict[str, Any]] = mapped_column(
+        JSONB,
+        server_default=text("'{}'"),
+        doc="What it says of itself, as worker/telemetry.py makes it: memory, recorder.",
+    )
+    started_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    seen_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

@@ -1,0 +1,47 @@
+"""Scores of the pairs of a dataset under one model, and the pairs flagged for review."""
+
+from datetime import datetime
+
+from sqlalchemy import DateTime, ForeignKey, Index, Integer, Text, func
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.core.database import Base
+
+
+class Score(Base):
+    __tablename__ = "scores"
+    __table_args__ = (Index("ix_scores_run_id_ches", "run_id", "ches"),)
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    pair: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    ches: Mapped[float | None]
+    ln_ches: Mapped[float | None]
+    last_hidden_inner_product: Mapped[float | None]
+    normalized_edit_distance: Mapped[float | None]
+    preferred_logprob: Mapped[float | None]
+    dispreferred_logprob: Mapped[float | None]
+    preferred_tokens: Mapped[int]
+    dispreferred_tokens: Mapped[int]
+    prompt_tokens: Mapped[int]
+    cut_tokens: Mapped[int] = mapped_column(doc="Tokens cut off prompt and responses together.")
+    preferred_ends: Mapped[list[int]] = mapped_column(
+        ARRAY(Integer),
+        doc="Where each token of the response ends, in characters: token texts for the diff.",
+    )
+    dispreferred_ends: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+
+
+class Flag(Base):
+    """A pair put up for review because of its score."""
+
+    __tablename__ = "flags"
+
+    dataset_id: Mapped[int] = mapped_column(
+        ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True
+    )
+    pair: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    score_run: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    measure: Mapped[str] = mapped_column(Text)
+    value: Mapped[float]
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

@@ -1,0 +1,48 @@
+"""Scripts, styles and pictures. All of them come from this server: it may have no network."""
+
+import gzip
+import importlib.metadata
+from functools import lru_cache
+from importlib import resources
+
+from fastapi import APIRouter, Request, Response
+from fastapi.staticfiles import StaticFiles
+
+from app.core.settings import PROJECT_ROOT
+
+PLOTLY_URL = f"/static/vendor/plotly.min.js?v={importlib.metadata.version('plotly')}"
+"""Where a page finds Plotly. Its version is in the address, so it may be cached for good."""
+
+router = APIRouter(include_in_schema=False)
+
+
+class RevalidatedFiles(StaticFiles):
+    """Files that a browser keeps, but asks about (by ETag) before it uses them again."""
+
+    def file_response(self, *args: object, **kwargs: object) -> Response:
+        response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+def static_files() -> RevalidatedFiles:
+    return RevalidatedFiles(directory=PROJECT_ROOT / "static")
+
+
+@router.get("/static/vendor/plotly.min.js")
+def plotly(request: Request) -> Response:
+    headers = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        return Response(_plotly_gzipped(), headers=headers, media_type="text/javascript")
+    return Response(_plotly(), headers=headers, media_type="text/javascript")
+
+
+def _plotly() -> bytes:
+    return resources.files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()
+
+
+@lru_cache
+def _plotly_gzipped() -> bytes:
+    """Compressed once: it is five megabytes, and takes longer than all the rest of a page."""
+    return gzip.compress(_plotly(), 6)

@@ -1,0 +1,125 @@
+"""Who may do what: every route has its rule, and tokens are read as they are written."""
+
+from pathlib import Path
+
+import pytest
+from fastapi.routing import iter_route_contexts
+from fastapi.testclient import TestClient
+
+from app.auth import permissions as access
+from app.auth.permissions import Keyring, Role
+from app.core.settings import Settings
+from app.main import create_app
+
+
+def routes() -> set[tuple[str, str]]:
+    """(method, path) of everything that the application answers to."""
+    found = set()
+    for route in iter_route_contexts(create_app().routes):
+        methods = route.methods or {"GET"}
+        path = access.STATIC if route.path.startswith("/static") else route.path
+        found |= {(method, path) for method in methods - {"HEAD"}}
+    return found
+
+
+def test_every_route_has_a_rule() -> None:
+    ruled = {(rule.method, rule.path) for rule in access.RULES}
+    assert routes() - ruled == set(), "give each of these a line in app/auth/permissions.py"
+    assert len(routes()) > 40
+
+
+def test_every_change_is_recorded() -> None:
+    silent = {
+        (rule.method, rule.path)
+        for rule in access.RULES
+        if rule.method not in access.READING
+        and rule.action is None
+        and rule.path not in access.STORES_NOTHING
+    }
+    # These write their events themselves.
+    assert silent == {("POST", "/login"), ("POST", "/logout")}
+
+
+def test_viewers_change_nothing_and_strangers_see_nothing() -> None:
+    for rule in access.RULES:
+        if rule.role is Role.VIEWER:
+            assert rule.method in access.READING, rule
+        if rule.role is None:
+            assert rule.path in ("/login", "/logout", "/healthz", access.STATIC), rule
+
+
+def test_each_rule_is_written_once() -> None:
+    written = [(rule.method, rule.path) for rule in access.RULES]
+    assert len(written) == len(set(written))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "role"),
+    [
+        ("GET", "/", Role.VIEWER),
+        ("HEAD", "/audit", Role.OPERATOR),
+        ("GET", "/datasets/7/new", Role.OPERATOR),
+        ("POST", "/api/v1/runs/7/cancel", Role.OPERATOR),
+        ("DELETE", "/api/v1/datasets/7/flags", Role.REVIEWER),
+        ("GET", "/static/figures/curves.js", None),
+        ("GET", "/static/../audit", None),  # the file server looks for no such file
+        ("GET", "/login?x", Role.VIEWER),  # a path with a question mark in it, not the form
+        ("TRACE", "/", Role.OPERATOR),
+        ("PUT", "/api/v1/runs/7", Role.OPERATOR),
+    ],
+)
+def test_a_request_finds_its_rule(method: str, path: str, role: Role | None) -> None:
+    assert access.match(method, path).rule.role is role
+
+
+def test_a_path_that_is_written_otherwise_leads_nowhere(database) -> None:
+    http = TestClient(create_app(), base_url="http://127.0.0.1")
+    for path in ("/static/..%2faudit", "/static/%2e%2e/audit", "/login%3Fx", "/AUDIT"):
+        assert http.get(path).status_code == 404, path
+
+
+# --- tokens -----------------------------------------------------------------------------------
+
+
+def test_a_tokens_file_names_people(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(
+        "# who may what\n\nviewer  grace  token-of-grace\noperator\tada token-of-ada \n"
+    )
+    keyring = Keyring.of(Settings(tokens_file=file, viewer_token="everybody-else"))
+    ada = keyring.by_secret("token-of-ada")
+    assert ada is not None
+    assert (ada.name, ada.role) == ("ada", Role.OPERATOR)
+    assert keyring.by_secret("token-of") is None
+    assert keyring.by_secret("") is None
+    assert keyring.strongest() == "token-of-ada"
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("viewer grace", "line 1: expected"),
+        ("viewer a b c", "line 1: expected"),
+        ("# fine\nowner ada token-of-ada", "line 2: expected"),
+        ("viewer ada secret", "line 1: a token has at least 8 characters"),
+        ("viewer ada same-secret\noperator grace same-secret", "given twice"),
+    ],
+)
+def test_a_tokens_file_that_is_wrong_is_told_without_its_secrets(
+    tmp_path: Path, lines: str, words: str
+) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(lines)
+    with pytest.raises(access.TokenFileError, match=words) as refused:
+        Keyring.of(Settings(tokens_file=file))
+    assert "secret" not in str(refused.value)
+
+
+def test_a_tokens_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(access.TokenFileError, match="cannot be read"):
+        Keyring.of(Settings(tokens_file=tmp_path / "none"))
+
+
+def test_without_a_token_there_is_no_keyring() -> None:
+    assert not Keyring.of(Settings())
+    assert Keyring.of(Settings()).strongest() is None

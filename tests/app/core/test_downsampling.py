@@ -1,0 +1,82 @@
+"""Fewer points, and no extreme lost."""
+
+import math
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.core.downsampling import pick
+from app.core.nonfinite import gaps
+
+NAN = float("nan")
+values = st.lists(st.floats(), min_size=1, max_size=300)
+
+
+def test_what_fits_is_kept_whole() -> None:
+    assert pick(3, [[1.0, 2.0, 3.0]], 3) == [0, 1, 2]
+    assert pick(0, [], 10) == []
+
+
+def test_a_spike_of_one_step_survives_in_every_curve() -> None:
+    flat, up, down = [0.0] * 20_000, [0.0] * 20_000, [0.0] * 20_000
+    up[12_345], down[777] = 1.0, -1.0
+    kept = pick(20_000, [flat, up, down], 1000)
+    assert {0, 777, 12_345, 19_999} <= set(kept)
+    assert 900 <= len(kept) <= 1000
+
+
+def test_the_rest_of_the_allowance_is_spread_evenly() -> None:
+    kept = pick(10_000, [[float(n) for n in range(10_000)]], 500)
+    widest = max(b - a for a, b in pairwise(kept))
+    assert widest <= 10_000 / 200
+
+
+def test_a_gap_survives() -> None:
+    series = [1.0] * 1000
+    series[503] = NAN
+    assert 503 in pick(1000, [series], 50)
+
+
+def test_a_curve_without_values_takes_no_room() -> None:
+    spiky = [float(n % 7) for n in range(1000)]
+    assert pick(1000, [spiky, [NAN] * 1000], 100) == pick(1000, [spiky], 100)
+
+
+@given(st.lists(values, min_size=1, max_size=4), st.integers(2, 100))
+def test_first_last_and_all_extremes_are_kept_whatever_the_numbers(
+    series: list[list[float]], points: int
+) -> None:
+    count = min(map(len, series))
+    series = [one[:count] for one in series]
+    kept = pick(count, series, points)
+    assert kept == sorted(set(kept))
+    assert {0, count - 1} <= set(kept) <= set(range(count))
+    assert len(kept) <= max(points, 2 + 3 * len(series))
+    for one in series:
+        finite = [value for value in one if math.isfinite(value)]
+        chosen = [one[place] for place in kept]
+        if finite:
+            assert min(finite) in chosen
+            assert max(finite) in chosen
+
+
+json_values = st.recursive(
+    st.one_of(st.floats(), st.none(), st.integers(), st.text()),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(json_values)
+def test_gaps_replaces_exactly_what_json_has_no_word_for(value: object) -> None:
+    def naive(value: object) -> object:
+        match value:
+            case float():
+                return value if math.isfinite(value) else None
+            case list():
+                return [naive(part) for part in value]
+            case dict():
+                return {name: naive(part) for name, part in value.items()}
+        return value
+
+    assert gaps(value) == naive(value)

@@ -1,0 +1,207 @@
+"""Who works on a run. Time is driven by hand through `now`."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from app.core.database import transaction
+from app.store import leases, recording
+from app.store.runs import Run
+from chesboard.records import ScoreRecord
+from tests.app import factories
+
+LEASE = timedelta(seconds=30)
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def run_id(database) -> int:
+    with transaction() as session:
+        dataset = factories.dataset(session)
+        return factories.run(session, dataset.id, kind="score", status="queued").id
+
+
+def claim(run_id: int, worker: str = "ada", now: datetime = NOON) -> leases.Claim | None:
+    with transaction() as session:
+        return leases.claim(session, run_id, worker, LEASE, now)
+
+
+def stored(run_id: int) -> Run:
+    with transaction() as session:
+        return session.get_one(Run, run_id)
+
+
+def test_a_queued_run_is_claimed_once(run_id: int) -> None:
+    first = claim(run_id, "ada")
+    assert first is not None
+    assert first.attempt == 1
+    assert claim(run_id, "grace") is None
+    run = stored(run_id)
+    assert (run.status, run.worker, run.started_at) == ("running", "ada", NOON)
+
+
+def test_two_workers_at_once_one_claim(run_id: int) -> None:
+    with transaction() as one:
+        assert leases.claim(one, run_id, "ada", LEASE) is not None
+        # The second waits for the row and then sees that it is taken.
+        import threading
+
+        results: list[object] = []
+        thread = threading.Thread(target=lambda: results.append(claim(run_id, "grace", NOON)))
+        thread.start()
+        thread.join(timeout=0.2)
+        assert thread.is_alive()
+    thread.join()
+    # The lease was taken at the real time, long after NOON: it has not run out.
+    assert results == [None]
+
+
+def test_a_finished_run_is_not_claimed_again(run_id: int) -> None:
+    taken = claim(run_id)
+    assert taken is not None
+    with transaction() as session:
+        assert leases.finish(session, run_id, taken.token, "succeeded", summary={"pairs": 1})
+    assert claim(run_id) is None
+    run = stored(run_id)
+    assert (run.status, run.summary, run.lease_token) == ("succeeded", {"pairs": 1}, None)
+
+
+def test_a_summary_with_numbers_that_are_not_finite_ends_the_run_all_the_same(
+    run_id: int,
+) -> None:
+    taken = claim(run_id)
+    assert taken is not None
+    summary = {"final_loss": float("nan"), "probes": [{"change": float("-inf")}]}
+    with transaction() as session:
+        assert leases.finish(session, run_id, taken.token, "succeeded", summary=summary)
+    assert stored(run_id).summary == {"final_loss": None, "probes": [{"change": None}]}
+
+
+def test_a_lease_that_ran_out_is_claimed_by_another_worker(run_id: int) -> None:
+    claim(run_id, "ada")
+    assert claim(run_id, "grace", NOON + LEASE) is None
+    second = claim(run_id, "grace", NOON + LEASE + timedelta(seconds=1))
+    assert second is not None
+    assert second.attempt == 2
+    assert stored(run_id).started_at == NOON
+
+
+def test_a_renewed_lease_lasts_longer(run_id: int) -> None:
+    taken = claim(run_id)
+    assert taken is not None
+    later = NOON + timedelta(seconds=20)
+    with transaction() as session:
+        state = leases.renew(session, run_id, taken.token, LEASE, later)
+    assert state == leases.LeaseState(held=True, cancel_requested=False)
+    assert claim(run_id, "grace", later + LEASE) is None
+
+
+def test_a_worker_that_wakes_up_late_can_change_nothing(run_id: int) -> None:
+    late = claim(run_id, "ada")
+    assert late is not None
+    claim(run_id, "grace", NOON + 2 * LEASE)
+    with transaction() as session:
+        assert leases.finish(session, run_id, late.token, "failed") is None
+        assert leases.hand_back(session, run_id, late.token) is None
+        assert not leases.renew(session, run_id, late.token, LEASE).held
+        assert not leases.look(session, run_id, late.token).held
+    assert (stored(run_id).status, stored(run_id).worker) == ("running", "grace")
+
+
+def test_handing_back_is_not_counted_as_a_try(run_id: int) -> None:
+    for _ in range(leases.MAX_TRIES + 1):
+        taken = claim(run_id)
+        assert taken is not None
+        assert taken.attempt == 1
+        with transaction() as session:
+            assert leases.hand_back(session, run_id, taken.token)
+
+
+def test_the_holder_hears_of_a_wish_to_cancel(run_id: int) -> None:
+    taken = claim(run_id)
+    assert taken is not None
+    with transaction() as session:
+        session.get_one(Run, run_id).cancel_requested = True
+    with transaction() as session:
+        assert leases.look(session, run_id, taken.token).cancel_requested
+
+
+def lose_a_worker(run_id: int, now: datetime, *batches: recording.Batch) -> Run:
+    """A worker claims the run, records this, and is never heard of again."""
+    taken = claim(run_id, now=now)
+    assert taken is not None
+    for batch in batches:
+        with transaction() as session:
+            recording.write(session, run_id, taken.token, batch)
+    with transaction() as session:
+        leases.expire(session, now + 2 * LEASE)
+    return stored(run_id)
+
+
+def a_score(pair: int) -> ScoreRecord:
+    return ScoreRecord(pair, 0.0, 0.0, 0.0, 0.0, -1.0, -1.0, 1, 1, 1, 0, [1], [1])
+
+
+A_STEP_FURTHER = {
+    "a checkpoint": lambda _: recording.Batch(checkpointed=True),
+    "pairs scored": lambda number: recording.Batch(scores=[a_score(number)]),
+    "pairs of the reference": lambda number: recording.Batch(reference=[(number, -1.0, -2.0)]),
+}
+
+
+@pytest.mark.parametrize("further", A_STEP_FURTHER)
+def test_a_run_that_gets_further_may_lose_any_number_of_workers(run_id: int, further: str) -> None:
+    for number in range(10):
+        lost = lose_a_worker(run_id, NOON + number * 3 * LEASE, A_STEP_FURTHER[further](number))
+        assert (lost.status, lost.tries_here) == ("queued", 1)
+    assert lost.attempts == 10
+
+
+def test_three_workers_lost_at_the_same_place_fail_a_run_however_far_it_had_come(
+    run_id: int,
+) -> None:
+    repeated = recording.Batch(progress=recording.Progress(5, 9, "steps", None))
+    lost = [
+        lose_a_worker(run_id, NOON + number * 3 * LEASE, *batches)
+        for number, batches in enumerate(
+            [(), (recording.Batch(checkpointed=True),), (repeated,), (repeated,)]
+        )
+    ]
+    assert [run.status for run in lost] == ["queued", "queued", "queued", "failed"]
+    assert lost[-1].error is not None
+    assert "3 times at the same place" in lost[-1].error["message"]
+
+
+def test_expired_runs_go_back_to_the_queue_and_fail_after_three_lost_workers(run_id: int) -> None:
+    for attempt in range(1, leases.MAX_TRIES + 1):
+        now = NOON + attempt * 3 * LEASE
+        taken = claim(run_id, now=now)
+        assert taken is not None
+        assert taken.attempt == attempt
+        with transaction() as session:
+            assert leases.expire(session, now + LEASE) == []
+            [(changed, _)] = leases.expire(session, now + 2 * LEASE)
+        assert changed == run_id
+        lost = stored(run_id)
+        assert lost.status == ("queued" if attempt < leases.MAX_TRIES else "failed")
+    assert lost.error is not None
+    assert "stopped responding 3 times" in lost.error["message"]
+
+
+def test_an_expired_run_that_was_to_be_cancelled_is_cancelled(run_id: int) -> None:
+    claim(run_id)
+    with transaction() as session:
+        session.get_one(Run, run_id).cancel_requested = True
+    with transaction() as session:
+        leases.expire(session, NOON + 2 * LEASE)
+    assert stored(run_id).status == "cancelled"
+
+
+def test_the_oldest_waiting_run_comes_first(run_id: int) -> None:
+    with transaction() as session:
+        other = factories.run(session, stored(run_id).dataset_id, kind="score", status="queued")
+        assert leases.next_claimable(session, NOON) == run_id
+    claim(run_id)
+    with transaction() as session:
+        assert leases.next_claimable(session, NOON) == other.id
+        assert leases.next_claimable(session, NOON + 2 * LEASE) == run_id

@@ -1,0 +1,136 @@
+"""The application does what its OpenAPI description says: schemathesis asks it, with all checks on.
+
+Each call is asked with what the description allows and with what it does not, of a server with
+tokens and a database with rows in it. What is generated is the same in every run.
+"""
+
+from typing import Any
+
+import pytest
+import schemathesis
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis.core.parameters import ParameterLocation
+
+from app.core.database import transaction
+from app.core.settings import get_settings
+from app.main import create_app
+from app.web.openapi import METHODS
+from tests.app import factories
+
+TOKEN = "an operator's token"
+EXAMPLES = 12
+"""A call. With 250 it was tried when this was written; these keep `make test` short."""
+
+# A stream goes on for as long as its run does; tests/app/streaming/test_hub.py reads it.
+ENDLESS = "/api/v1/runs/{run_id}/events"
+
+CALLS = sorted(
+    (method, path)
+    for path, calls in create_app().openapi()["paths"].items()
+    for method in calls
+    if method in METHODS and path != ENDLESS
+)
+
+
+# What they refer to (runs, versions), or what a file must hold, no schema can say.
+REFERRING = {
+    ("post", "/api/v1/datasets"),
+    ("post", "/api/v1/datasets/{dataset_id}/flags"),
+    ("post", "/api/v1/runs"),
+    ("get", "/api/v1/datasets/{dataset_id}/reviews"),
+    ("get", "/api/v1/datasets/{dataset_id}/reviews/order"),
+    ("patch", "/api/v1/datasets/{dataset_id}/pairs/{pair}"),
+    ("delete", "/api/v1/datasets/{dataset_id}/pairs/{pair}/review"),
+    ("get", "/api/v1/runs/{run_id}/displacement"),
+    ("get", "/api/v1/runs/{run_id}/displacement.csv"),
+}
+
+IDS = [1, 2, 3, 4]
+"""Of the runs that the database holds."""
+
+
+def is_allowed(case: Any) -> bool:
+    """Whether the path was made to be accepted, and there is something in it to be replaced."""
+    made = case.meta.components.get(ParameterLocation.PATH) if case.meta else None
+    return bool(case.path_parameters) and (made is None or made.mode.is_positive)
+
+
+@pytest.fixture
+def guarded(database: Any, models_dir: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The application with a token, a model, and in the database one of everything."""
+    monkeypatch.setenv("CHESBOARD_TOKEN", TOKEN)
+    monkeypatch.setenv("CHESBOARD_REQUESTS_PER_SECOND", "1e6")
+    # Its callers have wrong tokens, on purpose.
+    monkeypatch.setattr("app.web.guard.WRONG_TOKENS", 1_000_000)
+    get_settings.cache_clear()
+    (models_dir / "tiny").mkdir()
+    (models_dir / "tiny" / "config.json").write_text("{}")
+    (models_dir / "tiny" / "model.safetensors").touch()
+    with transaction() as session:
+        dataset = factories.dataset(session)
+        train = factories.run(session, dataset.id, status="succeeded")
+        factories.probe(session, train.id)
+        for step in range(3):
+            factories.metric(session, train.id, step)
+            factories.probe_step(session, train.id, step=step)
+        scored = factories.run(session, dataset.id, kind="score", status="succeeded")
+        for pair in range(3):
+            factories.score(session, scored.id, pair, float(pair))
+        factories.run(session, dataset.id, status="queued")
+        factories.run(session, dataset.id, status="failed")
+    return create_app()
+
+
+@pytest.mark.parametrize(("method", "path"), CALLS)
+def test_a_call_does_what_is_said_of_it(guarded: Any, method: str, path: str) -> None:
+    schema = schemathesis.openapi.from_dict(guarded.openapi())
+    schema.app = guarded
+    schema.config.update(base_url="http://127.0.0.1")
+    if (method, path) in REFERRING:
+        schema.config.checks.positive_data_acceptance.expected_statuses.append("422")
+    operation = schema[path][method.upper()]
+
+    @given(
+        case=operation.as_strategy(),
+        known=st.none() | st.sampled_from(IDS),
+        pair=st.sampled_from([0, 1]),
+    )
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def ask(case: Any, known: int | None, pair: int) -> None:
+        if known is not None and is_allowed(case):
+            # An id that was made up is nearly never one that there is.
+            there = {"dataset_id": 1, "run_id": known, "pair": pair, "name": "sentences"}
+            case.path_parameters |= {
+                name: there[name] for name in case.path_parameters if name in there
+            }
+        case.call_and_validate(headers={"Authorization": f"Bearer {TOKEN}"})
+
+    ask()
+
+
+def test_every_call_that_can_fail_says_so_as_a_problem() -> None:
+    description = create_app().openapi()
+    for path, calls in description["paths"].items():
+        for method, call in calls.items():
+            for status, answer in call["responses"].items():
+                if status >= "400" and path != "/healthz":
+                    assert list(answer["content"]) == ["application/problem+json"], (method, path)
+            assert "429" in call["responses"]
+
+
+def test_the_description_itself_is_served(database: Any) -> None:
+    http = TestClient(create_app(), base_url="http://127.0.0.1")
+    served = http.get("/api/v1/openapi.json").json()
+    assert served["components"]["securitySchemes"] == {
+        "token": {"type": "http", "scheme": "bearer"}
+    }
+    assert "HTTPValidationError" not in served["components"]["schemas"]

@@ -1,0 +1,185 @@
+import dataclasses
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chesboard.configs import ScoreConfig
+from chesboard.reporting import RunInterruptedError
+from chesboard.scoring import MEASURES, score_pairs
+from chesboard.tokenization import tokenise_pairs
+from tests.benchmarks.workloads import SHARED, dialogues
+from tests.chesboard import naive
+from tests.tiny_models import BUILDERS, GoOn, KeepingSink, StopAfter, load, random_pairs
+
+PAIRS = random_pairs(12)
+
+
+def score(loaded, pairs, batch_tokens=4096, **arguments):
+    sink = KeepingSink()
+    summary = score_pairs(
+        loaded, pairs, ScoreConfig(batch_tokens=batch_tokens), sink, GoOn(), **arguments
+    )
+    return {record.pair: record for record in sink.score_records}, summary, sink
+
+
+# Mamba computes in float32 inside, in float64 too.
+@pytest.mark.parametrize("kind", [kind for kind in BUILDERS if kind != "mamba"])
+def test_scores_equal_the_naive_ones(kind):
+    loaded = load(kind)
+    records, _, _ = score(loaded, PAIRS, batch_tokens=64)
+    for pair in PAIRS:
+        record = records[pair.pair]
+        naive.assert_scored(loaded, pair, record)
+        assert record.preferred_tokens == len(pair.preferred_ids)
+        assert record.prompt_tokens == len(pair.prompt_ids)
+
+
+ONE_BY_ONE, _, _ = score(load(), PAIRS, batch_tokens=16)
+SCALES = {pair.pair: naive.score(load(), pair).scales for pair in PAIRS}
+LOADED = load()
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.permutations(PAIRS), st.integers(16, 600), st.integers(1, len(PAIRS)))
+def test_order_padding_and_budget_never_change_a_score(pairs, batch_tokens, count):
+    records, _, _ = score(LOADED, pairs[:count], batch_tokens=batch_tokens)
+    assert len(records) == count
+    for number, record in records.items():
+        for name in MEASURES:
+            assert getattr(record, name) == pytest.approx(
+                getattr(ONE_BY_ONE[number], name), rel=0, abs=1e-5 * SCALES[number][name]
+            )
+
+
+ALIKE = [
+    dataclasses.replace(pair, prompt_ids=[*range(100, 140), *pair.prompt_ids]) for pair in PAIRS
+]
+"""As with a system prompt: all begin with the same 40 tokens."""
+ALIKE_ONE_BY_ONE, _, _ = score(LOADED, ALIKE, batch_tokens=16)
+ALIKE_SCALES = {pair.pair: naive.score(LOADED, pair).scales for pair in ALIKE}
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.permutations(ALIKE), st.integers(16, 1500), st.integers(1, len(ALIKE)))
+def test_what_prompts_have_in_common_never_changes_a_score(pairs, batch_tokens, count):
+    records, _, _ = score(LOADED, pairs[:count], batch_tokens=batch_tokens)
+    for number, record in records.items():
+        for name in MEASURES:
+            assert getattr(record, name) == pytest.approx(
+                getattr(ALIKE_ONE_BY_ONE[number], name),
+                rel=0,
+                abs=1e-5 * ALIKE_SCALES[number][name],
+            )
+
+
+def test_a_large_batch_of_prompts_that_begin_alike_computes_the_beginning_once():
+    """Or the test above would prove nothing."""
+    widths = []
+    loaded = load()
+    loaded.model.get_input_embeddings().register_forward_hook(
+        lambda _module, inputs, _output: widths.append(tuple(inputs[0].shape))
+    )
+    score(loaded, ALIKE, batch_tokens=1500)
+    assert (1, 40) in widths
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the public dialogues are not part of the project")
+def test_dialogues_have_the_same_scores_with_small_and_large_batches():
+    pairs = tokenise_pairs(LOADED.tokenizer, dialogues(16), 400, 200)
+    small, _, _ = score(LOADED, pairs, batch_tokens=512)
+    large, _, _ = score(LOADED, pairs, batch_tokens=8192)
+    for pair in pairs:
+        scales = naive.score(LOADED, pair).scales
+        for name in MEASURES:
+            assert getattr(small[pair.pair], name) == pytest.approx(
+                getattr(large[pair.pair], name), rel=0, abs=1e-5 * scales[name]
+            )
+
+
+def test_bfloat16_model_keeps_the_scores_of_its_own_states():
+    """Rounded states are summed in float32: close to the float32 model's scores."""
+    exact, _, _ = score(load(), PAIRS)
+    rough, _, _ = score(load(dtype=torch.bfloat16), PAIRS)
+    for pair in PAIRS:
+        assert rough[pair.pair].ches == pytest.approx(
+            exact[pair.pair].ches, rel=0, abs=0.05 * SCALES[pair.pair]["ches"]
+        )
+
+
+def test_a_resumed_run_scores_the_rest_and_summarises_all():
+    whole_records, whole, _ = score(load(), PAIRS)
+    earlier = {
+        pair: {name: getattr(whole_records[pair], name) for name in MEASURES} for pair in (0, 5)
+    }
+    records, summary, sink = score(load(), PAIRS, already=earlier)
+    assert set(records) == set(range(12)) - {0, 5}
+    assert sink.progresses[0] == (2, 12, "pairs")
+    assert sink.progresses[-1] == (12, 12, "pairs")
+    assert summary["pairs"] == 12
+    assert summary["tokens"] == whole["tokens"]
+    assert summary["measures"] == whole["measures"]
+
+
+@pytest.mark.parametrize("lost", [1, 3, 5])
+def test_a_run_that_is_interrupted_has_the_scores_of_an_undisturbed_one_bit_for_bit(lost):
+    """Pairs are rounded as their batch has it, so the rest must not be cut into other batches."""
+    pairs = random_pairs(200, longest=40)
+    whole_records, whole, _ = score(load(), pairs, batch_tokens=1024)
+    sink = KeepingSink()
+    with pytest.raises(RunInterruptedError):
+        score_pairs(load(), pairs, ScoreConfig(batch_tokens=1024), sink, StopAfter(lost))
+    before = {record.pair: record for record in sink.score_records}
+    earlier = {
+        pair: {name: getattr(record, name) for name in MEASURES} for pair, record in before.items()
+    }
+    records, summary, _ = score(load(), pairs, already=earlier, batch_tokens=1024)
+    assert not set(before) & set(records)
+    assert {**before, **records} == whole_records
+    assert summary["measures"] == whole["measures"]
+
+
+def test_evaluation_gives_log_probabilities_without_measures():
+    full, _, _ = score(load(), PAIRS)
+    records, summary, _ = score(load(), PAIRS, measures=False)
+    for pair, record in records.items():
+        assert record.ches is record.ln_ches is record.last_hidden_inner_product is None
+        assert record.normalized_edit_distance is None
+        assert record.preferred_logprob == full[pair].preferred_logprob
+    assert summary["measures"]["ches"] is None
+    assert math.isfinite(summary["measures"]["preferred_logprob"]["mean"])
+
+
+def test_summary_counts_and_describes():
+    cut = dataclasses.replace(PAIRS[0], prompt_cut=3, preferred_cut=1, retokenised=True)
+    records, summary, sink = score(load(), [cut, *PAIRS[1:]])
+    values = sorted(record.ches for record in records.values())
+    assert summary["pairs"] == 12
+    assert summary["forward"] == "shared prefix"
+    assert (summary["cut_tokens"], summary["cut_pairs"], summary["retokenised_pairs"]) == (4, 1, 1)
+    assert summary["measures"]["ches"]["minimum"] == values[0]
+    assert summary["measures"]["ches"]["mean"] == pytest.approx(sum(values) / 12)
+    assert summary["tokens_per_second"] > 0
+    assert any("4 tokens were cut" in message for message in sink.messages)
+    assert any("tokenised apart" in message for message in sink.messages)
+
+
+def test_reason_of_the_slow_path_is_told():
+    _, summary, sink = score(load("gemma2"), PAIRS)
+    assert summary["forward"] == "two forwards"
+    assert "slower: the model caps its logits" in sink.messages[0]
+
+
+def test_stops_between_forward_passes_and_keeps_what_is_done():
+    sink = KeepingSink()
+    with pytest.raises(RunInterruptedError):
+        score_pairs(load(), PAIRS, ScoreConfig(batch_tokens=16), sink, StopAfter(3))
+    assert len(sink.score_records) == 3
+
+
+def test_no_pairs_give_an_empty_summary():
+    records, summary, _ = score(load(), [])
+    assert records == {}
+    assert summary["measures"]["ches"] is None

@@ -1,0 +1,71 @@
+"""Keeps a run's lease alive and tells the computing thread when to stop."""
+
+import logging
+import threading
+import time
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.core.database import transaction
+from app.core.settings import get_settings
+from app.store import leases
+from chesboard.reporting import LeaseLostError, RunCancelledError, RunInterruptedError
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.25
+"""How often the cancel flag is read: a person who cancels should not wait noticeably."""
+
+shutting_down = threading.Event()
+"""Set once by the process when it was asked to stop."""
+
+
+class LeaseKeeper:
+    """The Control of a claimed run: a heartbeat thread, and a check that costs no SQL.
+
+    While the database is away the lease can't be renewed, but neither can another worker claim
+    the run, so the work goes on; once the database is back it tells whose the run is.
+    """
+
+    def __init__(self, run_id: int, token: str) -> None:
+        self._run_id = run_id
+        self._token = token
+        self._state = leases.LeaseState(held=True, cancel_requested=False)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"lease-{run_id}", daemon=True)
+
+    def __enter__(self) -> "LeaseKeeper":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def check(self) -> None:
+        """Raises:
+        LeaseLostError, RunCancelledError, RunInterruptedError: stop now.
+        """
+        if not self._state.held:
+            raise LeaseLostError(f"run {self._run_id} belongs to another worker now")
+        if self._state.cancel_requested:
+            raise RunCancelledError(f"run {self._run_id} was cancelled")
+        if shutting_down.is_set():
+            raise RunInterruptedError("the worker is shutting down")
+
+    def _run(self) -> None:
+        settings = get_settings()
+        renewed = time.monotonic()
+        while not self._stop.wait(LOOK_SECONDS):
+            due = time.monotonic() - renewed >= settings.heartbeat.total_seconds()
+            try:
+                with transaction() as session:
+                    if due:
+                        self._state = leases.renew(
+                            session, self._run_id, self._token, settings.lease
+                        )
+                        renewed = time.monotonic()
+                    else:
+                        self._state = leases.look(session, self._run_id, self._token)
+            except SQLAlchemyError as error:
+                log.warning("run %s: no heartbeat: %s", self._run_id, str(error).splitlines()[0])
