@@ -122,7 +122,7 @@ def demo(
     stay: Annotated[bool, typer.Option(help="Go on serving when the demo is done.")] = True,
     browser: Annotated[bool, typer.Option(help="Open the live page in a browser.")] = True,
 ) -> None:
-    """Watch a small model that is trained to prefer "No" over "Never" move towards "Yes"."""
+    """Watch a small model that is trained to prefer "No" over "Never" move toward "Yes"."""
     from app.local.demo import DemoError, run_demo
 
     try:

@@ -27,7 +27,7 @@ from app.streaming import hub as live
 from app.web import docs_page as apidocs
 from app.web import guard as security
 from app.web import openapi, static
-from app.web.response_cache import KeptAnswers
+from app.web.response_cache import ResponseCache
 
 API = "/api/v1"
 
@@ -65,7 +65,7 @@ def create_app() -> FastAPI:
     errors.install(app)
     app.add_middleware(AuditTrail)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
-    app.add_middleware(KeptAnswers)
+    app.add_middleware(ResponseCache)
     app.add_middleware(security.BodyLimit, settings=settings)
     app.add_middleware(security.Guard, gatekeeper=app.state.gatekeeper)
     app.add_middleware(logs.RequestContext)

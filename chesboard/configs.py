@@ -249,11 +249,11 @@ class TrainConfig(ModelConfig):
     )
     batch_size: int = Field(8, ge=1, le=4096, description="Pairs in one forward and backward.")
     gradient_accumulation: int = Field(
-        1, ge=1, le=4096, description="Batches added up before an optimiser step."
+        1, ge=1, le=4096, description="Batches added up before an optimizer step."
     )
     epochs: int = Field(1, ge=1, le=10_000, description="Passes over the pairs.")
     max_steps: int | None = Field(
-        None, ge=1, le=10_000_000, description="Stop after this many optimiser steps."
+        None, ge=1, le=10_000_000, description="Stop after this many optimizer steps."
     )
     shuffle: bool = Field(True, description="A new order of the pairs each epoch.")
     seed: int = Field(0, ge=0, lt=2**32, description="Order of the pairs and adapters' start.")

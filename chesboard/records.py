@@ -13,7 +13,7 @@ STILL_NATS = 1e-4
 Response = Literal["preferred", "dispreferred"]
 
 
-def is_displaced(preferred_change: float, dispreferred_change: float) -> bool:
+def displaced(preferred_change: float, dispreferred_change: float) -> bool:
     """y+ lost likelihood while the margin grew. NaN is not."""
     margin = preferred_change - dispreferred_change
     return preferred_change < -STILL_NATS and margin > STILL_NATS
@@ -21,7 +21,7 @@ def is_displaced(preferred_change: float, dispreferred_change: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class MetricRecord:
-    """One optimiser step over its batch; means over the batch's pairs."""
+    """One optimizer step over its batch; means over the batch's pairs."""
 
     step: int
     loss: float

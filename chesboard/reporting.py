@@ -36,7 +36,7 @@ class Control(Protocol):
         """
 
 
-class Sink(Protocol):
+class Reporter(Protocol):
     """Takes records in any thread-free order; returns at once (writing happens elsewhere)."""
 
     def progress(self, done: int, total: int, unit: str) -> None: ...

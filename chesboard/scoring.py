@@ -14,9 +14,9 @@ from chesboard.forward.select import choose_forward, refuse_too_long
 from chesboard.forward.shared_prefix import PairForward
 from chesboard.measures.ches import hidden_measures, normalized_edit_distance
 from chesboard.model import LoadedModel
+from chesboard.pairs import TokenizedPair
 from chesboard.records import ScoreRecord
-from chesboard.reporting import Control, Sink
-from chesboard.tokenization import TokenisedPair
+from chesboard.reporting import Control, Reporter
 
 MEASURES = (
     "ches",
@@ -31,14 +31,14 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 def score_pairs(
     loaded: LoadedModel,
-    pairs: Sequence[TokenisedPair],
+    pairs: Sequence[TokenizedPair],
     config: ModelConfig,
-    sink: Sink,
+    reporter: Reporter,
     control: Control,
     already: Mapping[int, Mapping[str, float | None]] | None = None,
     measures: bool = True,
 ) -> dict[str, Any]:
-    """Score the pairs that are not among `already`, hand them to the sink, return a summary.
+    """Score the pairs that are not among `already`, hand them to the reporter, return a summary.
 
     already: pair → its measures, of the pairs that an earlier attempt at the run scored. What
     comes out is the same to the last bit, however often the run was interrupted; the summary's
@@ -53,50 +53,50 @@ def score_pairs(
     todo = [pair for pair in pairs if pair.pair not in scored]
     refuse_too_long(loaded, pairs)
 
-    def score(batch: list[TokenisedPair]) -> None:
+    def score(batch: list[TokenizedPair]) -> None:
         records = [r for r in _score_batch(forward, batch, measures) if r.pair not in scored]
-        sink.scores(records)
+        reporter.scores(records)
         scored.update({r.pair: {name: getattr(r, name) for name in MEASURES} for r in records})
-        sink.progress(len(scored), len(pairs), "pairs")
+        reporter.progress(len(scored), len(pairs), "pairs")
 
     with by_blocks(loaded):
         forward, reason = choose_forward(loaded, pairs)
         if reason:
-            sink.message(reason)
-        tell_cuts(pairs, sink)
+            reporter.message(reason)
+        report_truncation(pairs, reporter)
         started = time.perf_counter()
-        sink.progress(len(scored), len(pairs), "pairs")
-        budget = TokenBudget(config.batch_tokens, sink.message)
+        reporter.progress(len(scored), len(pairs), "pairs")
+        budget = TokenBudget(config.batch_tokens, reporter.message)
         in_batches(pairs, forward.row_tokens, budget, control, score, done=frozenset(scored))
     seconds = time.perf_counter() - started
     return {
-        **_summarise(pairs, [scored[pair.pair] for pair in pairs]),
+        **_summarize(pairs, [scored[pair.pair] for pair in pairs]),
         "forward": forward.kind,
         "seconds": seconds,
         "tokens_per_second": sum(pair.tokens for pair in todo) / seconds,
     }
 
 
-def tell_cuts(pairs: Sequence[TokenisedPair], sink: Sink) -> None:
-    """Say on the run how much was cut and how many pairs were tokenised apart."""
+def report_truncation(pairs: Sequence[TokenizedPair], reporter: Reporter) -> None:
+    """Say on the run how much was cut and how many pairs were tokenized apart."""
     cut = [pair for pair in pairs if pair.cut_tokens]
     if cut:
         tokens = sum(pair.cut_tokens for pair in cut)
-        sink.message(
+        reporter.message(
             f"{len(cut)} of {len(pairs)} pairs were too long: {tokens} tokens were cut. "
             "Raise max_prompt_tokens or max_response_tokens to keep them."
         )
-    apart = sum(pair.retokenised for pair in pairs)
+    apart = sum(pair.retokenized for pair in pairs)
     if apart:
-        sink.message(
-            f"In {apart} of {len(pairs)} pairs, prompt and response were tokenised apart, "
+        reporter.message(
+            f"In {apart} of {len(pairs)} pairs, prompt and response were tokenized apart, "
             "because joining them changes the prompt's last token."
         )
 
 
 @torch.no_grad()
 def _score_batch(
-    forward: PairForward, batch: Sequence[TokenisedPair], measures: bool
+    forward: PairForward, batch: Sequence[TokenizedPair], measures: bool
 ) -> list[ScoreRecord]:
     states = forward(batch)
     preferred = states.preferred_logprobs_B().tolist()
@@ -129,15 +129,15 @@ def _score_batch(
     ]
 
 
-def _summarise(
-    pairs: Sequence[TokenisedPair], scored: Sequence[Mapping[str, float | None]]
+def _summarize(
+    pairs: Sequence[TokenizedPair], scored: Sequence[Mapping[str, float | None]]
 ) -> dict[str, Any]:
     return {
         "pairs": len(pairs),
         "tokens": sum(pair.tokens for pair in pairs),
         "cut_tokens": sum(pair.cut_tokens for pair in pairs),
         "cut_pairs": sum(pair.cut_tokens > 0 for pair in pairs),
-        "retokenised_pairs": sum(pair.retokenised for pair in pairs),
+        "retokenised_pairs": sum(pair.retokenized for pair in pairs),
         "measures": {name: _statistics([one[name] for one in scored]) for name in MEASURES},
     }
 

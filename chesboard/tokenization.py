@@ -1,17 +1,16 @@
 """From pairs of text to pairs of token ids. Text ends here: all else works on ids.
 
-Prompt and response are tokenised together and split at the prompt's length, because that is
+Prompt and response are tokenized together and split at the prompt's length, because that is
 what the model reads when it generates. Where joining changes the prompt's own tokens, the
-response is tokenised apart and the pair is marked `retokenised`.
+response is tokenized apart and the pair is marked `retokenized`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-Prompt = str | list[dict[str, str]]
+from chesboard.pairs import Pair, Prompt, TokenizedPair
 
 TEXTS_PER_CALL = 1024
 """Texts handed to the tokenizer at once: enough for its threads, little memory."""
@@ -19,55 +18,6 @@ TEXTS_PER_CALL = 1024
 
 class EmptyTextError(ValueError):
     """A prompt or a response has no tokens."""
-
-
-@dataclass(frozen=True, slots=True)
-class RawPair:
-    """One row of a preference dataset; `pair` is its ordinal."""
-
-    pair: int
-    prompt: Prompt
-    preferred: str
-    dispreferred: str
-
-
-@dataclass(frozen=True, slots=True)
-class TokenisedPair:
-    """Token ids of a pair, as the model reads them.
-
-    Responses end with the end-of-turn token unless they were cut. `*_ends[k]` is the number of
-    characters (code points) of the response up to the end of its token k.
-    """
-
-    pair: int
-    prompt_ids: list[int]
-    preferred_ids: list[int]
-    dispreferred_ids: list[int]
-    fork_position: int
-    prompt_cut: int
-    preferred_cut: int
-    dispreferred_cut: int
-    retokenised: bool
-    preferred_ends: list[int]
-    dispreferred_ends: list[int]
-
-    @property
-    def cut_tokens(self) -> int:
-        return self.prompt_cut + self.preferred_cut + self.dispreferred_cut
-
-    @property
-    def tokens(self) -> int:
-        """Prompt and both responses, each counted once."""
-        return len(self.prompt_ids) + len(self.preferred_ids) + len(self.dispreferred_ids)
-
-    @property
-    def preferred_words(self) -> list[int]:
-        """The preferred response without its end token."""
-        return self.preferred_ids if self.preferred_cut else self.preferred_ids[:-1]
-
-    @property
-    def dispreferred_words(self) -> list[int]:
-        return self.dispreferred_ids if self.dispreferred_cut else self.dispreferred_ids[:-1]
 
 
 def find_fork(preferred_ids: Sequence[int], dispreferred_ids: Sequence[int]) -> int:
@@ -78,13 +28,13 @@ def find_fork(preferred_ids: Sequence[int], dispreferred_ids: Sequence[int]) -> 
     return min(len(preferred_ids), len(dispreferred_ids)) - 1
 
 
-def tokenise_pairs(
+def tokenize_pairs(
     tokenizer: Any,
-    raw_pairs: Sequence[RawPair],
+    raw_pairs: Sequence[Pair],
     max_prompt_tokens: int,
     max_response_tokens: int,
-) -> list[TokenisedPair]:
-    """Tokenise pairs, in their order.
+) -> list[TokenizedPair]:
+    """Tokenize pairs, in their order.
 
     Prompts are cut at the left (a leading BOS stays), responses at the right (which takes the
     end token first).
@@ -94,13 +44,13 @@ def tokenise_pairs(
     """
     end_id = find_end_of_turn(tokenizer)
     prefix_ids = [] if tokenizer.chat_template else find_prefix(tokenizer)
-    tokenised = []
+    tokenized = []
     for start in range(0, len(raw_pairs), TEXTS_PER_CALL):
         chunk = raw_pairs[start : start + TEXTS_PER_CALL]
-        for raw, prompt_ids, responses, retokenised in _tokenise_chunk(tokenizer, chunk):
+        for raw, prompt_ids, responses, retokenized in _tokenize_chunk(tokenizer, chunk):
             if prompt_ids[: len(prefix_ids)] != prefix_ids:
                 prompt_ids = prefix_ids + prompt_ids
-            tokenised.append(
+            tokenized.append(
                 _assemble(
                     raw,
                     _cut_prompt(prompt_ids, max_prompt_tokens, tokenizer.bos_token_id),
@@ -109,14 +59,14 @@ def tokenise_pairs(
                         _finish_response(response, end_id, max_response_tokens)
                         for response in responses
                     ],
-                    retokenised,
+                    retokenized,
                 )
             )
-    return tokenised
+    return tokenized
 
 
-def tokenise_prompt(tokenizer: Any, prompt: Prompt, max_prompt_tokens: int) -> list[int]:
-    """A prompt without a response, as it stands before one in `tokenise_pairs`.
+def tokenize_prompt(tokenizer: Any, prompt: Prompt, max_prompt_tokens: int) -> list[int]:
+    """A prompt without a response, as it stands before one in `tokenize_pairs`.
 
     Raises:
         EmptyTextError: it has no tokens.
@@ -211,10 +161,10 @@ def _guess_ends(tokenizer: Any, ids: Sequence[int], characters: int) -> list[int
     return ends
 
 
-def _tokenise_chunk(
-    tokenizer: Any, chunk: Sequence[RawPair]
-) -> list[tuple[RawPair, list[int], list[_Encoded], bool]]:
-    """For each pair: prompt ids, both responses, and whether these were tokenised apart."""
+def _tokenize_chunk(
+    tokenizer: Any, chunk: Sequence[Pair]
+) -> list[tuple[Pair, list[int], list[_Encoded], bool]]:
+    """For each pair: prompt ids, both responses, and whether these were tokenized apart."""
     for raw in chunk:
         _refuse_empty(raw)
     prompts = [render_prompt(tokenizer, raw.prompt) for raw in chunk]
@@ -238,7 +188,7 @@ def _tokenise_chunk(
     return results
 
 
-def _refuse_empty(raw: RawPair) -> None:
+def _refuse_empty(raw: Pair) -> None:
     empty_chat = isinstance(raw.prompt, list) and not any(t.get("content") for t in raw.prompt)
     for name, empty in (
         ("prompt", not raw.prompt or empty_chat),
@@ -249,7 +199,7 @@ def _refuse_empty(raw: RawPair) -> None:
             raise EmptyTextError(f"The {name} of pair {raw.pair} is empty.")
 
 
-def _refuse_no_tokens(raw: RawPair, prompt_ids: list[int], responses: list[_Encoded]) -> None:
+def _refuse_no_tokens(raw: Pair, prompt_ids: list[int], responses: list[_Encoded]) -> None:
     preferred, dispreferred = responses
     for name, ids in (
         ("prompt", prompt_ids),
@@ -284,14 +234,14 @@ def _finish_response(
 
 
 def _assemble(
-    raw: RawPair,
+    raw: Pair,
     prompt_ids: list[int],
     prompt_tokens: int,
     responses: list[tuple[list[int], list[int], int]],
-    retokenised: bool,
-) -> TokenisedPair:
+    retokenized: bool,
+) -> TokenizedPair:
     (preferred, preferred_ends, preferred_cut), (other, other_ends, other_cut) = responses
-    return TokenisedPair(
+    return TokenizedPair(
         pair=raw.pair,
         prompt_ids=prompt_ids,
         preferred_ids=preferred,
@@ -300,7 +250,7 @@ def _assemble(
         prompt_cut=prompt_tokens - len(prompt_ids),
         preferred_cut=preferred_cut,
         dispreferred_cut=other_cut,
-        retokenised=retokenised,
+        retokenized=retokenized,
         preferred_ends=preferred_ends,
         dispreferred_ends=other_ends,
     )

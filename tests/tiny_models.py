@@ -1,4 +1,4 @@
-"""Tiny models of random weights, a byte-level tokenizer, and a sink that keeps what it gets."""
+"""Tiny models of random weights, a byte-level tokenizer, and a reporter that keeps what it gets."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ from transformers import (
 
 from chesboard.cpu.onednn import take_over
 from chesboard.model import LoadedModel
+from chesboard.pairs import TokenizedPair
 from chesboard.records import (
     AnswerRecord,
     FinalRecord,
@@ -32,7 +33,7 @@ from chesboard.records import (
     ScoreRecord,
 )
 from chesboard.reporting import RunInterruptedError
-from chesboard.tokenization import TokenisedPair, find_fork
+from chesboard.tokenization import find_fork
 
 torch.set_num_threads(1)
 
@@ -176,8 +177,8 @@ def llama() -> LoadedModel:
 
 def make_pair(
     pair: int, prompt: Sequence[int], preferred: Sequence[int], dispreferred: Sequence[int]
-) -> TokenisedPair:
-    return TokenisedPair(
+) -> TokenizedPair:
+    return TokenizedPair(
         pair=pair,
         prompt_ids=list(prompt),
         preferred_ids=list(preferred),
@@ -186,7 +187,7 @@ def make_pair(
         prompt_cut=0,
         preferred_cut=0,
         dispreferred_cut=0,
-        retokenised=False,
+        retokenized=False,
         preferred_ends=list(range(1, len(preferred) + 1)),
         dispreferred_ends=list(range(1, len(dispreferred) + 1)),
     )
@@ -195,7 +196,7 @@ def make_pair(
 END = 270
 
 
-def random_pairs(count: int, seed: int = 0, longest: int = 12) -> list[TokenisedPair]:
+def random_pairs(count: int, seed: int = 0, longest: int = 12) -> list[TokenizedPair]:
     """Ragged pairs: some share a beginning, some responses are one token, one is identical."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -217,8 +218,8 @@ def random_pairs(count: int, seed: int = 0, longest: int = 12) -> list[Tokenised
 
 
 @dataclass
-class KeepingSink:
-    """A sink that keeps everything."""
+class KeepingReporter:
+    """A reporter that keeps everything."""
 
     metrics: list[MetricRecord] = field(default_factory=list)
     probes: list[ProbeRecord] = field(default_factory=list)
@@ -275,8 +276,8 @@ class KeepingSink:
 
 
 @pytest.fixture
-def sink() -> KeepingSink:
-    return KeepingSink()
+def reporter() -> KeepingReporter:
+    return KeepingReporter()
 
 
 class GoOn:

@@ -20,12 +20,13 @@ from app.core.settings import get_settings
 from app.store import leases
 from app.store.runs import ReferenceLogprob, Run
 from app.store.scores import Score
-from app.store.selection import ChosenPair, chosen_pairs, read_pairs
+from app.store.selection import chosen_pairs, read_pairs
 from chesboard.configs import CONFIGS, ModelConfig, ProbesConfig, Selection, TrainConfig
 from chesboard.model import LoadedModel
+from chesboard.pairs import Pair, TokenizedPair
 from chesboard.reporting import LeaseLostError, RunCancelledError, RunInterruptedError
 from chesboard.scoring import MEASURES, score_pairs
-from chesboard.tokenization import RawPair, TokenisedPair, tokenise_pairs
+from chesboard.tokenization import tokenize_pairs
 from worker import disk
 from worker.lease_keeper import LeaseKeeper
 from worker.models.loading import (
@@ -36,7 +37,7 @@ from worker.models.loading import (
     save_folder,
 )
 from worker.recorder import Recorder
-from worker.retry import patiently, until_the_database_answers
+from worker.retry import run_with_retry, until_the_database_answers
 from worker.training import checkpoints
 from worker.training.loop import train
 
@@ -55,7 +56,7 @@ def execute(run_id: int, worker: str, models: ModelCache) -> bool:
     Raises:
         RunInterruptedError: the worker was asked to stop before it could claim the run.
     """
-    claim = patiently(
+    claim = run_with_retry(
         f"run {run_id}",
         lambda session: leases.claim(session, run_id, worker, get_settings().lease),
     )
@@ -127,7 +128,7 @@ def _work(
 ) -> dict[str, Any]:
     config = CONFIGS[claim.kind].model_validate(claim.config)
     selection = config.selection if isinstance(config, TrainConfig) else Selection()
-    raw_pairs = patiently(
+    raw_pairs = run_with_retry(
         f"run {claim.run_id}",
         lambda session: select_pairs(session, claim.run_id, claim.dataset_id, selection),
     )
@@ -137,7 +138,7 @@ def _work(
     if other := other_precision(config, loaded):
         recorder.message(other)
     control.check()
-    pairs = tokenise_pairs(
+    pairs = tokenize_pairs(
         loaded.tokenizer, raw_pairs, config.max_prompt_tokens, config.max_response_tokens
     )
     if isinstance(config, TrainConfig):
@@ -149,11 +150,11 @@ def _score(
     claim: leases.Claim,
     config: ModelConfig,
     loaded: LoadedModel,
-    pairs: list[TokenisedPair],
+    pairs: list[TokenizedPair],
     recorder: Recorder,
     control: LeaseKeeper,
 ) -> dict[str, Any]:
-    already = patiently(f"run {claim.run_id}", partial(_scores, claim.run_id))
+    already = run_with_retry(f"run {claim.run_id}", partial(_scores, claim.run_id))
     return score_pairs(
         loaded, pairs, config, recorder, control, already, measures=claim.kind == "score"
     )
@@ -169,19 +170,19 @@ def _train(
     claim: leases.Claim,
     config: TrainConfig,
     loaded: LoadedModel,
-    pairs: list[TokenisedPair],
+    pairs: list[TokenizedPair],
     recorder: Recorder,
     control: LeaseKeeper,
 ) -> dict[str, Any]:
     trained = [pair.pair for pair in pairs]
-    probe_raw = patiently(
+    probe_raw = run_with_retry(
         f"run {claim.run_id}",
         lambda session: choose_probes(
             session, claim.run_id, claim.dataset_id, config.probes, trained, recorder
         ),
     )
-    reference = patiently(f"run {claim.run_id}", partial(_reference, claim.run_id))
-    probe_pairs = tokenise_pairs(
+    reference = run_with_retry(f"run {claim.run_id}", partial(_reference, claim.run_id))
+    probe_pairs = tokenize_pairs(
         loaded.tokenizer, probe_raw, config.max_prompt_tokens, config.max_response_tokens
     )
     folder = get_settings().run_path(claim.run_id)
@@ -209,7 +210,7 @@ def _plain(model: torch.nn.Module) -> torch.nn.Module:
 
 def select_pairs(
     session: Session, run_id: int, dataset_id: int, selection: Selection
-) -> list[RawPair]:
+) -> list[Pair]:
     """The pairs that take part in a run, in their order; the same ones whenever it goes on.
 
     Raises:
@@ -221,7 +222,7 @@ def select_pairs(
             "The run's selection leaves no pair of the dataset to work on. "
             "Loosen the selection (flags, verdicts, measures) and queue the run again."
         )
-    return [_raw(pair) for pair in chosen]
+    return chosen
 
 
 def choose_probes(
@@ -231,7 +232,7 @@ def choose_probes(
     wanted: ProbesConfig,
     trained: list[int],
     recorder: Recorder,
-) -> list[RawPair]:
+) -> list[Pair]:
     """The pairs that a training run watches; chosen among those that it trains on, or named."""
     chosen = wanted.pairs
     if chosen is None and wanted.strategy == "highest_ches":
@@ -247,7 +248,7 @@ def choose_probes(
     if not chosen:
         chosen = trained[: wanted.count] if wanted.pairs is None else []
     rows = read_pairs(session, run_id, dataset_id, chosen)
-    return sorted((_raw(row) for row in rows), key=lambda raw: chosen.index(raw.pair))
+    return sorted(rows, key=lambda row: chosen.index(row.pair))
 
 
 def _highest_ches(
@@ -269,10 +270,6 @@ def _highest_ches(
             .limit(count)
         )
     )
-
-
-def _raw(row: ChosenPair) -> RawPair:
-    return RawPair(row.pair, row.prompt, row.preferred, row.dispreferred)
 
 
 def _dtype_name(dtype: torch.dtype) -> str:

@@ -32,7 +32,7 @@ MAX_WAITING = 20_000
 
 
 class Recorder:
-    """The Sink that writes to PostgreSQL. Use as a context manager; leaving it flushes."""
+    """The Reporter that writes to PostgreSQL. Use as a context manager; leaving it flushes."""
 
     def __init__(self, run_id: int, token: str) -> None:
         self._run_id = run_id

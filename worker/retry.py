@@ -54,7 +54,7 @@ def _is_away(error: DBAPIError) -> bool:
     )
 
 
-def patiently(what: str, work: Callable[[Session], T]) -> T:
+def run_with_retry(what: str, work: Callable[[Session], T]) -> T:
     """Do `work` in a transaction, however long the database is away.
 
     Raises:

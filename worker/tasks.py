@@ -29,7 +29,7 @@ from worker.execution import execute
 from worker.lease_keeper import shutting_down
 from worker.memory import keep_freed_memory, return_freed_memory
 from worker.models.loading import ModelCache, choose_device, describe_device
-from worker.retry import patiently
+from worker.retry import run_with_retry
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def execute_run(run_id: int) -> None:
         try:
             with logs.working_on(waiting):
                 execute(waiting, WORKER_NAME, _models())
-            waiting = patiently("the queue", leases.next_claimable)
+            waiting = run_with_retry("the queue", leases.next_claimable)
         except RunInterruptedError:
             return
         finally:

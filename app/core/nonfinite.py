@@ -4,15 +4,15 @@ import math
 from typing import Any
 
 
-def gaps(value: Any) -> Any:
+def nonfinite_to_none(value: Any) -> Any:
     """The same numbers with None in place of NaN and infinity, however deep they lie."""
     match value:
         case float():
             return value if math.isfinite(value) else None
         case list() | tuple():
-            return value if _all_finite(value) else [gaps(part) for part in value]
+            return value if _all_finite(value) else [nonfinite_to_none(part) for part in value]
         case dict():
-            return {name: gaps(part) for name, part in value.items()}
+            return {name: nonfinite_to_none(part) for name, part in value.items()}
     return value
 
 

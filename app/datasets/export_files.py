@@ -57,7 +57,7 @@ class _Column:
         self.nulls = 0
         self.kinds: set[str] = set()
         self.is_mistakable = False  # a text that a reader would take for chat messages
-        self.is_recognisable = True  # messages that a reader takes for messages
+        self.is_recognizable = True  # messages that a reader takes for messages
 
     def see(self, value: Any) -> None:
         self.present += 1
@@ -69,7 +69,7 @@ class _Column:
         if kind == "text":
             self.is_mistakable = self.is_mistakable or looks_like_messages(value)
         elif kind == "messages":
-            self.is_recognisable = self.is_recognisable and looks_like_messages(_json(value))
+            self.is_recognizable = self.is_recognizable and looks_like_messages(_json(value))
 
     def is_plain_in_csv(self, rows: int) -> bool:
         """Whether the cells say what they are without being marked as JSON."""
@@ -77,7 +77,7 @@ class _Column:
             return False
         if self.kinds == {"text"}:
             return not self.is_mistakable
-        return self.kinds == {"messages"} and self.is_recognisable
+        return self.kinds == {"messages"} and self.is_recognizable
 
     def in_parquet(self, name: str, rows: int) -> dict[str, Any]:
         """{name, kind, absent}: absent, where a null means that the row has no such column."""

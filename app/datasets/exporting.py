@@ -13,7 +13,6 @@ from app.core.errors import NotFoundError
 from app.datasets import export_files
 from app.datasets.formats.columns import Columns
 from app.datasets.formats.layouts import restore
-from app.datasets.formats.rows import Prompt
 from app.datasets.schemas import Manifest, ManifestRun
 from app.store.datasets import Dataset, Pair
 from app.store.reviews import PairVersion, Review
@@ -21,6 +20,7 @@ from app.store.runs import Run
 from app.store.scores import Flag
 from app.store.selection import count_selected, passes
 from chesboard.configs import Rules
+from chesboard.pairs import Prompt
 
 Form = Literal["trl", "original"]
 Format = Literal["jsonl", "csv", "parquet"]

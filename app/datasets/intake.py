@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from app.core.errors import ErrorItem, InvalidInputError
-from app.datasets.formats.columns import KNOWN, Columns, guess, nearest, recognise
+from app.datasets.formats.columns import KNOWN, Columns, guess, nearest, recognize
 from app.datasets.formats.forms import parse_row
 from app.datasets.formats.rows import PairRow, RowError, SourceRow, snippet_of
 from app.datasets.progress import Progress
@@ -57,7 +57,7 @@ class Intake:
         self.statistics.see_columns(source.columns)
         if self.columns is None:
             # The first row whose columns make up a known form decides for the whole file.
-            self.columns = recognise(source.columns)
+            self.columns = recognize(source.columns)
         if self.columns is not None:
             return parse_row(source, self.columns)
         near = nearest(source.columns)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.datasets.formats.rows import Prompt
+from chesboard.pairs import Prompt
 
 Issue = Literal["duplicate", "contradiction", "long"]
 ISSUES: tuple[Issue, ...] = ("duplicate", "contradiction", "long")

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.datasets.formats.rows import Prompt
+from chesboard.pairs import Prompt
 
 
 class RejectedRow(BaseModel):
@@ -21,7 +21,7 @@ class DatasetOut(BaseModel):
     id: int
     name: str
     format: str = Field(
-        description="The recognised form: text, chat, hh-rlhf, persona, ultrafeedback, implicit, "
+        description="The recognized form: text, chat, hh-rlhf, persona, ultrafeedback, implicit, "
         "orpo, h2o, alpacafarm, shp or safe-rlhf."
     )
     pairs: int = Field(description="Rows stored.")
@@ -109,7 +109,7 @@ class Preview(BaseModel):
     kind: Literal["jsonl", "json", "csv", "parquet"]
     is_packed: bool
     is_whole: bool = Field(description="Whether all rows were looked at.")
-    format: str | None = Field(description="The recognised form.")
+    format: str | None = Field(description="The recognized form.")
     form: str | None = Field(description="The form in words.")
     confidence: Literal["sure", "unsure", "none"]
     reasons: list[str] = Field(description="Why one should look at the mapping.")

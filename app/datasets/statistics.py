@@ -7,7 +7,8 @@ from itertools import accumulate
 from typing import Any
 
 from app.datasets.formats.columns import FORMS_IN_WORDS
-from app.datasets.formats.rows import PairRow, Prompt, presentable
+from app.datasets.formats.rows import PairRow, presentable
+from chesboard.pairs import Prompt
 
 QUANTILES = {
     "min": 0.0,

@@ -15,7 +15,7 @@ from app.scores.queries import require_scores
 from app.scores.schemas import Measure
 from app.store.runs import ReferenceLogprob, Run
 from app.store.scores import Score
-from chesboard.records import is_displaced
+from chesboard.records import displaced as is_displaced
 
 
 def get_displacement(

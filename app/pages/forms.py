@@ -26,7 +26,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "sft_coef",
         "length_normalize",
     ),
-    "Optimiser": (
+    "Optimizer": (
         "optimizer",
         "learning_rate",
         "scheduler",
@@ -61,7 +61,7 @@ ADVANCED = "Advanced"
 
 ABOUT: dict[str, str] = {
     "Objective": "What a step makes smaller. m is the margin: how much more y+ gained than y−.",
-    "Optimiser": "How far a step goes. Small steps show displacement as theory describes it.",
+    "Optimizer": "How far a step goes. Small steps show displacement as theory describes it.",
     "Probes": "A few pairs that are looked at closely while training goes on: every token's "
     "log-probability, and the whole distribution at the fork. Besides them, prompts of your own.",
     "Pairs": "Which pairs of the dataset are trained on: those that pass every rule. No rule: all.",
@@ -73,7 +73,7 @@ LABELS: dict[str, str] = {
     "simpo_gamma": "SimPO gamma",
     "dpop_lambda": "DPOP lambda",
     "sft_coef": "SFT coefficient",
-    "length_normalize": "Length-normalise",
+    "length_normalize": "Length-normalize",
     "probes.strategy": "Choose pairs",
     "probes.count": "How many",
     "probes.pairs": "Or name the pairs",

@@ -12,9 +12,9 @@ MINUS = "\N{MINUS SIGN}"
 KINDS = {"score": "CHES scoring", "train": "Training", "evaluate": "Evaluation"}
 MEASURES = {
     "ches": "CHES",
-    "ln_ches": "Length-normalised CHES",
+    "ln_ches": "Length-normalized CHES",
     "last_hidden_inner_product": "Last-hidden inner product",
-    "normalized_edit_distance": "Normalised edit distance",
+    "normalized_edit_distance": "Normalized edit distance",
     "preferred_logprob": "log p(y+)",
     "dispreferred_logprob": "log p(y−)",
 }

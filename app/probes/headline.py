@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from chesboard.records import STILL_NATS, is_displaced
+from chesboard.records import STILL_NATS
+from chesboard.records import displaced as is_displaced
 
 STILL = STILL_NATS
 """Changes below this, in nats or in probability, are called no change."""

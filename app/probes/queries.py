@@ -11,7 +11,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from app.core.downsampling import pick, read_series
 from app.core.errors import NotFoundError
-from app.core.nonfinite import gaps
+from app.core.nonfinite import nonfinite_to_none
 from app.probes.headline import Observation, Verdict, probe_sentence, prompt_sentence
 from app.probes.schemas import (
     AnswerList,
@@ -97,7 +97,7 @@ def get_series(
     traced = _watched_places(probe, listed)
     rows = _rows(session, probe, steps, list(traced.values()))
     traces = {
-        token_id: gaps([row.traced[column] for row in rows])
+        token_id: nonfinite_to_none([row.traced[column] for row in rows])
         for column, token_id in enumerate(traced)
     }
     verdict = _verdict(session, run, probe, now)
@@ -108,23 +108,24 @@ def get_series(
         total_steps=total,
         decimated=len(rows) < total,
         preferred=ResponseSeries(
-            tokens=probe.preferred_tokens, logprobs=gaps([row.preferred_logprobs for row in rows])
+            tokens=probe.preferred_tokens,
+            logprobs=nonfinite_to_none([row.preferred_logprobs for row in rows]),
         ),
         dispreferred=ResponseSeries(
             tokens=probe.dispreferred_tokens,
-            logprobs=gaps([row.dispreferred_logprobs for row in rows]),
+            logprobs=nonfinite_to_none([row.dispreferred_logprobs for row in rows]),
         ),
         fork=_fork(probe, rows),
         ledger_step=ledger.step,
         gainers=_traced(ledger.gainers, traces, len(rows)),
         losers=_traced(ledger.losers, traces, len(rows)),
         rest_change=ledger.rest_change,
-        moved_mass=gaps([row.moved_mass for row in rows]),
+        moved_mass=nonfinite_to_none([row.moved_mass for row in rows]),
         verdict=verdict.sentence if verdict else None,
         displaced=verdict.displaced if verdict else None,
-        preferred_change=gaps([row.preferred_change for row in rows]),
-        dispreferred_change=gaps([row.dispreferred_change for row in rows]),
-        rank_agreement=gaps([row.rank_agreement for row in rows]),
+        preferred_change=nonfinite_to_none([row.preferred_change for row in rows]),
+        dispreferred_change=nonfinite_to_none([row.dispreferred_change for row in rows]),
+        rank_agreement=nonfinite_to_none([row.rank_agreement for row in rows]),
         onset_step=now.onset_step if now else None,
         predicted_hit=_predicted_hit(probe, now.gainers) if now else None,
     )
@@ -180,7 +181,9 @@ def get_watched(
         total_steps=total,
         decimated=len(rows) < total,
         tokens=[
-            WatchedTrace(**token, probs=gaps([row.watched_probs[index] for row in rows]))
+            WatchedTrace(
+                **token, probs=nonfinite_to_none([row.watched_probs[index] for row in rows])
+            )
             for index, token in enumerate(watched)
         ],
     )
@@ -275,7 +278,7 @@ def _ledger(now: Any) -> Ledger:
     if now is None:
         return Ledger(step=None, gainers=[], losers=[], rest_change=None, moved_mass=None)
     names = ("step", "gainers", "losers", "rest_change", "moved_mass")
-    return Ledger.model_validate(gaps({name: getattr(now, name) for name in names}))
+    return Ledger.model_validate(nonfinite_to_none({name: getattr(now, name) for name in names}))
 
 
 def _position_ledger(
@@ -288,11 +291,11 @@ def _position_ledger(
         **_ledger(now).model_dump(),
         position=place.position if place else probe.fork_position,
         response=response,
-        recent=RecentLedgerOut.model_validate(gaps(recent)) if recent else None,
+        recent=RecentLedgerOut.model_validate(nonfinite_to_none(recent)) if recent else None,
         predicted=_predicted(owner.predicted, now),
-        rank_agreement=gaps(now.rank_agreement) if now else None,
+        rank_agreement=nonfinite_to_none(now.rank_agreement) if now else None,
         watched=[
-            WatchedNow(**token, prob=gaps(prob))
+            WatchedNow(**token, prob=nonfinite_to_none(prob))
             for token, prob in zip(owner.watched, probs, strict=False)
         ],
         positions=Positions.model_validate(probe.positions),
@@ -307,7 +310,7 @@ def _predicted(tokens: Sequence[Mapping[str, Any]], now: Any) -> list[PredictedO
             **token,
             predicted_rank=index + 1,
             # Nothing has moved at step 0, where no changes are stored.
-            actual_change=gaps(changes[index]) if changes else 0.0,
+            actual_change=nonfinite_to_none(changes[index]) if changes else 0.0,
             actual_rank=ranks[index] if ranks else None,
         )
         for index, token in enumerate(tokens)
@@ -368,8 +371,8 @@ def _probe_out(probe: Probe) -> ProbeOut:
     computed = {
         "groups": {group["name"]: group["tokens"] for group in probe.groups},
         "groups_list": probe.groups,
-        "watched": gaps(probe.watched),
-        "predicted": gaps(probe.predicted),
+        "watched": nonfinite_to_none(probe.watched),
+        "predicted": nonfinite_to_none(probe.predicted),
     }
     plain = {name: getattr(probe, name) for name in ProbeOut.model_fields if name not in computed}
     return ProbeOut.model_validate(plain | computed)
@@ -378,11 +381,11 @@ def _probe_out(probe: Probe) -> ProbeOut:
 def _fork(probe: Probe, rows: Sequence[Any]) -> ForkSeries:
     return ForkSeries(
         position=probe.fork_position,
-        preferred_prob=gaps([row.preferred_prob for row in rows]),
-        dispreferred_prob=gaps([row.dispreferred_prob for row in rows]),
-        other_prob=gaps([row.other_prob for row in rows]),
+        preferred_prob=nonfinite_to_none([row.preferred_prob for row in rows]),
+        dispreferred_prob=nonfinite_to_none([row.dispreferred_prob for row in rows]),
+        other_prob=nonfinite_to_none([row.other_prob for row in rows]),
         groups={
-            group["name"]: gaps([row.group_probs[index] for row in rows])
+            group["name"]: nonfinite_to_none([row.group_probs[index] for row in rows])
             for index, group in enumerate(probe.groups)
         },
     )

@@ -5,11 +5,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.datasets.formats.rows import Prompt
 from app.runs.schemas import storable
 from app.scores.schemas import Measure
 from app.store.reviews import Review, ReviewChange
 from chesboard.configs import Verdict
+from chesboard.pairs import Prompt
 
 MAX_NOTE = 4000
 MAX_NAMED = 50_000

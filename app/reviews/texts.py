@@ -3,11 +3,11 @@
 from sqlalchemy.orm import Session
 
 from app.core.errors import ErrorItem, InvalidInputError
-from app.datasets.formats.rows import Prompt
 from app.reviews.schemas import PairEdit
 from app.runs.schemas import storable
 from app.store.datasets import Pair
 from app.store.reviews import PairVersion
+from chesboard.pairs import Prompt
 
 
 def checked(row: Pair, wanted: PairEdit) -> tuple[Prompt, str, str]:

@@ -125,7 +125,7 @@ def list_metrics(
     ] = None,
     format: Literal["json", "csv"] = "json",
 ) -> MetricList | StreamingResponse:
-    """What each optimiser step measured over its batch. A CSV holds every step after `since`."""
+    """What each optimizer step measured over its batch. A CSV holds every step after `since`."""
     if format == "json":
         return queries.list_metrics(session, run_id, since, window)
     queries.require_run(session, run_id)

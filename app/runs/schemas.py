@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.datasets.formats.rows import Prompt
 from app.probes.headline import Verdict
 from app.store.runs import Metric, Run
+from chesboard.pairs import Pair
 
 Kind = Literal["score", "train", "evaluate"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -143,7 +143,7 @@ class RunPage(BaseModel):
 
 
 class MetricOut(BaseModel):
-    """One optimiser step; means over its batch. Log-probabilities are sums in nats."""
+    """One optimizer step; means over its batch. Log-probabilities are sums in nats."""
 
     step: int
     loss: float | None
@@ -183,21 +183,14 @@ class MetricList(BaseModel):
     items: list[MetricOut]
 
 
-class SelectedPair(BaseModel):
-    pair: int
-    prompt: Prompt
-    preferred: str
-    dispreferred: str
-
-
 class SelectionPreview(BaseModel):
     """What a selection comes to, now."""
 
     total: int = Field(description="Pairs of the dataset.")
     count: int = Field(description="Pairs that are left.")
     left_out: int
-    sample: list[SelectedPair] = Field(description="Some of the pairs that are left.")
-    sample_left_out: list[SelectedPair] = Field(description="Some of those that are not.")
+    sample: list[Pair] = Field(description="Some of the pairs that are left.")
+    sample_left_out: list[Pair] = Field(description="Some of those that are not.")
 
 
 class LikeRun(BaseModel):

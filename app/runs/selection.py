@@ -10,12 +10,13 @@ from sqlalchemy.orm import Session
 from app.core.errors import NotFoundError
 from app.runs.queries import csv_line, require_run
 from app.runs.requests import check_selection
-from app.runs.schemas import LikeRun, RunPairs, SelectedPair, SelectionPreview
+from app.runs.schemas import LikeRun, RunPairs, SelectionPreview
 from app.runs.wording import in_words
 from app.store.datasets import Dataset, Pair
 from app.store.runs import Run, RunSelection
 from app.store.selection import count_selected, selected
 from chesboard.configs import Selection
+from chesboard.pairs import Pair as TextPair
 
 SAMPLE = 5
 MAX_ALIKE = 10
@@ -46,14 +47,14 @@ def preview(session: Session, dataset_id: int, selection: Selection) -> Selectio
     )
 
 
-def _sample(session: Session, dataset_id: int, condition: Any) -> list[SelectedPair]:
+def _sample(session: Session, dataset_id: int, condition: Any) -> list[TextPair]:
     rows = session.execute(
         select(Pair.pair, Pair.prompt, Pair.preferred, Pair.dispreferred)
         .where(Pair.dataset_id == dataset_id, condition)
         .order_by(Pair.pair)
         .limit(SAMPLE)
     )
-    return [SelectedPair.model_validate(row._asdict()) for row in rows]
+    return [TextPair(**row._asdict()) for row in rows]
 
 
 def list_run_pairs(session: Session, run_id: int, offset: int, limit: int) -> RunPairs:

@@ -6,9 +6,9 @@ from chesboard.configs import MeasureRule, RandomSubset, Rules, Selection
 
 _MEASURES = {
     "ches": "CHES",
-    "ln_ches": "length-normalised CHES",
+    "ln_ches": "length-normalized CHES",
     "last_hidden_inner_product": "last-hidden inner product",
-    "normalized_edit_distance": "normalised edit distance",
+    "normalized_edit_distance": "normalized edit distance",
     "preferred_logprob": "log p(y+)",
     "dispreferred_logprob": "log p(y−)",
 }

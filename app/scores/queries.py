@@ -171,7 +171,7 @@ def _cell(value: object) -> object:
 # --- their distribution --------------------------------------------------------------------------
 
 
-def summarise(session: Session, run_id: int) -> ScoreSummary:
+def summarize(session: Session, run_id: int) -> ScoreSummary:
     """Statistics and a histogram of every measure, of the finite values.
 
     Raises:
@@ -179,11 +179,11 @@ def summarise(session: Session, run_id: int) -> ScoreSummary:
     """
     require_scores(session, run_id)
     total = session.scalar(select(func.count()).where(Score.run_id == run_id)) or 0
-    measures = {name: _summarise(session, run_id, name) for name in MEASURES}
+    measures = {name: _summarize(session, run_id, name) for name in MEASURES}
     return ScoreSummary(run_id=run_id, total=total, measures=measures)
 
 
-def _summarise(session: Session, run_id: int, measure: Measure) -> MeasureSummary:
+def _summarize(session: Session, run_id: int, measure: Measure) -> MeasureSummary:
     value = _finite(measure)
     shares = [percent / 100 for percent in PERCENTS]
     row = session.execute(

@@ -43,9 +43,9 @@ def list_scores(
 
 
 @router.get("/runs/{run_id}/scores/summary")
-def summarise_scores(session: SessionDep, run_id: int) -> ScoreSummary:
+def summarize_scores(session: SessionDep, run_id: int) -> ScoreSummary:
     """How each measure is distributed over the run's pairs."""
-    return queries.summarise(session, run_id)
+    return queries.summarize(session, run_id)
 
 
 @router.post("/datasets/{dataset_id}/flags")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.datasets.formats.rows import Prompt
+from chesboard.pairs import Prompt
 
 Measure = Literal[
     "ches",
@@ -105,7 +105,7 @@ class ScoreSummary(BaseModel):
 class FlagRequest(BaseModel):
     """Which pairs to put up for review: a share of them, all beyond a threshold, or named ones.
 
-    Pairs whose responses are most alike come first: the highest values, or of the normalised
+    Pairs whose responses are most alike come first: the highest values, or of the normalized
     edit distance the lowest.
     """
 

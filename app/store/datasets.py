@@ -15,7 +15,7 @@ class Dataset(Base):
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     name: Mapped[str] = mapped_column(Text)
-    format: Mapped[str] = mapped_column(Text, doc="The recognised form, for example 'persona'.")
+    format: Mapped[str] = mapped_column(Text, doc="The recognized form, for example 'persona'.")
     source_filename: Mapped[str] = mapped_column(Text)
     source_sha256: Mapped[str] = mapped_column(Text, index=True)
     source_bytes: Mapped[int] = mapped_column(BigInteger)

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
-from app.core.nonfinite import gaps
+from app.core.nonfinite import nonfinite_to_none
 from app.store.runs import Run, Worker
 
 MAX_TRIES = 3
@@ -145,7 +145,7 @@ def finish(
         "revision": Run.revision + 1,
     }
     if summary is not None:
-        values["summary"] = gaps(summary)
+        values["summary"] = nonfinite_to_none(summary)
     return session.execute(
         update(Run).where(_own(run_id, token)).values(**values).returning(Run.revision)
     ).scalar_one_or_none()

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.core.database import Base
-from app.core.nonfinite import gaps
+from app.core.nonfinite import nonfinite_to_none
 from app.store.probes import PositionStep, Probe, ProbeAnswer, ProbePosition, ProbeStep
 from app.store.runs import Metric, ReferenceLogprob, Run
 from app.store.scores import Score
@@ -108,8 +108,8 @@ def write(session: Session, run_id: int, token: str, batch: Batch) -> int:
             {
                 "run_id": run_id,
                 **asdict(record),
-                "watched": gaps(record.watched),
-                "predicted": gaps(record.predicted),
+                "watched": nonfinite_to_none(record.watched),
+                "predicted": nonfinite_to_none(record.predicted),
             }
             for record in batch.probes
         ],
@@ -129,8 +129,8 @@ def write(session: Session, run_id: int, token: str, batch: Batch) -> int:
             {
                 "run_id": run_id,
                 **asdict(record),
-                "watched": gaps(record.watched),
-                "predicted": gaps(record.predicted),
+                "watched": nonfinite_to_none(record.watched),
+                "predicted": nonfinite_to_none(record.predicted),
             }
             for record in batch.positions
         ],
@@ -211,7 +211,7 @@ def _with_ledger(record: ProbeStepRecord | PositionStepRecord) -> dict[str, Any]
 def _ledger_columns(ledger: LedgerRecord) -> dict[str, Any]:
     columns = asdict(ledger)
     for name in ("gainers", "losers", "recent"):
-        columns[name] = gaps(columns[name])
+        columns[name] = nonfinite_to_none(columns[name])
     for name in ("watched_probs", "predicted_changes"):
         columns[name] = _single(columns[name])
     return columns

@@ -80,7 +80,7 @@ class Run(Base):
 
 
 class Metric(Base):
-    """One optimiser step's numbers over its batch. Log-probabilities are sums in nats."""
+    """One optimizer step's numbers over its batch. Log-probabilities are sums in nats."""
 
     __tablename__ = "metrics"
     __table_args__ = (Index("ix_metrics_run_id_revision", "run_id", "revision"),)

@@ -6,7 +6,6 @@ the same set. It goes: rules (each pair must pass all), complement, random subse
 
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -29,26 +28,16 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
-from app.datasets.formats.rows import Prompt
 from app.store.datasets import Dataset, Pair
 from app.store.reviews import PairVersion, Review
 from app.store.runs import RunSelection
 from app.store.scores import Flag, Score
 from chesboard.configs import MeasureRule, RandomSubset, Rules, Selection
+from chesboard.pairs import Pair as TextPair
 
 _LARGEST = sys.float_info.max
 ROWS = 500
 """Pairs that are fetched at a time, so that a dataset is never held as a whole."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChosenPair:
-    """A pair with the text that is meant, be it the present one or an older one."""
-
-    pair: int
-    prompt: Prompt
-    preferred: str
-    dispreferred: str
 
 
 # --- a selection as SQL --------------------------------------------------------------------------
@@ -182,7 +171,7 @@ def record_selection(
 
 def chosen_pairs(
     session: Session, run_id: int, dataset_id: int, selection: Rules
-) -> list[ChosenPair]:
+) -> list[TextPair]:
     """The pairs that a run was given, in the texts of that time, whatever was said since.
 
     A run that has none on record (none was left when it was queued, or it is older than these
@@ -196,7 +185,7 @@ def chosen_pairs(
 
 def read_pairs(
     session: Session, run_id: int, dataset_id: int, pairs: Collection[int]
-) -> list[ChosenPair]:
+) -> list[TextPair]:
     """These pairs, ordered by ordinal, in the texts that the run was given, else in the present."""
     found = session.execute(
         select(Pair.pair, Pair.version, Pair.prompt, Pair.preferred, Pair.dispreferred)
@@ -215,9 +204,7 @@ def read_pairs(
     }
     older = _older_texts(session, dataset_id, changed)
     texts: list[tuple[int, Any]] = [(row.pair, older.get(row.pair, row)) for row in found]
-    return [
-        ChosenPair(pair, text.prompt, text.preferred, text.dispreferred) for pair, text in texts
-    ]
+    return [TextPair(pair, text.prompt, text.preferred, text.dispreferred) for pair, text in texts]
 
 
 def _older_texts(session: Session, dataset_id: int, wanted: dict[int, int]) -> dict[int, Any]:

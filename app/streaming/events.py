@@ -14,7 +14,7 @@ from sqlalchemy import select, union_all
 from sqlalchemy.orm import Session
 
 from app.core.errors import NotFoundError
-from app.core.nonfinite import gaps
+from app.core.nonfinite import nonfinite_to_none
 from app.runs.queries import get_run
 from app.runs.schemas import FINAL, MetricOut, RunOut
 from app.store.probes import ProbeAnswer, ProbeStep
@@ -134,7 +134,7 @@ def _metric_event(metric: Metric) -> bytes:
 def _probe_event(row: ProbeStep) -> bytes:
     values = {name: getattr(row, name) for name in _PROBE_COLUMNS}
     values["recorded_at"] = row.recorded_at.isoformat()
-    return encode("probe", gaps(values))
+    return encode("probe", nonfinite_to_none(values))
 
 
 def _answer_event(row: ProbeAnswer) -> bytes:

@@ -54,7 +54,7 @@ MULTIPART_BYTES = 1 << 20
 MAX_JSON_BYTES = 16 << 20
 
 PLOTLY_STYLES = (
-    # Of a style element that it fills by script, and of the parts of a colour bar.
+    # Of a style element that it fills by script, and of the parts of a color bar.
     "",
     # Of a heat map.
     "image-rendering: optimizeSpeed; image-rendering: -moz-crisp-edges; "

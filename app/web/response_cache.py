@@ -48,7 +48,7 @@ class Kept:
     body: bytes
 
 
-class Rounds(Generic[T]):
+class SingleFlight(Generic[T]):
     """One piece of work that many want: whoever comes while it is done shares the next round.
 
     So each gets what was begun after they asked, and no two rounds go on at once.
@@ -72,15 +72,17 @@ class Rounds(Generic[T]):
         return await work()
 
 
-class KeptAnswers:
+class ResponseCache:
     """ASGI middleware. Stands outside of what packs answers, inside of what refuses visitors."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
         self._kept: OrderedDict[Key, Kept] = OrderedDict()
         self._bytes = 0
-        self._looking: WeakValueDictionary[int, Rounds[Version | None]] = WeakValueDictionary()
-        self._making: WeakValueDictionary[Key, Rounds[Kept]] = WeakValueDictionary()
+        self._looking: WeakValueDictionary[int, SingleFlight[Version | None]] = (
+            WeakValueDictionary()
+        )
+        self._making: WeakValueDictionary[Key, SingleFlight[Kept]] = WeakValueDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = _PATH.fullmatch(scope["path"]) if _may_be_kept(scope) else None
@@ -107,13 +109,13 @@ class KeptAnswers:
                 self._keep(key, made)
             return made
 
-        return await self._making.setdefault(key, Rounds()).join(make)
+        return await self._making.setdefault(key, SingleFlight()).join(make)
 
     async def _version(self, run_id: int) -> Version | None:
         async def look() -> Version | None:
             return await to_thread.run_sync(_read_version, run_id)
 
-        return await self._looking.setdefault(run_id, Rounds()).join(look)
+        return await self._looking.setdefault(run_id, SingleFlight()).join(look)
 
     def _look(self, key: Key, version: Version | None) -> Kept | None:
         kept = self._kept.get(key)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Container, Sequence
 
 import torch
 
+from chesboard.pairs import TokenizedPair
 from chesboard.reporting import Control
-from chesboard.tokenization import TokenisedPair
 
 ENOUGH = 1 / 8
 """Share of the budget from which on a batch is large enough to compute well, so that it is rather
@@ -17,17 +17,17 @@ RAGGED = 0.8
 
 
 def token_batches(
-    pairs: Sequence[TokenisedPair],
-    row_tokens: Callable[[TokenisedPair], int],
+    pairs: Sequence[TokenizedPair],
+    row_tokens: Callable[[TokenizedPair], int],
     budget: int,
     most_pairs: int | None = None,
-) -> list[list[TokenisedPair]]:
+) -> list[list[TokenizedPair]]:
     """Pairs sorted by length, longest first, in batches of at most `budget` padded tokens.
 
     A pair that is longer than the budget gets a batch of its own. A batch may end before the
     budget does where the next rows would be mostly padding.
     """
-    batches: list[list[TokenisedPair]] = []
+    batches: list[list[TokenizedPair]] = []
     widest = 0
     for pair in sorted(pairs, key=row_tokens, reverse=True):
         tokens, held = row_tokens(pair), len(batches[-1]) if batches else 0
@@ -48,7 +48,7 @@ class TokenBudget:
         self.tokens = tokens
         self._tell = tell
 
-    def halve(self, batch: Sequence[TokenisedPair]) -> None:
+    def halve(self, batch: Sequence[TokenizedPair]) -> None:
         """Go on with half, after a batch that did not fit.
 
         Raises:
@@ -65,11 +65,11 @@ class TokenBudget:
 
 
 def in_batches(
-    pairs: Sequence[TokenisedPair],
-    row_tokens: Callable[[TokenisedPair], int],
+    pairs: Sequence[TokenizedPair],
+    row_tokens: Callable[[TokenizedPair], int],
     budget: TokenBudget,
     control: Control,
-    work: Callable[[list[TokenisedPair]], None],
+    work: Callable[[list[TokenizedPair]], None],
     most_pairs: int | None = None,
     done: Container[int] = (),
 ) -> None:
@@ -100,7 +100,7 @@ def in_batches(
             waiting = _arrange(token_batches(rest, row_tokens, budget.tokens, most_pairs))
 
 
-def _arrange(batches: list[list[TokenisedPair]]) -> deque[list[TokenisedPair]]:
+def _arrange(batches: list[list[TokenizedPair]]) -> deque[list[TokenizedPair]]:
     others = batches[1:]
     random.Random(0).shuffle(others)  # noqa: S311 - an order, not a secret
     return deque([*batches[:1], *others])

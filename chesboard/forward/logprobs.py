@@ -98,12 +98,12 @@ class _TokenLogprobs(torch.autograd.Function):
         positions, vocabulary, device = len(hidden_UD), len(weight_VD), hidden_UD.device
         room = KEEP_BYTES.get(device.type, KEEP_BYTES["cpu"]) if any(ctx.needs_input_grad) else 0
         targets_logits_U2 = hidden_UD.new_zeros((positions, 2), dtype=torch.float32)
-        normaliser_U = hidden_UD.new_full((positions,), -torch.inf, dtype=torch.float32)
+        normalizer_U = hidden_UD.new_full((positions,), -torch.inf, dtype=torch.float32)
         kept: list[Tensor] = []  # of the first tiles
         with _plain_arithmetic(hidden_UD):
             for at_C, at_W in _tiles(positions, vocabulary, device):
                 logits_CW = _logits(hidden_UD[at_C], weight_VD[at_W], _part(bias_V, at_W), dtype)
-                normaliser_U[at_C] = torch.logaddexp(normaliser_U[at_C], logits_CW.logsumexp(1))
+                normalizer_U[at_C] = torch.logaddexp(normalizer_U[at_C], logits_CW.logsumexp(1))
                 here_C2, index_C2 = _targets_within(targets_U2[at_C], at_W, logits_CW.shape[1])
                 targets_logits_U2[at_C] += logits_CW.gather(1, index_C2).where(here_C2, 0.0)
                 room -= logits_CW.nbytes
@@ -111,13 +111,13 @@ class _TokenLogprobs(torch.autograd.Function):
                     kept.append(logits_CW)
         ctx.dtype = dtype
         ctx.kept = kept
-        ctx.save_for_backward(hidden_UD, weight_VD, bias_V, targets_U2, normaliser_U)
-        return targets_logits_U2 - normaliser_U[:, None]
+        ctx.save_for_backward(hidden_UD, weight_VD, bias_V, targets_U2, normalizer_U)
+        return targets_logits_U2 - normalizer_U[:, None]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_U2: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_UD, weight_VD, bias_V, targets_U2, normaliser_U = ctx.saved_tensors
+        hidden_UD, weight_VD, bias_V, targets_U2, normalizer_U = ctx.saved_tensors
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         float32 = torch.float32
         grad_hidden_UD = torch.zeros_like(hidden_UD, dtype=float32) if wants_hidden else None
@@ -132,7 +132,7 @@ class _TokenLogprobs(torch.autograd.Function):
                 else:
                     logits_CW = _logits(hidden_CD, weight_WD, _part(bias_V, at_W), ctx.dtype)
                 grad_CW = _grad_logits(
-                    logits_CW, normaliser_U[at_C], targets_U2[at_C], grad_U2[at_C], at_W
+                    logits_CW, normalizer_U[at_C], targets_U2[at_C], grad_U2[at_C], at_W
                 )
                 cast_CW = grad_CW.to(ctx.dtype)
                 if grad_hidden_UD is not None:
@@ -165,11 +165,11 @@ def _targets_within(targets_C2: Tensor, at_W: slice, width: int) -> tuple[Tensor
 
 
 def _grad_logits(
-    logits_CW: Tensor, normaliser_C: Tensor, targets_C2: Tensor, grad_C2: Tensor, at_W: slice
+    logits_CW: Tensor, normalizer_C: Tensor, targets_C2: Tensor, grad_C2: Tensor, at_W: slice
 ) -> Tensor:
     """Gradient of a tile's logits, written over them: onehot(target) - softmax, weighted."""
     inside_C2, index_C2 = _targets_within(targets_C2, at_W, logits_CW.shape[1])
-    grad_CW = logits_CW.sub_(normaliser_C[:, None]).exp_().mul_(-grad_C2.sum(1, keepdim=True))
+    grad_CW = logits_CW.sub_(normalizer_C[:, None]).exp_().mul_(-grad_C2.sum(1, keepdim=True))
     here_C2 = grad_C2.where(inside_C2, 0.0)
     # One column at a time: scatter_add_ of two equal targets in a row has no fixed order.
     for column in range(2):

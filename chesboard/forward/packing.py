@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chesboard.tokenization import TokenisedPair
+from chesboard.pairs import TokenizedPair
 
 PAD_MULTIPLE = {"cuda": 8}
 """Attention kernels on GPUs want rows of a multiple of 8."""
@@ -57,13 +57,13 @@ class Layout:
     index: ResponseIndex
 
 
-def row_tokens(pair: TokenisedPair) -> int:
+def row_tokens(pair: TokenizedPair) -> int:
     """Input tokens of the pair's row, its whole prompt counted."""
     responses = len(pair.preferred_ids) + len(pair.dispreferred_ids)
     return len(pair.prompt_ids) + responses - 2 - pair.fork_position
 
 
-def common_beginning(pairs: Sequence[TokenisedPair]) -> tuple[int, ...]:
+def common_beginning(pairs: Sequence[TokenizedPair]) -> tuple[int, ...]:
     """The tokens that all prompts begin with; the last of the shortest prompt is never among
     them, since it predicts."""
     first, last = min(p.prompt_ids for p in pairs), max(p.prompt_ids for p in pairs)
@@ -75,7 +75,7 @@ def common_beginning(pairs: Sequence[TokenisedPair]) -> tuple[int, ...]:
 
 
 def lay_out(
-    pairs: Sequence[TokenisedPair], device: torch.device, starts: Sequence[int] | None = None
+    pairs: Sequence[TokenizedPair], device: torch.device, starts: Sequence[int] | None = None
 ) -> Layout:
     """The rows of a batch, without the first so many tokens of each prompt."""
     starts = starts or [0] * len(pairs)
@@ -106,7 +106,7 @@ def lay_out(
 
 
 def _lay_out_row(
-    pair: TokenisedPair, ahead: int, inputs: Any, positions: Any, segments: Any
+    pair: TokenizedPair, ahead: int, inputs: Any, positions: Any, segments: Any
 ) -> Any:
     """Fill one row; return its predicting positions and their two targets, in U's order."""
     p, f = len(pair.prompt_ids) - ahead, pair.fork_position
@@ -132,7 +132,7 @@ def _lay_out_row(
     return np.arange(p - 1, end), targets
 
 
-def _shared_index(pairs: Sequence[TokenisedPair], device: torch.device) -> ResponseIndex:
+def _shared_index(pairs: Sequence[TokenizedPair], device: torch.device) -> ResponseIndex:
     preferred, other, forks, start = [], [], [], 0
     for pair in pairs:
         f, n_pref, n_other = pair.fork_position, len(pair.preferred_ids), len(pair.dispreferred_ids)
@@ -145,7 +145,7 @@ def _shared_index(pairs: Sequence[TokenisedPair], device: torch.device) -> Respo
     return _index(preferred, other, forks, device)
 
 
-def two_row_index(pairs: Sequence[TokenisedPair], device: torch.device) -> ResponseIndex:
+def two_row_index(pairs: Sequence[TokenizedPair], device: torch.device) -> ResponseIndex:
     """All of y+ of all pairs come first, then all of y-."""
     preferred, other, forks, start = [], [], [], 0
     for pair in pairs:

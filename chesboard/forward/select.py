@@ -19,7 +19,7 @@ from chesboard.forward.shared_prefix import (
     head_of,
 )
 from chesboard.model import LoadedModel
-from chesboard.tokenization import TokenisedPair
+from chesboard.pairs import TokenizedPair
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 """Relative difference of hidden states and logits below which two paths count as the same.
@@ -27,7 +27,7 @@ Rounding stays well under it; a mask that is ignored gives differences of order 
 
 
 def choose_forward(
-    loaded: LoadedModel, pairs: Sequence[TokenisedPair]
+    loaded: LoadedModel, pairs: Sequence[TokenizedPair]
 ) -> tuple[PairForward, str | None]:
     """The fast path where the model computes the same with it, else the plain one and the reason.
 
@@ -61,7 +61,7 @@ _SEEN: WeakKeyDictionary[torch.nn.Module, dict[Any, _Takes]] = WeakKeyDictionary
 """A model that is kept between runs is looked at once."""
 
 
-def _takes(loaded: LoadedModel, pairs: Sequence[TokenisedPair]) -> _Takes:
+def _takes(loaded: LoadedModel, pairs: Sequence[TokenizedPair]) -> _Takes:
     seen = _SEEN.setdefault(loaded.model, {})
     key = (causal_model(loaded).config._attn_implementation, loaded.compute_dtype)
     if key not in seen:
@@ -76,7 +76,7 @@ def _takes(loaded: LoadedModel, pairs: Sequence[TokenisedPair]) -> _Takes:
     return seen[key]
 
 
-def _telling_pairs(pairs: Sequence[TokenisedPair]) -> list[TokenisedPair]:
+def _telling_pairs(pairs: Sequence[TokenizedPair]) -> list[TokenizedPair]:
     """Two pairs with much behind their forks, where a mask that is ignored shows most, and with
     one beginning."""
     branchy = sorted(
@@ -87,7 +87,7 @@ def _telling_pairs(pairs: Sequence[TokenisedPair]) -> list[TokenisedPair]:
     return [_cut_down(pair, beginning) for pair in (branchy * 2)[-2:]]
 
 
-def _cut_down(pair: TokenisedPair, beginning: Sequence[int]) -> TokenisedPair:
+def _cut_down(pair: TokenizedPair, beginning: Sequence[int]) -> TokenizedPair:
     """The pair's surroundings of its fork, as a pair of its own, behind a common beginning. Some
     tokens follow the fork in any case: what there is in short responses says nothing of others."""
     start, end, more = max(0, pair.fork_position - 4), pair.fork_position + 12, pair.prompt_ids[-4:]
@@ -100,7 +100,7 @@ def _cut_down(pair: TokenisedPair, beginning: Sequence[int]) -> TokenisedPair:
     )
 
 
-def _refusal(loaded: LoadedModel, pairs: Sequence[TokenisedPair]) -> str | None:
+def _refusal(loaded: LoadedModel, pairs: Sequence[TokenizedPair]) -> str | None:
     """Reasons that a comparison of a few numbers could miss."""
     config = causal_model(loaded).config.get_text_config()
     if head_of(loaded) is None:
@@ -136,7 +136,7 @@ def _attention_window(config: Any) -> int | None:
 def _difference(
     shared: PairForward,
     plain: PairForward,
-    pairs: Sequence[TokenisedPair],
+    pairs: Sequence[TokenizedPair],
     loaded: LoadedModel,
 ) -> str | None:
     """Why the two paths are not the same, or None."""
@@ -167,7 +167,7 @@ Behind attention there is none; experts that are multiplied together (mixtures) 
 1e-7. What reads on changed states by 4 % and more (models of random weights)."""
 
 
-def _leak(shared: PairForward, pairs: Sequence[TokenisedPair]) -> str | None:
+def _leak(shared: PairForward, pairs: Sequence[TokenizedPair]) -> str | None:
     """Why the first response of a row is not hidden from the second, or None.
 
     Convolutions and recurrences (LFM2, Jamba, MiniMax) read on from one response into the other
@@ -188,7 +188,7 @@ def _leak(shared: PairForward, pairs: Sequence[TokenisedPair]) -> str | None:
     )
 
 
-def _with_other_preferred(pair: TokenisedPair) -> TokenisedPair:
+def _with_other_preferred(pair: TokenizedPair) -> TokenizedPair:
     """The pair with other tokens behind the fork of y+."""
     fork = pair.fork_position
     other = [token_id - 1 if token_id else 1 for token_id in pair.preferred_ids[fork:]]
@@ -210,7 +210,7 @@ def _logprobs_of_both(states: PairStates) -> Tensor:
     return torch.cat([states.preferred_token_logprobs_N(), states.dispreferred_token_logprobs_N()])
 
 
-def refuse_too_long(loaded: LoadedModel, pairs: Sequence[TokenisedPair]) -> None:
+def refuse_too_long(loaded: LoadedModel, pairs: Sequence[TokenizedPair]) -> None:
     """Raises:
     ValueError: a pair has more tokens than the model has learned positions.
     """

@@ -20,7 +20,7 @@ from chesboard.forward import packing as layout
 from chesboard.forward.logprobs import Head, head_logits, logprobs_of_logits, token_logprobs
 from chesboard.forward.packing import ResponseIndex
 from chesboard.model import LoadedModel
-from chesboard.tokenization import TokenisedPair
+from chesboard.pairs import TokenizedPair
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,11 @@ class PairForward(Protocol):
 
     kind: str
 
-    def row_tokens(self, pair: TokenisedPair) -> int:
+    def row_tokens(self, pair: TokenizedPair) -> int:
         """Input tokens that the pair takes in a batch, padding apart."""
 
     def __call__(
-        self, pairs: Sequence[TokenisedPair], *, logprobs: bool = True, forks: bool = False
+        self, pairs: Sequence[TokenizedPair], *, logprobs: bool = True, forks: bool = False
     ) -> PairStates: ...
 
 
@@ -161,11 +161,11 @@ class SharedPrefixForward:
         narrow = loaded.compute_dtype != torch.float32 and products.widens(loaded.model)
         self._short_ends = short_ends if narrow else 0.0
 
-    def row_tokens(self, pair: TokenisedPair) -> int:
+    def row_tokens(self, pair: TokenizedPair) -> int:
         return layout.row_tokens(pair)
 
     def __call__(
-        self, pairs: Sequence[TokenisedPair], *, logprobs: bool = True, forks: bool = False
+        self, pairs: Sequence[TokenizedPair], *, logprobs: bool = True, forks: bool = False
     ) -> PairStates:
         loaded = self._loaded
         exact_ends = self._has_short_ends(pairs)
@@ -199,14 +199,14 @@ class SharedPrefixForward:
             index=rows.index,
         )
 
-    def _has_short_ends(self, pairs: Sequence[TokenisedPair]) -> bool:
+    def _has_short_ends(self, pairs: Sequence[TokenizedPair]) -> bool:
         """Whether the tokens that predict are few enough to be computed in float32."""
         if torch.is_grad_enabled() or not self._short_ends:
             return False
         ends = max(layout.row_tokens(pair) - len(pair.prompt_ids) + 1 for pair in pairs)
         return ends <= self._short_ends * max(map(layout.row_tokens, pairs))
 
-    def _prompts_ahead(self, decoder: Any, pairs: Sequence[TokenisedPair]) -> tuple[list[int], Any]:
+    def _prompts_ahead(self, decoder: Any, pairs: Sequence[TokenizedPair]) -> tuple[list[int], Any]:
         """All of each prompt but its last token: how much that is, and its keys and values in
         float32, padded at the right."""
         common = layout.common_beginning(pairs)
@@ -229,14 +229,14 @@ class SharedPrefixForward:
         mask = layout.branch_mask(plain_1L, [start])
         return layout.additive(mask, self._loaded.compute_dtype)
 
-    def _starts_ahead(self, decoder: Any, pairs: Sequence[TokenisedPair]) -> tuple[list[int], Any]:
+    def _starts_ahead(self, decoder: Any, pairs: Sequence[TokenizedPair]) -> tuple[list[int], Any]:
         """What is computed ahead of the rows, all of one length: the beginning that all prompts
         have in common, or one start for each pair, or nothing where neither is worth it."""
         starts = self._starts(pairs)
         length = len(starts[0]) if starts else 0
         return [length] * len(pairs), self._keys_and_values(decoder, starts, len(pairs))
 
-    def _starts(self, pairs: Sequence[TokenisedPair]) -> list[list[int]]:
+    def _starts(self, pairs: Sequence[TokenizedPair]) -> list[list[int]]:
         common_ids = self._multiple(layout.common_beginning(pairs))
         alike = not (torch.is_grad_enabled() and _drops_out(self._loaded))  # else each its own
         if alike and 0 < self._smallest_saving <= len(common_ids) * (len(pairs) - 1):
@@ -285,12 +285,12 @@ class TwoForwards:
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
 
-    def row_tokens(self, pair: TokenisedPair) -> int:
+    def row_tokens(self, pair: TokenizedPair) -> int:
         longest = max(len(pair.preferred_ids), len(pair.dispreferred_ids))
         return 2 * (len(pair.prompt_ids) + longest - 1)
 
     def __call__(
-        self, pairs: Sequence[TokenisedPair], *, logprobs: bool = True, forks: bool = False
+        self, pairs: Sequence[TokenizedPair], *, logprobs: bool = True, forks: bool = False
     ) -> PairStates:
         preferred = self._side(pairs, [pair.preferred_ids for pair in pairs])
         dispreferred = self._side(pairs, [pair.dispreferred_ids for pair in pairs])
@@ -312,7 +312,7 @@ class TwoForwards:
             index=index,
         )
 
-    def _side(self, pairs: Sequence[TokenisedPair], responses: Sequence[Sequence[int]]) -> "_Side":
+    def _side(self, pairs: Sequence[TokenizedPair], responses: Sequence[Sequence[int]]) -> "_Side":
         device = self._loaded.device
         rows = [
             [*pair.prompt_ids, *response[:-1]]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from chesboard.forward.shared_prefix import PairStates
-from chesboard.tokenization import TokenisedPair
+from chesboard.pairs import TokenizedPair
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class HiddenMeasures:
 
 
 def hidden_measures(states: PairStates) -> HiddenMeasures:
-    """CHES, length-normalised CHES and last-hidden inner product of each pair.
+    """CHES, length-normalized CHES and last-hidden inner product of each pair.
 
     Hidden states are summed in float32 whatever their dtype: bfloat16 sums are wrong by a
     quarter at 50 tokens. CHES is computed as <S+, S- - S+>, which cancels less than the
@@ -64,7 +64,7 @@ def _inner(a_BD: Tensor, b_BD: Tensor) -> Tensor:
     return (a_BD.double() * b_BD.double()).sum(1).cpu()
 
 
-def normalized_edit_distance(pair: TokenisedPair) -> float:
+def normalized_edit_distance(pair: TokenizedPair) -> float:
     """Levenshtein distance of the two token sequences, end token left out, over the longer."""
     longer = max(len(pair.preferred_words), len(pair.dispreferred_words))
     return levenshtein(pair.preferred_words, pair.dispreferred_words) / longer if longer else 0.0

@@ -31,7 +31,7 @@ def distribution(logits_V: Tensor) -> Tensor:
     return torch.softmax(logits_V.double().cpu(), -1)
 
 
-def draw_up(initial_V: Tensor, now_V: Tensor, top: int) -> Ledger:
+def make_ledger(initial_V: Tensor, now_V: Tensor, top: int) -> Ledger:
     """The ledger of two distributions, in float64. Tokens that did not change are not listed."""
     change_V = now_V.double() - initial_V.double()
     gainers = _top(change_V, top)

@@ -18,6 +18,7 @@ from chesboard.configs import LedgerPositions, PromptProbe, TrainConfig
 from chesboard.forward.batching import TokenBudget, in_batches
 from chesboard.forward.shared_prefix import PairForward, unembedding_VD
 from chesboard.model import LoadedModel
+from chesboard.pairs import TokenizedPair
 from chesboard.probing.generation import greedy_answers
 from chesboard.probing.ledger import (
     distribution,
@@ -34,16 +35,15 @@ from chesboard.records import (
     ProbeRecord,
     ProbeStepRecord,
     Response,
-    is_displaced,
+    displaced,
 )
-from chesboard.reporting import Control, Sink
+from chesboard.reporting import Control, Reporter
 from chesboard.tokenization import (
     EmptyTextError,
-    TokenisedPair,
     storable,
     token_text,
     token_texts,
-    tokenise_prompt,
+    tokenize_prompt,
 )
 from worker.training.checkpoints import ProbeState
 
@@ -77,7 +77,7 @@ class _Probe:
 
 @dataclass(slots=True)
 class _PairProbe(_Probe):
-    tokens: TokenisedPair = None  # type: ignore[assignment]
+    tokens: TokenizedPair = None  # type: ignore[assignment]
     asked: dict[Response, list[int]] = field(default_factory=dict)
     """Positions with a ledger, the fork among them."""
     places: dict[Place, Tracked | None] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class _PromptProbe(_Probe):
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class ProbeSnapshot:
     """A pair as the model sees it now."""
 
     preferred_logprobs: list[float]
@@ -108,14 +108,14 @@ class Probes:
         self,
         loaded: LoadedModel,
         forward: PairForward,
-        pairs: Sequence[TokenisedPair],
+        pairs: Sequence[TokenizedPair],
         config: TrainConfig,
-        sink: Sink,
+        reporter: Reporter,
         control: Control,
     ) -> None:
         self._loaded, self._forward = loaded, forward
-        self._config, self._sink, self._control = config, sink, control
-        self._budget = TokenBudget(config.batch_tokens, sink.message)
+        self._config, self._reporter, self._control = config, reporter, control
+        self._budget = TokenBudget(config.batch_tokens, reporter.message)
         self._pairs = [self._pair_probe(pair) for pair in pairs]
         self._prompts = [
             self._prompt_probe(number, wanted)
@@ -126,7 +126,7 @@ class Probes:
     def _all(self) -> list[_Probe]:
         return [*self._pairs, *self._prompts]
 
-    def _pair_probe(self, pair: TokenisedPair) -> _PairProbe:
+    def _pair_probe(self, pair: TokenizedPair) -> _PairProbe:
         asked = asked_positions(pair, self._config.ledger_positions)
         return _PairProbe(
             pair.pair,
@@ -139,7 +139,7 @@ class Probes:
     def _prompt_probe(self, number: int, wanted: PromptProbe) -> _PromptProbe:
         prompt = wanted.model_dump()["prompt"]
         try:
-            ids = tokenise_prompt(self._loaded.tokenizer, prompt, self._config.max_prompt_tokens)
+            ids = tokenize_prompt(self._loaded.tokenizer, prompt, self._config.max_prompt_tokens)
         except EmptyTextError:
             raise EmptyTextError(f"probes.prompts[{number}] has no tokens.") from None
         return _PromptProbe(-1 - number, ids, wanted=wanted)
@@ -149,21 +149,21 @@ class Probes:
     def begin(self) -> None:
         """Record the probes themselves and their step 0."""
         self._bound_positions()
-        self._settle_groups(self._sink.message)
+        self._settle_groups(self._reporter.message)
         looks = self._look()
         for probe in self._pairs:
             self._start(probe, looks[probe.pair])
         for prompt in self._prompts:
             prompt.tracked = self._track(self._after_prompt(prompt), None, _members(prompt))
         for record in self._records():
-            self._sink.probe(record)
+            self._reporter.probe(record)
         for place in self._position_records():
-            self._sink.position(place)
+            self._reporter.position(place)
         self._emit(0, looks)
         if self._config.answer_every is not None:
             self._answer(0)
 
-    def go_on(self, state: ProbeState) -> None:
+    def resume(self, state: ProbeState) -> None:
         """Take up probes that began in an earlier attempt at the run."""
         self._settle_groups(lambda _: None)  # said already
         for probe in self._pairs:
@@ -208,11 +208,11 @@ class Probes:
             described[str(probe.pair)] = about
         return ProbeState(tensors, described)
 
-    def summarise(self) -> list[dict[str, Any]]:
+    def summarize(self) -> list[dict[str, Any]]:
         """Each pair at the last step observed: changes in nats, fork, where the mass went."""
-        return [self._summarise(probe) for probe in self._pairs if probe.last is not None]
+        return [self._summarize(probe) for probe in self._pairs if probe.last is not None]
 
-    def summarise_prompts(self) -> list[dict[str, Any]]:
+    def summarize_prompts(self) -> list[dict[str, Any]]:
         """The same of the prompts: how much moved, to which tokens, and the groups' sums."""
         return [
             {
@@ -252,7 +252,7 @@ class Probes:
                 for response, asked in probe.asked.items()
             }
             probe.places = dict.fromkeys(_places(probe.tokens, probe.asked))
-        self._sink.message(
+        self._reporter.message(
             f"Ledgers are kept of the positions before {first_left_out} and of the forks: the "
             f"{len(wanted)} positions asked for would not fit into memory."
         )
@@ -294,7 +294,7 @@ class Probes:
                 groups[f"{name} (group)" if name in groups else name] = members
             probe.groups = groups
 
-    def _start(self, probe: _PairProbe, look: _Look) -> None:
+    def _start(self, probe: _PairProbe, look: ProbeSnapshot) -> None:
         probe.preferred_logprob = sum(look.preferred_logprobs)
         probe.dispreferred_logprob = sum(look.dispreferred_logprobs)
         probe.tracked = self._track(
@@ -336,14 +336,14 @@ class Probes:
             always,
         )
 
-    def _fork_direction(self, pair: TokenisedPair, now_V: Tensor) -> Tensor:
+    def _fork_direction(self, pair: TokenizedPair, now_V: Tensor) -> Tensor:
         unembedding, fork = unembedding_VD(self._loaded), pair.fork_position
         preferred_id, dispreferred_id = pair.preferred_ids[fork], pair.dispreferred_ids[fork]
         if self._config.objective == "cross_entropy":
             return likelihood_direction(unembedding, now_V, preferred_id)
         return preference_direction(unembedding, preferred_id, dispreferred_id)
 
-    def _direction(self, pair: TokenisedPair, place: Place, now_V: Tensor) -> Tensor | None:
+    def _direction(self, pair: TokenizedPair, place: Place, now_V: Tensor) -> Tensor | None:
         """Along which a small step moves the hidden state at a place besides the fork: the
         gradient of the margin there. None where it is zero: before the fork both responses want
         the same token, and cross-entropy does not know y-."""
@@ -396,10 +396,10 @@ class Probes:
     # --- looking --------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _look(self) -> dict[int, _Look]:
-        looks: dict[int, _Look] = {}
+    def _look(self) -> dict[int, ProbeSnapshot]:
+        looks: dict[int, ProbeSnapshot] = {}
 
-        def look(batch: list[TokenisedPair]) -> None:
+        def look(batch: list[TokenizedPair]) -> None:
             states = self._forward(batch, forks=True)
             assert states.fork_logits_BV is not None
             preferred = _split(
@@ -410,7 +410,7 @@ class Probes:
             )
             for b, pair in enumerate(batch):
                 now_V = distribution(states.fork_logits_BV[b])
-                looks[pair.pair] = _Look(preferred[b], other[b], now_V)
+                looks[pair.pair] = ProbeSnapshot(preferred[b], other[b], now_V)
 
         pairs = [probe.tokens for probe in self._pairs]
         in_batches(pairs, self._forward.row_tokens, self._budget, self._control, look)
@@ -441,7 +441,7 @@ class Probes:
         ids = probe.prompt_ids
         return distribution(next_token_logits(self._loaded, ids, [len(ids) - 1])[0])
 
-    def _emit(self, step: int, looks: Mapping[int, _Look]) -> None:
+    def _emit(self, step: int, looks: Mapping[int, ProbeSnapshot]) -> None:
         for probe in self._pairs:
             self._put(probe, self._pair_step(step, probe, looks[probe.pair]))
             if not probe.places:
@@ -449,7 +449,7 @@ class Probes:
             for place, now_V in self._at_places(probe):
                 tracked = probe.places[place]
                 assert tracked is not None
-                self._sink.position_step(
+                self._reporter.position_step(
                     PositionStepRecord(probe.pair, *place, step, tracked.observe(step, now_V))
                 )
         for prompt in self._prompts:
@@ -457,9 +457,9 @@ class Probes:
 
     def _put(self, probe: _Probe, record: ProbeStepRecord) -> None:
         probe.last = record
-        self._sink.probe_step(record)
+        self._reporter.probe_step(record)
 
-    def _pair_step(self, step: int, probe: _PairProbe, look: _Look) -> ProbeStepRecord:
+    def _pair_step(self, step: int, probe: _PairProbe, look: ProbeSnapshot) -> ProbeStepRecord:
         pair, now_V = probe.tokens, look.now_V
         preferred_id = pair.preferred_ids[pair.fork_position]
         dispreferred_id = pair.dispreferred_ids[pair.fork_position]
@@ -467,7 +467,7 @@ class Probes:
             sum(look.preferred_logprobs) - probe.preferred_logprob,
             sum(look.dispreferred_logprobs) - probe.dispreferred_logprob,
         )
-        if not is_displaced(*changes):
+        if not displaced(*changes):
             probe.onset_step = None
         elif probe.onset_step is None:
             probe.onset_step = step
@@ -506,15 +506,15 @@ class Probes:
         # Probes of one prompt get one answer.
         prompts = list(dict.fromkeys(tuple(probe.prompt_ids) for probe in self._all))
         found = greedy_answers(
-            self._loaded, prompts, self._config.answer_tokens, self._control, self._sink.message
+            self._loaded, prompts, self._config.answer_tokens, self._control, self._reporter.message
         )
         answers = dict(zip(prompts, found, strict=True))
         for probe in self._all:
             answer = answers[tuple(probe.prompt_ids)]
             if answer is not None:
-                self._sink.answer(AnswerRecord(probe.pair, step, answer.text, answer.ended))
+                self._reporter.answer(AnswerRecord(probe.pair, step, answer.text, answer.ended))
 
-    def _summarise(self, probe: _PairProbe) -> dict[str, Any]:
+    def _summarize(self, probe: _PairProbe) -> dict[str, Any]:
         pair, last, initial_V = probe.tokens, probe.last, probe.fork.initial_V
         assert last is not None
         tokenizer, fork = self._loaded.tokenizer, pair.fork_position
@@ -541,7 +541,7 @@ class Probes:
 
 
 def asked_positions(
-    pair: TokenisedPair, wanted: LedgerPositions | None
+    pair: TokenizedPair, wanted: LedgerPositions | None
 ) -> dict[Response, list[int]]:
     """The positions of each response that get a ledger: the fork, and what is asked for of it."""
     wanted = wanted or LedgerPositions(preferred=[], dispreferred=[])
@@ -556,7 +556,7 @@ def asked_positions(
     }
 
 
-def _places(pair: TokenisedPair, asked: Mapping[Response, Sequence[int]]) -> list[Place]:
+def _places(pair: TokenizedPair, asked: Mapping[Response, Sequence[int]]) -> list[Place]:
     """The same without the fork. Up to it both responses are one, which is y+ here."""
     fork = pair.fork_position
     shared = {k for positions in asked.values() for k in positions if k < fork}

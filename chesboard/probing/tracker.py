@@ -10,7 +10,7 @@ from torch import Tensor
 
 from chesboard.probing.ledger import (
     Ledger,
-    draw_up,
+    make_ledger,
     rank_agreement,
     ranks,
     top_gainers,
@@ -66,8 +66,8 @@ class Tracked:
         if step == 0:
             return LedgerRecord(watched_probs, [], [], 0.0, 0.0)
         change_V = now_V.double() - self.initial_V.double()
-        ledger = draw_up(self.initial_V, now_V, self._top)
-        recent = draw_up(since_V, now_V, self._top)
+        ledger = make_ledger(self.initial_V, now_V, self._top)
+        recent = make_ledger(since_V, now_V, self._top)
         return LedgerRecord(
             watched_probs=watched_probs,
             gainers=self._entries(self.initial_V, now_V, ledger.gainers),

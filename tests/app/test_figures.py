@@ -82,7 +82,7 @@ def fork(**changes: Any) -> dict[str, Any]:
     }
 
 
-def test_fork_draws_each_outcome_in_its_own_colour(call: Call) -> None:
+def test_fork_draws_each_outcome_in_its_own_color(call: Call) -> None:
     lines = call("figures/curves", "forkFigure", fork(), COLORS)["data"]
     assert [(line["name"], line["line"]["color"], line["y"]) for line in lines] == [
         ("affirmative", "#100000", [0.1, 0.2, 0.4]),
@@ -126,7 +126,7 @@ def test_a_log_scale_of_few_decades_is_marked_between_them(
     assert {name: axis[name] for name in ("dtick", "tickformat") if name in axis} == ticks
 
 
-def test_single_tokens_have_the_colours_of_their_responses_or_their_own(call: Call) -> None:
+def test_single_tokens_have_the_colors_of_their_responses_or_their_own(call: Call) -> None:
     roles = ["dispreferred", None, "preferred", None]
     tokens = [
         {"name": str(i), "probs": [0.1, None, 0.1 + i / 10], "role": role}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from chesboard.model import LoadedModel
-from chesboard.tokenization import TokenisedPair
+from chesboard.pairs import TokenizedPair
 
 
 @dataclass
@@ -20,7 +20,7 @@ class NaiveScore:
 
 
 @torch.inference_mode()
-def score_one_at_a_time(loaded: LoadedModel, pairs: list[TokenisedPair]) -> list[NaiveScore]:
+def score_one_at_a_time(loaded: LoadedModel, pairs: list[TokenizedPair]) -> list[NaiveScore]:
     """CHES by two full forwards a pair with all hidden states and logits.
 
     This is how the paper's own script goes about it (princeton-nlp/unintentional-unalignment,
@@ -29,7 +29,7 @@ def score_one_at_a_time(loaded: LoadedModel, pairs: list[TokenisedPair]) -> list
     return [_score(loaded, pair) for pair in pairs]
 
 
-def _score(loaded: LoadedModel, pair: TokenisedPair) -> NaiveScore:
+def _score(loaded: LoadedModel, pair: TokenizedPair) -> NaiveScore:
     sums, logprobs = [], []
     for response in (pair.preferred_ids, pair.dispreferred_ids):
         ids = torch.tensor([[*pair.prompt_ids, *response]], device=loaded.device)
@@ -44,7 +44,7 @@ def _score(loaded: LoadedModel, pair: TokenisedPair) -> NaiveScore:
 
 def train_with_trl(
     loaded: LoadedModel,
-    pairs: list[TokenisedPair],
+    pairs: list[TokenizedPair],
     batch_size: int,
     learning_rate: float,
     bfloat16: bool,

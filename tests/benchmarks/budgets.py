@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 from chesboard.configs import ScoreConfig
 from chesboard.model import LoadedModel
+from chesboard.pairs import TokenizedPair
 from chesboard.records import ScoreRecord
 from chesboard.scoring import score_pairs
-from chesboard.tokenization import TokenisedPair, tokenise_pairs
+from chesboard.tokenization import tokenize_pairs
 from tests.benchmarks.case import Ledger
 from tests.benchmarks.measuring import largest_relative_difference
 from tests.benchmarks.starter import starter_model
@@ -33,15 +34,15 @@ MEASURES = (
 )
 
 
-def scored(loaded: LoadedModel, pairs: list[TokenisedPair], budget: int) -> list[ScoreRecord]:
-    sink = Ledger()
-    score_pairs(loaded, pairs, ScoreConfig(batch_tokens=budget), sink, sink)
-    return sorted(sink.score_records, key=lambda record: record.pair)
+def scored(loaded: LoadedModel, pairs: list[TokenizedPair], budget: int) -> list[ScoreRecord]:
+    reporter = Ledger()
+    score_pairs(loaded, pairs, ScoreConfig(batch_tokens=budget), reporter, reporter)
+    return sorted(reporter.score_records, key=lambda record: record.pair)
 
 
 def rows(count: int = COUNT) -> Iterator[tuple[str, ...]]:
     loaded = starter_model()
-    pairs = tokenise_pairs(loaded.tokenizer, dialogues(count), 4096, 4096)
+    pairs = tokenize_pairs(loaded.tokenizer, dialogues(count), 4096, 4096)
     few, many = (scored(loaded, pairs, budget) for budget in BUDGETS)
     assert [record.pair for record in few] == [record.pair for record in many]
     for measure in MEASURES:

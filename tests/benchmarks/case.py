@@ -25,10 +25,11 @@ from chesboard.configs import ScoreConfig, TrainConfig
 from chesboard.cpu.onednn import take_over
 from chesboard.forward.packing import row_tokens
 from chesboard.model import LoadedModel
+from chesboard.pairs import TokenizedPair
 from chesboard.probing.probes import Probes
 from chesboard.records import MetricRecord, ScoreRecord
 from chesboard.scoring import score_pairs
-from chesboard.tokenization import TokenisedPair, find_fork, tokenise_pairs
+from chesboard.tokenization import find_fork, tokenize_pairs
 from tests.benchmarks.baselines import score_one_at_a_time, train_with_trl
 from tests.benchmarks.least import least_seconds
 from tests.benchmarks.workloads import BATCH_SIZES, WORKLOADS
@@ -49,7 +50,7 @@ def now() -> float:
 
 
 class Ledger:
-    """A Sink that keeps what it is given, and a Control that never stops."""
+    """A Reporter that keeps what it is given, and a Control that never stops."""
 
     def __init__(self) -> None:
         self.metrics: list[MetricRecord] = []
@@ -118,7 +119,7 @@ def build_tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>")
 
 
-def random_tokens(count: int) -> list[TokenisedPair]:
+def random_tokens(count: int) -> list[TokenizedPair]:
     """Prompts of 1,024 tokens, responses of 256."""
     chooser = random.Random(0)
 
@@ -130,7 +131,7 @@ def random_tokens(count: int) -> list[TokenisedPair]:
         preferred, dispreferred = [*ids(255), 0], [*ids(255), 0]
         ends = list(range(1, 257))
         pairs.append(
-            TokenisedPair(
+            TokenizedPair(
                 pair=number,
                 prompt_ids=ids(1024),
                 preferred_ids=preferred,
@@ -139,7 +140,7 @@ def random_tokens(count: int) -> list[TokenisedPair]:
                 prompt_cut=0,
                 preferred_cut=0,
                 dispreferred_cut=0,
-                retokenised=False,
+                retokenized=False,
                 preferred_ends=ends,
                 dispreferred_ends=ends,
             )
@@ -147,7 +148,7 @@ def random_tokens(count: int) -> list[TokenisedPair]:
     return pairs
 
 
-def _score_baseline(loaded: LoadedModel, pairs: list[TokenisedPair]) -> dict[str, Any]:
+def _score_baseline(loaded: LoadedModel, pairs: list[TokenizedPair]) -> dict[str, Any]:
     score_one_at_a_time(loaded, pairs[:2])
     started = now()
     scores = score_one_at_a_time(loaded, pairs)
@@ -155,21 +156,21 @@ def _score_baseline(loaded: LoadedModel, pairs: list[TokenisedPair]) -> dict[str
     return {"seconds": seconds, "values": [score.ches for score in scores]}
 
 
-def _score(loaded: LoadedModel, pairs: list[TokenisedPair]) -> dict[str, Any]:
+def _score(loaded: LoadedModel, pairs: list[TokenizedPair]) -> dict[str, Any]:
     config = ScoreConfig(batch_tokens=BATCH_TOKENS)
     score_pairs(loaded, pairs[:2], config, Ledger(), Ledger())
-    sink = Ledger()
+    reporter = Ledger()
     started = now()
-    score_pairs(loaded, pairs, config, sink, sink)
+    score_pairs(loaded, pairs, config, reporter, reporter)
     seconds = now() - started
-    records = sorted(sink.score_records, key=lambda record: record.pair)
+    records = sorted(reporter.score_records, key=lambda record: record.pair)
     least = least_seconds(loaded, pairs) if loaded.device.type == "cpu" else 0.0
     values = [record.ches for record in records]
     return {"seconds": seconds, "values": values, "least_seconds": least}
 
 
 def _train(
-    loaded: LoadedModel, pairs: list[TokenisedPair], batch_size: int, probes: int = 0
+    loaded: LoadedModel, pairs: list[TokenizedPair], batch_size: int, probes: int = 0
 ) -> dict[str, Any]:
     config = TrainConfig(
         objective="dpo",
@@ -179,16 +180,16 @@ def _train(
         batch_tokens=BATCH_TOKENS,
         measure_displacement=False,  # the other side does not
     )
-    sink, at_probes = Ledger(), Stopwatch()
+    reporter, at_probes = Ledger(), Stopwatch()
     with patch.multiple(
         Probes, begin=at_probes.around(Probes.begin), observe=at_probes.around(Probes.observe)
     ):
         started = now()
-        train(loaded, pairs, config, sink, sink, Path("/nonexistent"), pairs[:probes], None)
+        train(loaded, pairs, config, reporter, reporter, Path("/nonexistent"), pairs[:probes], None)
         seconds = now() - started
     return {
         "seconds": seconds,
-        "values": [metric.loss for metric in sink.metrics],
+        "values": [metric.loss for metric in reporter.metrics],
         "probe_share": at_probes.seconds / (seconds - at_probes.seconds),
     }
 
@@ -223,7 +224,7 @@ def main(workload: str, count: int, case: str, model: str) -> None:
     if workload == "random tokens":
         pairs = random_tokens(count)
     else:
-        pairs = tokenise_pairs(loaded.tokenizer, WORKLOADS[workload](count), 4096, 4096)
+        pairs = tokenize_pairs(loaded.tokenizer, WORKLOADS[workload](count), 4096, 4096)
     name, batch_size = case.split()[0], BATCH_SIZES[workload]
     if name == "baseline":
         measured = _score_baseline(loaded, pairs)

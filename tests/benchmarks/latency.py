@@ -1,4 +1,4 @@
-"""From the end of an optimiser step to its point on the screen: a real worker trains the tiny
+"""From the end of an optimizer step to its point on the screen: a real worker trains the tiny
 model while a real browser has the run's page open.
 
     python -m tests.benchmarks.latency [--steps 200]

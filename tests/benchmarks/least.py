@@ -9,13 +9,13 @@ from chesboard.cpu import onednn as products
 from chesboard.forward.packing import common_beginning, row_tokens
 from chesboard.forward.shared_prefix import causal_model
 from chesboard.model import LoadedModel
-from chesboard.tokenization import TokenisedPair
+from chesboard.pairs import TokenizedPair
 
 SIDE = 2048
 TRIES = 8
 
 
-def least_seconds(loaded: LoadedModel, pairs: Sequence[TokenisedPair]) -> float:
+def least_seconds(loaded: LoadedModel, pairs: Sequence[TokenizedPair]) -> float:
     """Seconds of the multiplications by the model's weights that the scores of these pairs need,
     prompts and what all prompts begin with counted once, at the speed of one large product of two
     matrices in the run's precision. Attention and all else come on top of it.

@@ -27,7 +27,7 @@ Event = tuple[int | None, int]
 """A probe's pair, or None for the whole batch; and the step."""
 
 COLUMNS = ("watchers", "steps", "p50 ms", "p95 ms", "events missed", "told again")
-ABOUT = f"""From the end of an optimiser step to its event at each watcher: recorder, PostgreSQL,
+ABOUT = f"""From the end of an optimizer step to its event at each watcher: recorder, PostgreSQL,
 Redis, web process, Server-Sent Events. About ten steps a second, {PROBES} probes every
 {PROBE_EVERY} steps. One watcher in {RECONNECT_EVERY} loses its connection once and comes back, as a
 browser does; only to it an event may be told again, which a page puts in its place. Events of

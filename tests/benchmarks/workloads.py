@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 from app.core.settings import PROJECT_ROOT
-from chesboard.tokenization import RawPair
+from chesboard.pairs import Pair
 
 SHARED = PROJECT_ROOT.parent / "shared" / "data"
 
@@ -14,10 +14,10 @@ class MissingDataError(Exception):
     """A public file that is not part of the project is not there; the row is left out."""
 
 
-def persona(count: int) -> list[RawPair]:
+def persona(count: int) -> list[Pair]:
     """Short prompts, one-word answers (anthropics/evals)."""
     return [
-        RawPair(
+        Pair(
             number,
             [{"role": "user", "content": row["question"]}],
             row["answer_matching_behavior"].strip(),
@@ -27,7 +27,7 @@ def persona(count: int) -> list[RawPair]:
     ]
 
 
-def dialogues(count: int) -> list[RawPair]:
+def dialogues(count: int) -> list[Pair]:
     """Multi-turn dialogues with answers of some sentences (anthropics/hh-rlhf)."""
     pairs = []
     for number, row in enumerate(_rows("hh-harmless-1000.jsonl", count)):
@@ -35,7 +35,7 @@ def dialogues(count: int) -> list[RawPair]:
         prompt, preferred = row["chosen"].rsplit(cut, 1)
         dispreferred = row["rejected"].rsplit(cut, 1)[1]
         pairs.append(
-            RawPair(
+            Pair(
                 number,
                 prompt.strip() + cut,
                 preferred.strip() or "…",
@@ -45,7 +45,7 @@ def dialogues(count: int) -> list[RawPair]:
     return pairs
 
 
-def long_prompts(count: int, prompt_words: int = 1150, response_words: int = 60) -> list[RawPair]:
+def long_prompts(count: int, prompt_words: int = 1150, response_words: int = 60) -> list[Pair]:
     """Synthetic prompts of about 1,500 tokens with two short answers."""
     chooser = random.Random(0)
     words = "the model reads a long text about rivers before it answers what was asked".split()  # noqa: SIM905
@@ -54,7 +54,7 @@ def long_prompts(count: int, prompt_words: int = 1150, response_words: int = 60)
         return " ".join(chooser.choice(words) + str(chooser.randrange(10)) for _ in range(length))
 
     return [
-        RawPair(
+        Pair(
             number,
             [{"role": "user", "content": text(prompt_words // 2)}],
             text(response_words // 2),

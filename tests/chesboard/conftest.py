@@ -1,5 +1,5 @@
-"""The tiny models and the sink that these tests ask for."""
+"""The tiny models and the reporter that these tests ask for."""
 
-from tests.tiny_models import chat_tokenizer, llama, sink, tokenizer
+from tests.tiny_models import chat_tokenizer, llama, reporter, tokenizer
 
-__all__ = ["chat_tokenizer", "llama", "sink", "tokenizer"]
+__all__ = ["chat_tokenizer", "llama", "reporter", "tokenizer"]

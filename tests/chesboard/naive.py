@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from chesboard.model import LoadedModel
+from chesboard.pairs import TokenizedPair
 from chesboard.records import ScoreRecord
 from chesboard.scoring import MEASURES
-from chesboard.tokenization import TokenisedPair
 
 
 @dataclass
@@ -50,7 +50,7 @@ class NaiveScores:
     to these: a difference may cancel and an inner product may be of vectors at right angles."""
 
 
-def assert_scored(loaded: LoadedModel, pair: TokenisedPair, record: ScoreRecord) -> None:
+def assert_scored(loaded: LoadedModel, pair: TokenizedPair, record: ScoreRecord) -> None:
     expected = score(loaded, pair)
     for name in MEASURES:
         # float32 forward passes against float64 ones
@@ -59,7 +59,7 @@ def assert_scored(loaded: LoadedModel, pair: TokenisedPair, record: ScoreRecord)
         )
 
 
-def score(loaded: LoadedModel, pair: TokenisedPair) -> NaiveScores:
+def score(loaded: LoadedModel, pair: TokenizedPair) -> NaiveScores:
     preferred = read(loaded, pair.prompt_ids, pair.preferred_ids)
     dispreferred = read(loaded, pair.prompt_ids, pair.dispreferred_ids)
     s_plus = torch.stack(preferred.hidden).sum(0)

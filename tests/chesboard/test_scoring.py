@@ -9,20 +9,20 @@ from hypothesis import strategies as st
 from chesboard.configs import ScoreConfig
 from chesboard.reporting import RunInterruptedError
 from chesboard.scoring import MEASURES, score_pairs
-from chesboard.tokenization import tokenise_pairs
+from chesboard.tokenization import tokenize_pairs
 from tests.benchmarks.workloads import SHARED, dialogues
 from tests.chesboard import naive
-from tests.tiny_models import BUILDERS, GoOn, KeepingSink, StopAfter, load, random_pairs
+from tests.tiny_models import BUILDERS, GoOn, KeepingReporter, StopAfter, load, random_pairs
 
 PAIRS = random_pairs(12)
 
 
 def score(loaded, pairs, batch_tokens=4096, **arguments):
-    sink = KeepingSink()
+    reporter = KeepingReporter()
     summary = score_pairs(
-        loaded, pairs, ScoreConfig(batch_tokens=batch_tokens), sink, GoOn(), **arguments
+        loaded, pairs, ScoreConfig(batch_tokens=batch_tokens), reporter, GoOn(), **arguments
     )
-    return {record.pair: record for record in sink.score_records}, summary, sink
+    return {record.pair: record for record in reporter.score_records}, summary, reporter
 
 
 # Mamba computes in float32 inside, in float64 too.
@@ -88,7 +88,7 @@ def test_a_large_batch_of_prompts_that_begin_alike_computes_the_beginning_once()
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public dialogues are not part of the project")
 def test_dialogues_have_the_same_scores_with_small_and_large_batches():
-    pairs = tokenise_pairs(LOADED.tokenizer, dialogues(16), 400, 200)
+    pairs = tokenize_pairs(LOADED.tokenizer, dialogues(16), 400, 200)
     small, _, _ = score(LOADED, pairs, batch_tokens=512)
     large, _, _ = score(LOADED, pairs, batch_tokens=8192)
     for pair in pairs:
@@ -109,15 +109,15 @@ def test_bfloat16_model_keeps_the_scores_of_its_own_states():
         )
 
 
-def test_a_resumed_run_scores_the_rest_and_summarises_all():
+def test_a_resumed_run_scores_the_rest_and_summarizes_all():
     whole_records, whole, _ = score(load(), PAIRS)
     earlier = {
         pair: {name: getattr(whole_records[pair], name) for name in MEASURES} for pair in (0, 5)
     }
-    records, summary, sink = score(load(), PAIRS, already=earlier)
+    records, summary, reporter = score(load(), PAIRS, already=earlier)
     assert set(records) == set(range(12)) - {0, 5}
-    assert sink.progresses[0] == (2, 12, "pairs")
-    assert sink.progresses[-1] == (12, 12, "pairs")
+    assert reporter.progresses[0] == (2, 12, "pairs")
+    assert reporter.progresses[-1] == (12, 12, "pairs")
     assert summary["pairs"] == 12
     assert summary["tokens"] == whole["tokens"]
     assert summary["measures"] == whole["measures"]
@@ -128,10 +128,10 @@ def test_a_run_that_is_interrupted_has_the_scores_of_an_undisturbed_one_bit_for_
     """Pairs are rounded as their batch has it, so the rest must not be cut into other batches."""
     pairs = random_pairs(200, longest=40)
     whole_records, whole, _ = score(load(), pairs, batch_tokens=1024)
-    sink = KeepingSink()
+    reporter = KeepingReporter()
     with pytest.raises(RunInterruptedError):
-        score_pairs(load(), pairs, ScoreConfig(batch_tokens=1024), sink, StopAfter(lost))
-    before = {record.pair: record for record in sink.score_records}
+        score_pairs(load(), pairs, ScoreConfig(batch_tokens=1024), reporter, StopAfter(lost))
+    before = {record.pair: record for record in reporter.score_records}
     earlier = {
         pair: {name: getattr(record, name) for name in MEASURES} for pair, record in before.items()
     }
@@ -153,8 +153,8 @@ def test_evaluation_gives_log_probabilities_without_measures():
 
 
 def test_summary_counts_and_describes():
-    cut = dataclasses.replace(PAIRS[0], prompt_cut=3, preferred_cut=1, retokenised=True)
-    records, summary, sink = score(load(), [cut, *PAIRS[1:]])
+    cut = dataclasses.replace(PAIRS[0], prompt_cut=3, preferred_cut=1, retokenized=True)
+    records, summary, reporter = score(load(), [cut, *PAIRS[1:]])
     values = sorted(record.ches for record in records.values())
     assert summary["pairs"] == 12
     assert summary["forward"] == "shared prefix"
@@ -162,21 +162,21 @@ def test_summary_counts_and_describes():
     assert summary["measures"]["ches"]["minimum"] == values[0]
     assert summary["measures"]["ches"]["mean"] == pytest.approx(sum(values) / 12)
     assert summary["tokens_per_second"] > 0
-    assert any("4 tokens were cut" in message for message in sink.messages)
-    assert any("tokenised apart" in message for message in sink.messages)
+    assert any("4 tokens were cut" in message for message in reporter.messages)
+    assert any("tokenized apart" in message for message in reporter.messages)
 
 
 def test_reason_of_the_slow_path_is_told():
-    _, summary, sink = score(load("gemma2"), PAIRS)
+    _, summary, reporter = score(load("gemma2"), PAIRS)
     assert summary["forward"] == "two forwards"
-    assert "slower: the model caps its logits" in sink.messages[0]
+    assert "slower: the model caps its logits" in reporter.messages[0]
 
 
 def test_stops_between_forward_passes_and_keeps_what_is_done():
-    sink = KeepingSink()
+    reporter = KeepingReporter()
     with pytest.raises(RunInterruptedError):
-        score_pairs(load(), PAIRS, ScoreConfig(batch_tokens=16), sink, StopAfter(3))
-    assert len(sink.score_records) == 3
+        score_pairs(load(), PAIRS, ScoreConfig(batch_tokens=16), reporter, StopAfter(3))
+    assert len(reporter.score_records) == 3
 
 
 def test_no_pairs_give_an_empty_summary():

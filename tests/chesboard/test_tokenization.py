@@ -2,33 +2,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chesboard.pairs import Pair
 from chesboard.tokenization import (
     EmptyTextError,
-    RawPair,
     find_end_of_turn,
     find_fork,
     find_prefix,
     token_text,
     token_texts,
-    tokenise_pairs,
+    tokenize_pairs,
 )
 from tests.tiny_models import build_tokenizer
 
 
-def tokenise_one(tokenizer, prompt="Say.", preferred=" Yes", dispreferred=" No", most=(64, 64)):
-    return tokenise_pairs(tokenizer, [RawPair(3, prompt, preferred, dispreferred)], *most)[0]
+def tokenize_one(tokenizer, prompt="Say.", preferred=" Yes", dispreferred=" No", most=(64, 64)):
+    return tokenize_pairs(tokenizer, [Pair(3, prompt, preferred, dispreferred)], *most)[0]
 
 
 def test_response_is_its_tokens_and_eos_without_a_chat_template(tokenizer):
-    pair = tokenise_one(tokenizer)
+    pair = tokenize_one(tokenizer)
     assert tokenizer.decode(pair.prompt_ids) == "Say."
     assert token_texts(tokenizer, pair.preferred_ids) == [" Yes", "<|endoftext|>"]
     assert token_texts(tokenizer, pair.dispreferred_ids) == [" No", "<|endoftext|>"]
-    assert (pair.pair, pair.fork_position, pair.retokenised) == (3, 0, False)
+    assert (pair.pair, pair.fork_position, pair.retokenized) == (3, 0, False)
 
 
 def test_response_ends_with_the_templates_end_of_turn_and_nothing_after_it(chat_tokenizer):
-    pair = tokenise_one(chat_tokenizer, "Say.", "Yes", "No")
+    pair = tokenize_one(chat_tokenizer, "Say.", "Yes", "No")
     assert chat_tokenizer.decode(pair.prompt_ids) == (
         "<|im_start|>user\nSay.<|im_end|>\n<|im_start|>assistant\n"
     )
@@ -50,7 +50,7 @@ def test_tokenizer_without_any_end_token_is_refused():
 
 def test_chat_messages_are_rendered_as_given(chat_tokenizer):
     turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say."}]
-    pair = tokenise_one(chat_tokenizer, turns)
+    pair = tokenize_one(chat_tokenizer, turns)
     assert chat_tokenizer.decode(pair.prompt_ids).startswith("<|im_start|>system\nBe brief.")
 
 
@@ -65,13 +65,13 @@ def test_chat_messages_are_rendered_as_given(chat_tokenizer):
     ],
 )
 def test_chat_messages_become_plain_text_without_a_template(tokenizer, turns, text):
-    assert tokenizer.decode(tokenise_one(tokenizer, turns).prompt_ids) == text
+    assert tokenizer.decode(tokenize_one(tokenizer, turns).prompt_ids) == text
 
 
 def test_joining_that_changes_the_prompts_last_token_marks_the_pair(tokenizer):
     """A line break and a following b are one token, so "...\\n" + "bad" would eat the prompt."""
-    pair = tokenise_one(tokenizer, "Say\n", "bad", "good")
-    assert pair.retokenised
+    pair = tokenize_one(tokenizer, "Say\n", "bad", "good")
+    assert pair.retokenized
     assert tokenizer.decode(pair.prompt_ids) == "Say\n"
     assert tokenizer.decode(pair.preferred_ids[:-1]) == "bad"
     assert pair.preferred_ends == [1, 2, 3, 3]
@@ -89,17 +89,17 @@ def test_bos_is_put_before_a_plain_prompt_once():
     )
     assert find_prefix(tokenizer) == [bos]
     for prompt in ("Say.", "<|im_start|>Say."):
-        pair = tokenise_one(tokenizer, prompt)
+        pair = tokenize_one(tokenizer, prompt)
         assert pair.prompt_ids.count(bos) == 1
         assert pair.prompt_ids[0] == bos
         assert tokenizer.eos_token_id not in pair.prompt_ids
-    cut = tokenise_one(tokenizer, "abcdefgh", most=(3, 9))
+    cut = tokenize_one(tokenizer, "abcdefgh", most=(3, 9))
     assert token_texts(tokenizer, cut.prompt_ids) == ["<|im_start|>", "g", "h"]
     assert cut.prompt_cut == 6
 
 
 def test_truncation_cuts_prompts_left_and_responses_right_and_counts(tokenizer):
-    pair = tokenise_one(tokenizer, "abcdef", "ghijk", "ghx", most=(2, 4))
+    pair = tokenize_one(tokenizer, "abcdef", "ghijk", "ghx", most=(2, 4))
     assert tokenizer.decode(pair.prompt_ids) == "ef"
     assert tokenizer.decode(pair.preferred_ids) == "ghij"
     assert token_texts(tokenizer, pair.dispreferred_ids) == ["g", "h", "x", "<|endoftext|>"]
@@ -110,7 +110,7 @@ def test_truncation_cuts_prompts_left_and_responses_right_and_counts(tokenizer):
 
 
 def test_at_least_one_token_of_each_is_kept(tokenizer):
-    pair = tokenise_one(tokenizer, "abc", "de", "fg", most=(1, 1))
+    pair = tokenize_one(tokenizer, "abc", "de", "fg", most=(1, 1))
     assert [len(pair.prompt_ids), len(pair.preferred_ids), len(pair.dispreferred_ids)] == [1, 1, 1]
 
 
@@ -120,8 +120,8 @@ WHOLE_TEXTS = ("Is the earth flat?", "No, it is round.", "No, never.")
 @given(st.integers(1, 40), st.integers(1, 40))
 def test_what_is_kept_and_what_is_cut_make_up_the_whole(most_prompt, most_response):
     tokenizer = build_tokenizer(chat=False)
-    whole = tokenise_one(tokenizer, *WHOLE_TEXTS)
-    pair = tokenise_one(tokenizer, *WHOLE_TEXTS, most=(most_prompt, most_response))
+    whole = tokenize_one(tokenizer, *WHOLE_TEXTS)
+    pair = tokenize_one(tokenizer, *WHOLE_TEXTS, most=(most_prompt, most_response))
     assert pair.prompt_ids == whole.prompt_ids[pair.prompt_cut :]
     assert len(pair.prompt_ids) <= most_prompt
     for side in ("preferred", "dispreferred"):
@@ -141,7 +141,7 @@ def test_what_is_kept_and_what_is_cut_make_up_the_whole(most_prompt, most_respon
 )
 def test_empty_text_is_refused_with_the_pairs_number(tokenizer, texts, named):
     with pytest.raises(EmptyTextError, match=f"The {named} of pair 3 is empty"):
-        tokenise_one(tokenizer, *texts)
+        tokenize_one(tokenizer, *texts)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ texts = st.text(
 @given(texts, texts, texts)
 def test_tokens_and_ends_give_the_text_back(prompt, preferred, dispreferred):
     tokenizer = build_tokenizer(chat=False)
-    pair = tokenise_one(tokenizer, prompt, preferred, dispreferred, most=(10_000, 10_000))
+    pair = tokenize_one(tokenizer, prompt, preferred, dispreferred, most=(10_000, 10_000))
     assert tokenizer.decode(pair.prompt_ids) == prompt
     for text, ids, ends in (
         (preferred, pair.preferred_ids, pair.preferred_ends),
@@ -181,8 +181,8 @@ def test_tokens_and_ends_give_the_text_back(prompt, preferred, dispreferred):
 
 def test_pairs_keep_their_order_over_several_calls_of_the_tokenizer(tokenizer, monkeypatch):
     monkeypatch.setattr("chesboard.tokenization.TEXTS_PER_CALL", 2)
-    raw = [RawPair(i, f"p{i}", f"a{i}", f"b{i}") for i in range(5)]
-    pairs = tokenise_pairs(tokenizer, raw, 64, 64)
+    raw = [Pair(i, f"p{i}", f"a{i}", f"b{i}") for i in range(5)]
+    pairs = tokenize_pairs(tokenizer, raw, 64, 64)
     assert [tokenizer.decode(pair.preferred_words) for pair in pairs] == [f"a{i}" for i in range(5)]
 
 

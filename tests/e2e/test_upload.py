@@ -1,4 +1,4 @@
-"""Bringing in a file in a real browser: seen before it is stored, mapped, recognised, taken out."""
+"""Bringing in a file in a real browser: seen before it is stored, mapped, recognized, taken out."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ def choose(page: Any, path: Path) -> None:
     page.locator("[data-drop-input]").set_input_files(path)
 
 
-def test_columns_are_mapped_and_the_file_is_recognised_when_it_comes_again(
+def test_columns_are_mapped_and_the_file_is_recognized_when_it_comes_again(
     live_stack: str, browser_page: Any, browser_errors: list[str], tmp_path: Path
 ) -> None:
     from playwright.sync_api import expect

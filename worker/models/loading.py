@@ -3,8 +3,8 @@
 A name is a folder or a GGUF file in the models folder, `run:ID` for the result of a training
 run, or a hub name. Nothing outside those is opened, and no code that comes with a model is run.
 
-A GGUF file is dequantised to float32 once and kept as safetensors beside the data: reading that
-back takes a fraction of a second where dequantising takes many.
+A GGUF file is dequantized to float32 once and kept as safetensors beside the data: reading that
+back takes a fraction of a second where dequantizing takes many.
 """
 
 import logging
@@ -193,25 +193,25 @@ def _from_gguf(path: Path, settings: Settings) -> _Source:
     stat = path.stat()
     folder = settings.data_dir / "cache" / "gguf" / f"{path.stem}-{stat.st_size}-{stat.st_mtime_ns}"
     if not folder.is_dir():
-        log.info("dequantising %s; this happens once", path.name)
+        log.info("dequantizing %s; this happens once", path.name)
         _convert_gguf(path, folder)
     return _Source(folder, str(folder), _fingerprint(folder))
 
 
 def _convert_gguf(path: Path, folder: Path) -> None:
     try:
-        quantised = AutoModelForCausalLM.from_pretrained(
+        quantized = AutoModelForCausalLM.from_pretrained(
             str(path.parent), gguf_file=path.name, dtype=torch.float32
         )
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
     except Exception as error:
         raise ModelError(f"{path.name} can't be read as a GGUF model: {error}") from error
     # A model that came from GGUF refuses to be saved; its weights in a plain one do not.
-    config = quantised.config
+    config = quantized.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    plain.load_state_dict(quantised.state_dict())
+    plain.load_state_dict(quantized.state_dict())
     save_folder(plain, tokenizer, folder)
 
 
@@ -347,6 +347,6 @@ def _refuse_if_too_large(
 
 def _bytes_a_parameter(config: ModelConfig, weights_dtype: torch.dtype) -> int:
     if isinstance(config, TrainConfig) and config.lora is None:
-        # float32 weights and gradient, and what the optimiser keeps of each parameter.
+        # float32 weights and gradient, and what the optimizer keeps of each parameter.
         return 8 + {"adamw": 8, "rmsprop": 4, "sgd": 0}[config.optimizer]
     return weights_dtype.itemsize

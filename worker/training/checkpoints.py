@@ -76,7 +76,7 @@ class ProbeState:
     described: dict[str, Any]
 
 
-class Pace:
+class CheckpointSchedule:
     """When the next checkpoint is due, where the run's configuration leaves it open.
 
     A worker may die at any moment, so every run has checkpoints, and one that loses its worker
@@ -113,7 +113,7 @@ def remove(folder: Path) -> None:
 def write(
     folder: Path,
     parameters: Mapping[str, Parameter],
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     random_state: RandomState,
     progress: Progress,
     probes: ProbeState,
@@ -121,13 +121,13 @@ def write(
 ) -> None:
     """Write the state to `folder`/checkpoint in place of an earlier one.
 
-    Keeps the trained parameters, the optimiser's state of each, random generators, progress,
+    Keeps the trained parameters, the optimizer's state of each, random generators, progress,
     and what the probes compare with. The learning rate follows from the step.
 
     Raises:
         DiskFullError: it does not fit; the earlier one is still there.
     """
-    tensors = _optimiser_tensors(parameters, optimiser)
+    tensors = _optimizer_tensors(parameters, optimizer)
     tensors.update({f"parameter.{name}": p.detach() for name, p in parameters.items()})
     tensors["random.cpu"] = random_state.cpu
     if random_state.cuda is not None:
@@ -146,12 +146,12 @@ def write(
     )
 
 
-def _optimiser_tensors(
-    parameters: Mapping[str, Parameter], optimiser: torch.optim.Optimizer
+def _optimizer_tensors(
+    parameters: Mapping[str, Parameter], optimizer: torch.optim.Optimizer
 ) -> dict[str, Tensor]:
     tensors = {}
     for name, parameter in parameters.items():
-        for key, value in optimiser.state.get(parameter, {}).items():
+        for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
                 tensors[f"optimiser.{key}.{name}"] = value
     return tensors
@@ -176,11 +176,11 @@ def _replace(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -
 def read(
     folder: Path,
     parameters: Mapping[str, Parameter],
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     device: torch.device,
     config: Mapping[str, Any],
 ) -> tuple[Progress, RandomState, ProbeState]:
-    """Load parameters and optimiser in place from `folder`/checkpoint; return the rest.
+    """Load parameters and optimizer in place from `folder`/checkpoint; return the rest.
 
     Raises:
         CheckpointMismatchError: it was written by another configuration or for another model.
@@ -201,7 +201,7 @@ def read(
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(file.get_tensor(f"parameter.{name}"))
-        _restore_optimiser(file, names, parameters, optimiser)
+        _restore_optimizer(file, names, parameters, optimizer)
         random_state = RandomState(
             file.get_tensor("random.cpu").cpu(),
             file.get_tensor("random.cuda").cpu() if "random.cuda" in names else None,
@@ -217,18 +217,18 @@ def read(
     return Progress(**described["progress"]), random_state, probes
 
 
-def _restore_optimiser(
+def _restore_optimizer(
     file: Any,
     names: set[str],
     parameters: Mapping[str, Parameter],
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
 ) -> None:
-    fused = any(group.get("fused") for group in optimiser.param_groups)
+    fused = any(group.get("fused") for group in optimizer.param_groups)
     for full_name in sorted(names):
         if not full_name.startswith("optimiser."):
             continue
         _, key, name = full_name.split(".", 2)
         value = file.get_tensor(full_name)
         if key == "step" and not fused:
-            value = value.cpu()  # torch counts steps on the CPU unless the optimiser is fused
-        optimiser.state[parameters[name]][key] = value
+            value = value.cpu()  # torch counts steps on the CPU unless the optimizer is fused
+        optimizer.state[parameters[name]][key] = value

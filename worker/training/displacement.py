@@ -7,25 +7,25 @@ import torch
 
 from chesboard.forward.batching import TokenBudget, in_batches
 from chesboard.forward.shared_prefix import PairForward
-from chesboard.records import FinalRecord, is_displaced
-from chesboard.reporting import Control, Sink
-from chesboard.tokenization import TokenisedPair
+from chesboard.pairs import TokenizedPair
+from chesboard.records import FinalRecord, displaced
+from chesboard.reporting import Control, Reporter
 
 
 def measure_displacement(
     forward: PairForward,
-    pairs: Sequence[TokenisedPair],
+    pairs: Sequence[TokenizedPair],
     reference: Mapping[int, tuple[float, float]],
     budget: TokenBudget,
-    sink: Sink,
+    reporter: Reporter,
     control: Control,
 ) -> dict[str, Any]:
-    """Log-probabilities of all trained pairs under the trained model, handed to the sink beside
+    """Log-probabilities of all trained pairs under the trained model, handed to the reporter beside
     those of the reference. Returns the summary: means in nats, and the displaced share."""
     records: list[FinalRecord] = []
 
     @torch.no_grad()
-    def measure(batch: list[TokenisedPair]) -> None:
+    def measure(batch: list[TokenizedPair]) -> None:
         states = forward(batch)
         preferred = states.preferred_logprobs_B().tolist()
         dispreferred = states.dispreferred_logprobs_B().tolist()
@@ -33,18 +33,18 @@ def measure_displacement(
             FinalRecord(pair.pair, *reference[pair.pair], preferred[b], dispreferred[b])
             for b, pair in enumerate(batch)
         ]
-        sink.finals(found)
+        reporter.finals(found)
         records.extend(found)
-        sink.progress(len(records), len(pairs), "pairs measured")
+        reporter.progress(len(records), len(pairs), "pairs measured")
 
     in_batches(pairs, forward.row_tokens, budget, control, measure)
-    return _summarise(records)
+    return _summarize(records)
 
 
-def _summarise(records: Sequence[FinalRecord]) -> dict[str, Any]:
+def _summarize(records: Sequence[FinalRecord]) -> dict[str, Any]:
     preferred = [record.final_preferred - record.preferred for record in records]
     dispreferred = [record.final_dispreferred - record.dispreferred for record in records]
-    displaced = [is_displaced(*both) for both in zip(preferred, dispreferred, strict=True)]
+    displaced = [displaced(*both) for both in zip(preferred, dispreferred, strict=True)]
     return {
         "measured": len(records),
         "preferred_change": sum(preferred) / len(records),

@@ -23,15 +23,15 @@ from chesboard.forward.select import choose_forward, refuse_too_long
 from chesboard.forward.shared_prefix import PairForward, PairStates
 from chesboard.model import LoadedModel
 from chesboard.objectives import PairLogprobs, losses
+from chesboard.pairs import TokenizedPair
 from chesboard.probing.probes import Probes
 from chesboard.records import MetricRecord
-from chesboard.reporting import Control, RunInterruptedError, Sink
-from chesboard.scoring import tell_cuts
-from chesboard.tokenization import TokenisedPair
+from chesboard.reporting import Control, Reporter, RunInterruptedError
+from chesboard.scoring import report_truncation
 from worker.training import checkpoints
 from worker.training.checkpoints import Progress, RandomState
 from worker.training.displacement import measure_displacement
-from worker.training.optim import clip_gradients, learning_rate, make_optimiser, set_learning_rate
+from worker.training.optim import clip_gradients, learning_rate, make_optimizer, set_learning_rate
 
 Reference = dict[int, tuple[float, float]]
 """pair → (log p(y+), log p(y-)) under the reference model, in nats."""
@@ -45,18 +45,18 @@ class TrainingDivergedError(ValueError):
 
 def train(
     loaded: LoadedModel,
-    pairs: Sequence[TokenisedPair],
+    pairs: Sequence[TokenizedPair],
     config: TrainConfig,
-    sink: Sink,
+    reporter: Reporter,
     control: Control,
     folder: Path,
-    probe_pairs: Sequence[TokenisedPair],
+    probe_pairs: Sequence[TokenizedPair],
     reference: Mapping[int, tuple[float, float]] | None = None,
 ) -> dict[str, Any]:
     """Train `loaded.model` in place and return a summary.
 
     Goes on from `folder`/checkpoint where there is one. Log-probabilities of the reference that
-    are passed in are not computed again; the others are handed to the sink. With adapters,
+    are passed in are not computed again; the others are handed to the reporter. With adapters,
     `loaded.model` becomes the model with adapters.
 
     Raises:
@@ -72,13 +72,13 @@ def train(
     _prepare_model(loaded, config.lora)
     forward, reason = choose_forward(loaded, [*pairs, *probe_pairs])
     if reason:
-        sink.message(reason)
-    tell_cuts(pairs, sink)
-    _tell_rounding(loaded, config, _steps(config, len(pairs)), sink)
-    budget = TokenBudget(config.batch_tokens, sink.message)
-    known = _complete_reference(loaded, forward, pairs, budget, sink, control, reference or {})
-    probes = Probes(loaded, forward, probe_pairs, config, sink, control)
-    run = _Run(loaded, forward, pairs, config, sink, control, folder, probes, known, budget)
+        reporter.message(reason)
+    report_truncation(pairs, reporter)
+    _tell_rounding(loaded, config, _steps(config, len(pairs)), reporter)
+    budget = TokenBudget(config.batch_tokens, reporter.message)
+    known = _complete_reference(loaded, forward, pairs, budget, reporter, control, reference or {})
+    probes = Probes(loaded, forward, probe_pairs, config, reporter, control)
+    run = _Run(loaded, forward, pairs, config, reporter, control, folder, probes, known, budget)
     return run.go()
 
 
@@ -100,7 +100,9 @@ def _steps(config: TrainConfig, pairs: int) -> int:
 
 
 @torch.no_grad()
-def _tell_rounding(loaded: LoadedModel, config: TrainConfig, steps: int, sink: Sink) -> None:
+def _tell_rounding(
+    loaded: LoadedModel, config: TrainConfig, steps: int, reporter: Reporter
+) -> None:
     """Say where the whole run moves weights by less than their rounding in bfloat16.
 
     The float32 weights keep such changes, but a forward pass in bfloat16 sees only those that
@@ -114,7 +116,7 @@ def _tell_rounding(loaded: LoadedModel, config: TrainConfig, steps: int, sink: S
     assert config.learning_rate is not None
     moved, rounding = config.learning_rate * steps, mean * torch.finfo(torch.bfloat16).eps / 2
     if config.optimizer != "sgd" and moved < rounding:
-        sink.message(
+        reporter.message(
             f"{steps} steps at a learning rate of {config.learning_rate:g} move a weight by about "
             f"{moved:.0e} at most, less than it is rounded by in bfloat16 ({rounding:.0e}). The "
             "weights are kept in float32 and lose nothing, but what is measured is rougher than "
@@ -141,9 +143,9 @@ def _add_adapters(model: Any, lora: LoraConfig) -> Any:
 def _complete_reference(
     loaded: LoadedModel,
     forward: PairForward,
-    pairs: Sequence[TokenisedPair],
+    pairs: Sequence[TokenizedPair],
     budget: TokenBudget,
-    sink: Sink,
+    reporter: Reporter,
     control: Control,
     known: Mapping[int, tuple[float, float]],
 ) -> Reference:
@@ -151,7 +153,7 @@ def _complete_reference(
     reference = {pair: (both[0], both[1]) for pair, both in known.items()}
 
     @torch.no_grad()
-    def compute(batch: list[TokenisedPair]) -> None:
+    def compute(batch: list[TokenizedPair]) -> None:
         states = forward(batch)
         preferred = states.preferred_logprobs_B().tolist()
         dispreferred = states.dispreferred_logprobs_B().tolist()
@@ -160,9 +162,9 @@ def _complete_reference(
             for b, pair in enumerate(batch)
             if pair.pair not in known
         ]
-        sink.reference(rows)
+        reporter.reference(rows)
         reference.update({pair: (a, b) for pair, a, b in rows})
-        sink.progress(len(reference), len(pairs), "reference pairs")
+        reporter.progress(len(reference), len(pairs), "reference pairs")
 
     with _reference_model(loaded):
         in_batches(pairs, forward.row_tokens, budget, control, compute, done=known)
@@ -191,7 +193,7 @@ def _adapter_dropout(model: Any) -> Iterator[None]:
 
 
 @dataclass(slots=True)
-class _Seen:
+class StepStats:
     """What a step saw of its pairs, before its update: one value a pair, in nats."""
 
     losses: list[float] = field(default_factory=list)
@@ -234,9 +236,9 @@ class _Run:
         self,
         loaded: LoadedModel,
         forward: PairForward,
-        pairs: Sequence[TokenisedPair],
+        pairs: Sequence[TokenizedPair],
         config: TrainConfig,
-        sink: Sink,
+        reporter: Reporter,
         control: Control,
         folder: Path,
         probes: Probes,
@@ -244,20 +246,20 @@ class _Run:
         budget: TokenBudget,
     ) -> None:
         self._loaded, self._forward, self._pairs = loaded, forward, pairs
-        self._config, self._sink, self._control = config, sink, control
+        self._config, self._reporter, self._control = config, reporter, control
         self._folder, self._probes, self._reference = folder, probes, reference
         self._budget = budget
         self._trained: dict[str, Parameter] = {
             name: p for name, p in loaded.model.named_parameters() if p.requires_grad
         }
-        self._optimiser = make_optimiser(self._trained.values(), config)
+        self._optimizer = make_optimizer(self._trained.values(), config)
         self._pairs_a_step = config.batch_size * config.gradient_accumulation
         self._steps_an_epoch = math.ceil(len(pairs) / self._pairs_a_step)
         self._steps = _steps(config, len(pairs))
         self._at = Progress(step=0, tokens_seen=0, seconds=0.0, loss=math.nan, margin=math.nan)
         self._random = RandomState.capture(loaded.device)
         self._not_finite = 0
-        self._pace = checkpoints.Pace(self._state_bytes())
+        self._pace = checkpoints.CheckpointSchedule(self._state_bytes())
 
     def _state_bytes(self) -> int:
         """About what a checkpoint takes: the weights, and at most two numbers each beside them."""
@@ -274,23 +276,23 @@ class _Run:
         except RunInterruptedError:
             self._checkpoint()
             raise
-        return {**self._summarise(), "displacement": displacement}
+        return {**self._summarize(), "displacement": displacement}
 
     def _begin(self) -> None:
         if not checkpoints.exists(self._folder):
             self._probes.begin()
-            self._sink.progress(0, self._steps, "steps")
+            self._reporter.progress(0, self._steps, "steps")
             return
         self._at, self._random, probes = checkpoints.read(
             self._folder,
             self._trained,
-            self._optimiser,
+            self._optimizer,
             self._loaded.device,
             self._config.model_dump(mode="json"),
         )
         self._random.restore(self._loaded.device)
-        self._probes.go_on(probes)
-        self._sink.progress(self._at.step, self._steps, "steps")
+        self._probes.resume(probes)
+        self._reporter.progress(self._at.step, self._steps, "steps")
         # The interruption may have come between the step and its look at the probes.
         self._observe()
 
@@ -304,9 +306,9 @@ class _Run:
         loss = _mean(seen.losses)
         finite = math.isfinite(loss) and math.isfinite(norm)
         if finite:
-            set_learning_rate(self._optimiser, rate)
-            self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
+            set_learning_rate(self._optimizer, rate)
+            self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
         seconds = time.perf_counter() - started
         tokens = sum(pair.tokens for pair in batch)
         self._at = Progress(
@@ -317,11 +319,11 @@ class _Run:
             margin=_mean(seen.margins),
         )
         self._random = RandomState.capture(self._loaded.device)
-        self._sink.metric(self._metric(seen, norm, rate, tokens / seconds))
-        self._sink.progress(step, self._steps, "steps")
+        self._reporter.metric(self._metric(seen, norm, rate, tokens / seconds))
+        self._reporter.progress(step, self._steps, "steps")
         self._watch_for_divergence(finite, step)
 
-    def _batch(self, step: int) -> list[TokenisedPair]:
+    def _batch(self, step: int) -> list[TokenizedPair]:
         """The pairs of a step, which counts from 1: a function of the seed alone."""
         epoch, place = divmod(step - 1, self._steps_an_epoch)
         order: Sequence[int] = range(len(self._pairs))
@@ -331,11 +333,11 @@ class _Run:
         start = place * self._pairs_a_step
         return [self._pairs[i] for i in order[start : start + self._pairs_a_step]]
 
-    def _accumulate(self, batch: Sequence[TokenisedPair]) -> _Seen:
+    def _accumulate(self, batch: Sequence[TokenizedPair]) -> StepStats:
         """Leave the gradient of the batch's mean loss in the parameters."""
-        micro: list[TokenisedPair] = []
+        micro: list[TokenizedPair] = []
         while True:
-            seen = _Seen()
+            seen = StepStats()
             try:
                 with _adapter_dropout(self._loaded.model):
                     for micro in token_batches(
@@ -350,19 +352,21 @@ class _Run:
             except torch.OutOfMemoryError:
                 pass  # leave the except block first: its traceback keeps tensors alive
             except BaseException:
-                self._optimiser.zero_grad(set_to_none=True)
+                self._optimizer.zero_grad(set_to_none=True)
                 raise
-            self._optimiser.zero_grad(set_to_none=True)
+            self._optimizer.zero_grad(set_to_none=True)
             self._budget.halve(micro)
 
-    def _backward(self, micro: Sequence[TokenisedPair], pairs_in_step: int, seen: _Seen) -> None:
+    def _backward(
+        self, micro: Sequence[TokenizedPair], pairs_in_step: int, seen: StepStats
+    ) -> None:
         states = self._forward(micro)
         logprobs = self._logprobs(micro, states)
         loss_B = losses(logprobs, self._config)
         (loss_B.sum() / pairs_in_step).backward()  # type: ignore[no-untyped-call]
         seen.add(loss_B, logprobs)
 
-    def _logprobs(self, micro: Sequence[TokenisedPair], states: PairStates) -> PairLogprobs:
+    def _logprobs(self, micro: Sequence[TokenizedPair], states: PairStates) -> PairLogprobs:
         def vector(values: list[float]) -> Tensor:
             return torch.tensor(values, dtype=torch.float32, device=self._loaded.device)
 
@@ -376,7 +380,7 @@ class _Run:
         )
 
     def _metric(
-        self, seen: _Seen, norm: float, rate: float, tokens_per_second: float
+        self, seen: StepStats, norm: float, rate: float, tokens_per_second: float
     ) -> MetricRecord:
         return MetricRecord(
             step=self._at.step,
@@ -397,7 +401,7 @@ class _Run:
     def _watch_for_divergence(self, finite: bool, step: int) -> None:
         self._not_finite = 0 if finite else self._not_finite + 1
         if self._not_finite == 1:
-            self._sink.message(
+            self._reporter.message(
                 f"Step {step}: the loss or its gradient is not finite; the step changed nothing."
             )
         if self._not_finite >= MOST_NOT_FINITE:
@@ -420,9 +424,9 @@ class _Run:
         if not self._config.measure_displacement:
             return None
         found = measure_displacement(
-            self._forward, self._pairs, self._reference, self._budget, self._sink, self._control
+            self._forward, self._pairs, self._reference, self._budget, self._reporter, self._control
         )
-        self._sink.progress(self._steps, self._steps, "steps")
+        self._reporter.progress(self._steps, self._steps, "steps")
         return found
 
     def _checkpoint_if_due(self) -> None:
@@ -435,21 +439,21 @@ class _Run:
         if self._at.step == 0:
             return  # nothing is lost by starting again
         # The store must not lag behind the checkpoint, or a resumed run would leave a gap.
-        self._sink.flush()
+        self._reporter.flush()
         with self._pace.writing():
             checkpoints.write(
                 self._folder,
                 self._trained,
-                self._optimiser,
+                self._optimizer,
                 self._random,
                 self._at,
                 self._probes.state(self._at.step),
                 self._config.model_dump(mode="json"),
             )
-        self._sink.checkpointed()
+        self._reporter.checkpointed()
 
-    def _summarise(self) -> dict[str, Any]:
-        probes = self._probes.summarise()
+    def _summarize(self) -> dict[str, Any]:
+        probes = self._probes.summarize()
         summary: dict[str, Any] = {
             "steps": self._at.step,
             "pairs": len(self._pairs),
@@ -461,15 +465,15 @@ class _Run:
             "final_loss": self._at.loss,
             "final_margin": self._at.margin,
             "cut_tokens": sum(pair.cut_tokens for pair in self._pairs),
-            "retokenised_pairs": sum(pair.retokenised for pair in self._pairs),
+            "retokenised_pairs": sum(pair.retokenized for pair in self._pairs),
             "probes": probes,
-            "prompts": self._probes.summarise_prompts(),
+            "prompts": self._probes.summarize_prompts(),
         }
-        summary.update(_summarise_probes(probes))
+        summary.update(_summarize_probes(probes))
         return summary
 
 
-def _summarise_probes(probes: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+def _summarize_probes(probes: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """Means over the probes; None where there are none."""
     names = ("preferred_change", "dispreferred_change", "moved_mass")
     if not probes:

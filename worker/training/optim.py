@@ -1,4 +1,4 @@
-"""Optimisers, learning rates and clipping."""
+"""Optimizers, learning rates and clipping."""
 
 import math
 from collections.abc import Iterable
@@ -11,12 +11,12 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from chesboard.configs import TrainConfig
 
 
-def make_optimiser(parameters: Iterable[Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+def make_optimizer(parameters: Iterable[Parameter], config: TrainConfig) -> torch.optim.Optimizer:
     """Torch's AdamW, RMSprop or SGD. Weight decay leaves out vectors (norms and biases).
 
     RMSprop's running mean of squares starts at zero and is not corrected for it, so its first
     step is about 10 learning rates times the gradient's sign (alpha is 0.99). That is the
-    paper's optimiser, kept as it is.
+    paper's optimizer, kept as it is.
     """
     assert config.learning_rate is not None, "the configuration fills it in"
     every = list(parameters)
@@ -33,10 +33,10 @@ def make_optimiser(parameters: Iterable[Parameter], config: TrainConfig) -> torc
 
 
 def learning_rate(config: TrainConfig, step: int, total_steps: int) -> float:
-    """The rate of optimiser step `step`, which counts from 1.
+    """The rate of optimizer step `step`, which counts from 1.
 
     Warm-up rises by equal amounts and reaches the full rate in the step after it. linear and
-    cosine then fall towards zero, which they would reach one step after the last.
+    cosine then fall toward zero, which they would reach one step after the last.
     """
     assert config.learning_rate is not None
     warmup = min(config.warmup_steps, total_steps)
@@ -50,8 +50,8 @@ def learning_rate(config: TrainConfig, step: int, total_steps: int) -> float:
     return config.learning_rate
 
 
-def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimiser.param_groups:
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
         group["lr"] = rate
 
 

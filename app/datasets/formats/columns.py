@@ -142,7 +142,7 @@ _SYSTEMS = ("system", "system_prompt")
 _CONTEXTS = {"instruction": "input"}
 
 
-def recognise(found: Iterable[str]) -> Columns | None:
+def recognize(found: Iterable[str]) -> Columns | None:
     """The known form that these columns make up, if any."""
     names = set(found)
     for columns in KNOWN_COLUMNS:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.core.errors import InvalidInputError
-from app.datasets.formats.columns import recognise
+from app.datasets.formats.columns import recognize
 from app.datasets.formats.json_rows import MAX_ROW_BYTES, parse
 from app.datasets.formats.rows import SNIPPET_CHARACTERS, RowError, SourceRow
 from app.datasets.formats.unpacking import Buffered
@@ -98,7 +98,7 @@ class _Lines:
 def _header(names: list[str]) -> list[str]:
     """The names, without the blanks around them where only so they are known."""
     stripped = [name.strip() for name in names]
-    return names if recognise(map(_plain, names)) else stripped
+    return names if recognize(map(_plain, names)) else stripped
 
 
 def header_of(name: str, *, is_json: bool) -> str:
@@ -123,12 +123,12 @@ def _unquoted(name: str) -> str:
 def has_known_header(start: bytes) -> bool:
     """Whether a file that begins so is a table whose columns make up a known form."""
     line = start.partition(b"\n")[0].decode("utf-8", "replace")
-    return recognise(map(_plain, _names(line, _delimiter(line)))) is not None
+    return recognize(map(_plain, _names(line, _delimiter(line)))) is not None
 
 
 def _delimiter(line: str) -> str:
     """What parts the most columns; a comma where that is no matter."""
-    known = [sign for sign in DELIMITERS if recognise(map(_plain, _names(line, sign)))]
+    known = [sign for sign in DELIMITERS if recognize(map(_plain, _names(line, sign)))]
     return max(known or DELIMITERS, key=lambda sign: len(_names(line, sign)))
 
 

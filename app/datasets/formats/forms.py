@@ -18,7 +18,8 @@ from app.datasets.formats.dialogues import (
     read_messages,
 )
 from app.datasets.formats.layouts import source_of
-from app.datasets.formats.rows import PairRow, Prompt, RowError, SourceRow, snippet_of
+from app.datasets.formats.rows import PairRow, RowError, SourceRow, snippet_of
+from chesboard.pairs import Prompt
 
 MAX_DEPTH = 64
 """How deep a value may be nested: what shows or sends it on has limits of its own."""

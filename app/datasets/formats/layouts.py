@@ -12,7 +12,7 @@ from typing import Any
 
 from app.datasets.formats.columns import Columns
 from app.datasets.formats.dialogues import Messages, common_words, write_dialogue
-from app.datasets.formats.rows import Prompt
+from chesboard.pairs import Prompt
 
 Cells = dict[str, Any]
 

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from app.core.errors import ErrorItem
-
-Prompt = str | list[dict[str, str]]
-"""Plain text, or chat messages {role, content}."""
+from chesboard.pairs import Prompt
 
 Reason = Literal["unreadable", "missing", "empty", "identical", "undecided", "unusable"]
 """Why a row is rejected: it cannot be read, a column is missing, the prompt or a response is

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.downsampling import pick
-from app.core.nonfinite import gaps
+from app.core.nonfinite import nonfinite_to_none
 
 NAN = float("nan")
 values = st.lists(st.floats(), min_size=1, max_size=300)
@@ -79,4 +79,4 @@ def test_gaps_replaces_exactly_what_json_has_no_word_for(value: object) -> None:
                 return {name: naive(part) for name, part in value.items()}
         return value
 
-    assert gaps(value) == naive(value)
+    assert nonfinite_to_none(value) == naive(value)

@@ -231,7 +231,7 @@ def test_rejected_rows_are_counted_by_reason_and_listed(client: TestClient) -> N
     assert client.get(f"{API}/datasets/99/rejected").status_code == 404
 
 
-def test_same_file_again_is_recognised(client: TestClient, session: Session) -> None:
+def test_same_file_again_is_recognized(client: TestClient, session: Session) -> None:
     first = upload(client, jsonl(PAIR)).json()
     assert first["same_file"] == []
     refused = upload(client, jsonl(PAIR), "renamed.jsonl", if_known="refuse")

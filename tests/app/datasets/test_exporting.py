@@ -90,14 +90,14 @@ def pair_of(prompt: Any, ours: str, theirs: str, others: dict[str, Any]) -> dict
 PAIR = st.tuples(SAID | CHAT, SAID, SAID, OTHERS).filter(lambda parts: parts[1] != parts[2])
 ROW = PAIR.map(lambda parts: pair_of(*parts))
 
-patiently = settings(
+run_with_retry = settings(
     deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("format", ["jsonl", "csv"])
-@patiently
+@run_with_retry
 @given(rows=st.lists(ROW, min_size=1, max_size=4))
 def test_round_trip_loses_nothing(
     client: TestClient, rows: list[Any], format: str, form: str
@@ -106,7 +106,7 @@ def test_round_trip_loses_nothing(
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(patiently, max_examples=8)  # each starts two processes
+@settings(run_with_retry, max_examples=8)  # each starts two processes
 @given(rows=st.lists(ROW, min_size=1, max_size=12))
 def test_round_trip_through_parquet_loses_nothing(
     client: TestClient, rows: list[Any], form: str

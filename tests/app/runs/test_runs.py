@@ -107,7 +107,7 @@ def test_a_run_without_a_name_gets_one(
     assert post(client, dataset_id, kind, config=config).json()["name"] == name
 
 
-def test_the_learning_rate_that_was_left_out_is_stored_as_the_optimisers(
+def test_the_learning_rate_that_was_left_out_is_stored_as_the_optimizers(
     client: TestClient, dataset_id: int
 ) -> None:
     run = post(client, dataset_id, config={"optimizer": "rmsprop"}).json()

@@ -231,7 +231,7 @@ def test_the_papers_strictest_filter_keeps_the_lowest_five_percent(session: Sess
         ),
         (
             {"measures": [{"score_run": 3, "keep": "lowest", "fraction": 0.05}]},
-            "with the lowest 5 % of length-normalised CHES of run 3",
+            "with the lowest 5 % of length-normalized CHES of run 3",
         ),
         (
             {"random": {"same_size_as": {"exclude_flagged": True}, "seed": 2}},

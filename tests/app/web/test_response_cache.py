@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.runs import queries
 from app.store.revisions import next_revision
 from app.web import response_cache as kept
-from app.web.response_cache import Rounds
+from app.web.response_cache import SingleFlight
 from tests.app import factories
 
 
@@ -118,7 +118,7 @@ class TestRounds:
         began: list[str] = []
 
         async def main() -> list[str]:
-            rounds, going = Rounds[str](), asyncio.Event()
+            rounds, going = SingleFlight[str](), asyncio.Event()
 
             async def work(name: str) -> str:
                 began.append(name)
@@ -148,7 +148,7 @@ class TestRounds:
             return "yes"
 
         async def main() -> None:
-            rounds = Rounds[str]()
+            rounds = SingleFlight[str]()
             found = await asyncio.gather(
                 *(rounds.join(fail) for _ in range(2)), return_exceptions=True
             )
@@ -159,7 +159,7 @@ class TestRounds:
 
     def test_who_leaves_takes_nothing_from_the_others(self) -> None:
         async def main() -> str:
-            rounds, going = Rounds[str](), asyncio.Event()
+            rounds, going = SingleFlight[str](), asyncio.Event()
 
             async def work() -> str:
                 await going.wait()

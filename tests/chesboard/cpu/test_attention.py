@@ -12,7 +12,7 @@ from chesboard.cpu import attention
 from chesboard.forward import packing as layout
 from chesboard.scoring import score_pairs
 from tests.chesboard import naive
-from tests.tiny_models import GoOn, KeepingSink, load, random_pairs
+from tests.tiny_models import GoOn, KeepingReporter, load, random_pairs
 
 
 def naive_attention(query, key, value, mask, scale):
@@ -111,11 +111,11 @@ PAIRS = random_pairs(12)
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "opt", "cohere", "llama4"])
 def test_scores_by_small_blocks_equal_the_naive_ones(asked, kind):
-    loaded, sink = load(kind), KeepingSink()
-    score_pairs(loaded, PAIRS, ScoreConfig(batch_tokens=256), sink, GoOn())
+    loaded, reporter = load(kind), KeepingReporter()
+    score_pairs(loaded, PAIRS, ScoreConfig(batch_tokens=256), reporter, GoOn())
     assert asked
-    assert len(sink.score_records) == len(PAIRS)
-    for record in sink.score_records:
+    assert len(reporter.score_records) == len(PAIRS)
+    for record in reporter.score_records:
         naive.assert_scored(loaded, PAIRS[record.pair], record)
 
 

@@ -64,7 +64,7 @@ def test_frozen_head_gets_no_gradient_and_hidden_states_do():
     torch.testing.assert_close(hidden.grad, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_bfloat16_products_are_normalised_in_float32():
+def test_bfloat16_products_are_normalized_in_float32():
     """Against float64 on the same rounded inputs, only the products' rounding remains."""
     (hidden, weight), _, targets, _ = make_inputs()
     rounded = [t.detach().bfloat16() for t in (hidden, weight)]

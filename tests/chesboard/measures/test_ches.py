@@ -65,7 +65,7 @@ def test_edit_distance_equals_its_table_beyond_a_machine_word():
     assert levenshtein(a, b) == naive.edit_distance(a, b)
 
 
-def test_normalised_edit_distance_leaves_the_end_token_out():
+def test_normalized_edit_distance_leaves_the_end_token_out():
     assert normalized_edit_distance(make_pair(0, [1], [5, END], [6, END])) == 1.0
     assert normalized_edit_distance(make_pair(0, [1], [5, 6, 7, END], [5, 7, END])) == (
         pytest.approx(1 / 3)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from chesboard.probing.ledger import (
     distribution,
-    draw_up,
     likelihood_direction,
+    make_ledger,
     predicted_changes,
     preference_direction,
     rank_agreement,
@@ -22,7 +22,7 @@ V, D = 40, 16
 def test_ledger_of_numbers_worked_by_hand():
     initial = torch.tensor([0.5, 0.2, 0.2, 0.1])
     now = torch.tensor([0.1, 0.5, 0.2, 0.2])
-    ledger = draw_up(initial, now, top=1)
+    ledger = make_ledger(initial, now, top=1)
     assert ledger.gainers == [(1, pytest.approx(0.3))]
     assert ledger.losers == [(0, pytest.approx(-0.4))]
     assert ledger.rest_change == pytest.approx(0.1)
@@ -35,7 +35,7 @@ logits = st.lists(st.floats(-50, 50), min_size=V, max_size=V).map(torch.tensor)
 @given(logits, logits, st.integers(1, 60))
 def test_ledger_always_balances(initial_logits, now_logits, top):
     initial = distribution(initial_logits).float()
-    ledger = draw_up(initial, distribution(now_logits), top)
+    ledger = make_ledger(initial, distribution(now_logits), top)
     listed = [change for _, change in [*ledger.gainers, *ledger.losers]]
     assert sum(listed) + ledger.rest_change == pytest.approx(0, abs=1e-6)
     assert all(change > 0 for _, change in ledger.gainers)
@@ -48,7 +48,7 @@ def test_ledger_always_balances(initial_logits, now_logits, top):
 
 def test_nothing_moved_lists_nothing():
     p = distribution(torch.arange(5.0))
-    ledger = draw_up(p, p, top=3)
+    ledger = make_ledger(p, p, top=3)
     assert (ledger.gainers, ledger.losers, ledger.rest_change, ledger.moved_mass) == ([], [], 0, 0)
 
 

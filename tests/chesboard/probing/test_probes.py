@@ -6,23 +6,24 @@ import torch
 
 from chesboard.configs import LedgerPositions, TrainConfig
 from chesboard.forward.shared_prefix import SharedPrefixForward, TwoForwards
+from chesboard.pairs import Pair
 from chesboard.probing import probes as probes_module
 from chesboard.probing.generation import greedy_answers
 from chesboard.probing.probes import Probes, asked_positions, resolve_groups
-from chesboard.tokenization import RawPair, tokenise_pairs
+from chesboard.tokenization import tokenize_pairs
 from tests.chesboard import naive
-from tests.tiny_models import END, VOCABULARY, GoOn, KeepingSink, load, make_pair, random_pairs
+from tests.tiny_models import END, VOCABULARY, GoOn, KeepingReporter, load, make_pair, random_pairs
 
 PAIRS = random_pairs(6)  # pair 4 is identical
 GROUPS = {"affirmative": ["Yes", "zebra"], "negative": ["No"]}
 
 
 def watch(loaded, pairs=PAIRS, **config):
-    sink = KeepingSink()
+    reporter = KeepingReporter()
     config = TrainConfig(token_groups=GROUPS, ledger_top=4, **config)
-    probes = Probes(loaded, SharedPrefixForward(loaded), pairs, config, sink, GoOn())
+    probes = Probes(loaded, SharedPrefixForward(loaded), pairs, config, reporter, GoOn())
     probes.begin()
-    return probes, sink
+    return probes, reporter
 
 
 def shake(loaded):
@@ -35,16 +36,16 @@ def shake(loaded):
 @pytest.fixture
 def moved(llama):
     """Probes before and after the weights changed."""
-    probes, sink = watch(llama)
+    probes, reporter = watch(llama)
     before = [naive.read(llama, p.prompt_ids, p.preferred_ids) for p in PAIRS]
     shake(llama)
     probes.observe(7)
-    return llama, probes, sink, before
+    return llama, probes, reporter, before
 
 
 def test_step_equals_the_naive_view_of_both_responses(moved):
-    loaded, _, sink, before = moved
-    for pair, first, record in zip(PAIRS, before, sink.probe_steps[len(PAIRS) :], strict=True):
+    loaded, _, reporter, before = moved
+    for pair, first, record in zip(PAIRS, before, reporter.probe_steps[len(PAIRS) :], strict=True):
         preferred = naive.read(loaded, pair.prompt_ids, pair.preferred_ids)
         dispreferred = naive.read(loaded, pair.prompt_ids, pair.dispreferred_ids)
         assert (record.pair, record.step) == (pair.pair, 7)
@@ -66,15 +67,15 @@ def test_step_equals_the_naive_view_of_both_responses(moved):
 
 
 def test_every_ledger_balances(moved):
-    _, _, sink, _ = moved
-    for record in sink.probe_steps:
+    _, _, reporter, _ = moved
+    for record in reporter.probe_steps:
         listed = sum(entry.change for entry in [*record.ledger.gainers, *record.ledger.losers])
         assert listed + record.ledger.rest_change == pytest.approx(0, abs=1e-6)
 
 
 def test_step_zero_has_moved_nothing(moved):
-    _, _, sink, _ = moved
-    for record in sink.probe_steps[: len(PAIRS)]:
+    _, _, reporter, _ = moved
+    for record in reporter.probe_steps[: len(PAIRS)]:
         assert (
             record.step,
             record.ledger.gainers,
@@ -84,30 +85,30 @@ def test_step_zero_has_moved_nothing(moved):
 
 
 def test_probabilities_at_the_fork_add_up_to_one(moved):
-    _, _, sink, _ = moved
-    for record in sink.probe_steps:
+    _, _, reporter, _ = moved
+    for record in reporter.probe_steps:
         both = record.preferred_prob + (0 if record.pair == 4 else record.dispreferred_prob)
         assert both + record.other_prob == pytest.approx(1, abs=1e-9)
 
 
 def test_watched_tokens_hold_both_forks_and_the_groups(moved):
-    loaded, _, sink, _ = moved
-    for pair, probe in zip(PAIRS, sink.probes, strict=True):
+    loaded, _, reporter, _ = moved
+    for pair, probe in zip(PAIRS, reporter.probes, strict=True):
         ids = [token["token_id"] for token in probe.watched]
         fork = pair.fork_position
         assert {pair.preferred_ids[fork], pair.dispreferred_ids[fork]} <= set(ids)
         texts = [token["token"] for token in probe.watched]
         assert {"Yes", " Yes", "No", " No"} <= set(texts)
         assert len(set(ids)) == len(ids) <= 110
-        last = sink.probe_steps[-len(PAIRS) + pair.pair]
+        last = reporter.probe_steps[-len(PAIRS) + pair.pair]
         assert len(last.ledger.watched_probs) == len(ids)
         assert last.ledger.watched_probs[0] == last.preferred_prob
         assert loaded.tokenizer.decode(pair.prompt_ids).replace("\0", "<00>") == probe.prompt
 
 
 def test_groups_sum_their_tokens_and_leave_out_longer_words(moved):
-    _, _, sink, _ = moved
-    probe, record = sink.probes[0], sink.probe_steps[-len(PAIRS)]
+    _, _, reporter, _ = moved
+    probe, record = reporter.probes[0], reporter.probe_steps[-len(PAIRS)]
     assert probe.groups == [
         {"name": "affirmative", "tokens": ["Yes", " Yes"]},
         {"name": "negative", "tokens": ["No", " No"]},
@@ -116,28 +117,28 @@ def test_groups_sum_their_tokens_and_leave_out_longer_words(moved):
         zip([token["token"] for token in probe.watched], record.ledger.watched_probs, strict=True)
     )
     assert record.group_probs[0] == pytest.approx(by_text["Yes"] + by_text[" Yes"])
-    said = [message for message in sink.messages if "zebra" in message]
+    said = [message for message in reporter.messages if "zebra" in message]
     assert len(said) == 1
     assert "more than one token" in said[0]
 
 
 def test_identical_responses_fork_at_their_last_token_and_predict_nothing(moved):
-    _, _, sink, _ = moved
-    probe = sink.probes[4]
+    _, _, reporter, _ = moved
+    probe = reporter.probes[4]
     assert probe.fork_position == len(probe.preferred_tokens) - 1
     assert all(token["predicted"] == 0 for token in probe.watched)
 
 
 def test_gainers_carry_the_prediction_of_step_zero(moved):
-    _, probes, sink, _ = moved
+    _, probes, reporter, _ = moved
     predicted_V = probes.state(8).tensors["0.fork.predicted"]
-    for entry in sink.probe_steps[-len(PAIRS)].ledger.gainers:
+    for entry in reporter.probe_steps[-len(PAIRS)].ledger.gainers:
         assert entry.predicted == predicted_V[entry.token_id].item()
 
 
 def test_summary_tells_changes_and_where_the_mass_went(moved):
-    _, probes, sink, before = moved
-    summary, last = probes.summarise()[0], sink.probe_steps[-len(PAIRS)]
+    _, probes, reporter, before = moved
+    summary, last = probes.summarize()[0], reporter.probe_steps[-len(PAIRS)]
     assert summary["pair"] == 0
     assert summary["preferred_change"] == pytest.approx(
         sum(last.preferred_logprobs) - math.fsum(before[0].logprobs), abs=1e-4
@@ -152,20 +153,20 @@ def test_resumed_probes_compare_with_the_first_start(llama):
     probes, _ = watch(llama)
     shake(llama)
     probes.observe(3)
-    sink = KeepingSink()
+    reporter = KeepingReporter()
     config = TrainConfig(token_groups=GROUPS, ledger_top=4)
-    again = Probes(llama, SharedPrefixForward(llama), PAIRS, config, sink, GoOn())
-    again.go_on(probes.state(3))
+    again = Probes(llama, SharedPrefixForward(llama), PAIRS, config, reporter, GoOn())
+    again.resume(probes.state(3))
     again.observe(3)
-    assert again.summarise() == probes.summarise()
-    assert sink.probes == []
-    assert sink.messages == []
+    assert again.summarize() == probes.summarize()
+    assert reporter.probes == []
+    assert reporter.messages == []
 
 
 def test_no_probes_record_nothing(llama):
-    probes, sink = watch(llama, pairs=[])
+    probes, reporter = watch(llama, pairs=[])
     probes.observe(1)
-    assert (sink.probes, sink.probe_steps, probes.summarise()) == ([], [], [])
+    assert (reporter.probes, reporter.probe_steps, probes.summarize()) == ([], [], [])
 
 
 def test_preference_predicts_along_the_difference_of_the_fork_tokens(llama):
@@ -193,7 +194,7 @@ def test_cross_entropy_predicts_that_the_preferred_token_gains(llama):
 
 def test_word_is_resolved_where_the_context_makes_it_one_token(tokenizer):
     """Behind a line break, b is one token with it and so has no form of its own."""
-    pair = tokenise_pairs(tokenizer, [RawPair(0, "Say\n", "x", "y")], 64, 64)[0]
+    pair = tokenize_pairs(tokenizer, [Pair(0, "Say\n", "x", "y")], 64, 64)[0]
     said = []
     groups = resolve_groups(
         tokenizer, pair.prompt_ids, {"g": ["Yes", "esYes"]}, lambda *out: said.append(out)
@@ -206,16 +207,16 @@ def test_texts_of_null_bytes_can_be_stored():
     loaded = load()
     null = loaded.tokenizer.convert_tokens_to_ids("Ā")
     pair = replace(make_pair(0, [null], [null, END], [1, END]))
-    _, sink = watch(loaded, pairs=[pair])
-    assert "\x00" not in sink.probes[0].prompt
-    assert "\x00" not in "".join(sink.probes[0].preferred_tokens)
+    _, reporter = watch(loaded, pairs=[pair])
+    assert "\x00" not in reporter.probes[0].prompt
+    assert "\x00" not in "".join(reporter.probes[0].preferred_tokens)
 
 
 # --- since the previous record ------------------------------------------------------------------
 
 
 def test_recent_ledger_compares_with_the_previous_record(llama):
-    probes, sink = watch(llama)
+    probes, reporter = watch(llama)
     seen = []
     for step in (2, 5):
         shake(llama)
@@ -223,7 +224,10 @@ def test_recent_ledger_compares_with_the_previous_record(llama):
         probes.observe(step)
     count = len(PAIRS)
     for i, pair in enumerate(PAIRS):
-        first, second = sink.probe_steps[count + i].ledger, sink.probe_steps[2 * count + i].ledger
+        first, second = (
+            reporter.probe_steps[count + i].ledger,
+            reporter.probe_steps[2 * count + i].ledger,
+        )
         assert (first.recent.since_step, second.recent.since_step) == (0, 2)
         assert first.recent.gainers == first.gainers
         fork = pair.fork_position
@@ -240,9 +244,9 @@ def test_recent_ledger_compares_with_the_previous_record(llama):
 
 
 def test_predicted_gainers_carry_what_became_of_them(moved):
-    loaded, _, sink, before = moved
+    loaded, _, reporter, before = moved
     for probe, first, record in zip(
-        sink.probes, before, sink.probe_steps[len(PAIRS) :], strict=True
+        reporter.probes, before, reporter.probe_steps[len(PAIRS) :], strict=True
     ):
         pair, ledger = PAIRS[probe.pair], record.ledger
         now = naive.read(loaded, pair.prompt_ids, pair.preferred_ids)
@@ -265,8 +269,8 @@ def test_a_small_step_along_the_margin_does_what_theory_predicts(llama):
     """Hidden states alone move (as in the theory): the unembedding is held where it is."""
     llama = load("untied llama")
     pair = PAIRS[0]
-    sink = KeepingSink()
-    probes = Probes(llama, SharedPrefixForward(llama), [pair], TrainConfig(), sink, GoOn())
+    reporter = KeepingReporter()
+    probes = Probes(llama, SharedPrefixForward(llama), [pair], TrainConfig(), reporter, GoOn())
     probes.begin()
     states = SharedPrefixForward(llama)([pair])
     margin = states.preferred_logprobs_B().sum() - states.dispreferred_logprobs_B().sum()
@@ -275,14 +279,14 @@ def test_a_small_step_along_the_margin_does_what_theory_predicts(llama):
         norm = llama.model.model.norm
         norm.weight.add_(norm.weight.grad, alpha=1e-4)
     probes.observe(1)
-    assert sink.probe_steps[-1].ledger.rank_agreement > 0.3
+    assert reporter.probe_steps[-1].ledger.rank_agreement > 0.3
 
 
 # --- when displacement began --------------------------------------------------------------------
 
 
 def test_onset_is_the_step_since_which_the_pair_stays_displaced(llama, monkeypatch):
-    probes, sink = watch(llama, pairs=PAIRS[:1])
+    probes, reporter = watch(llama, pairs=PAIRS[:1])
     start = probes._look()[0]
     changes = {1: (-1, -2), 2: (0.5, -2), 3: (-0.1, -2), 4: (-0.2, -3), 5: (-0.2, -0.1)}
     for step, (preferred, dispreferred) in changes.items():
@@ -293,8 +297,8 @@ def test_onset_is_the_step_since_which_the_pair_stays_displaced(llama, monkeypat
         )
         monkeypatch.setattr(probes, "_look", lambda look=look: {0: look})
         probes.observe(step)
-    assert [record.onset_step for record in sink.probe_steps] == [None, 1, None, 3, 3, None]
-    assert sink.probe_steps[1].preferred_change == pytest.approx(-1, abs=1e-6)
+    assert [record.onset_step for record in reporter.probe_steps] == [None, 1, None, 3, 3, None]
+    assert reporter.probe_steps[1].preferred_change == pytest.approx(-1, abs=1e-6)
 
 
 # --- other positions ----------------------------------------------------------------------------
@@ -307,16 +311,16 @@ def test_ledgers_at_any_position_are_the_naive_ones(kind):
     loaded = load(kind)
     pairs = [pair for pair in PAIRS if pair.pair != 4]
     before = {p.pair: both_sides(loaded, p) for p in pairs}
-    sink = KeepingSink()
+    reporter = KeepingReporter()
     config = TrainConfig(ledger_positions=POSITIONS, ledger_top=3)
-    probes = Probes(loaded, TwoForwards(loaded), pairs, config, sink, GoOn())
+    probes = Probes(loaded, TwoForwards(loaded), pairs, config, reporter, GoOn())
     probes.begin()
     shake(loaded)
     probes.observe(4)
     after = {p.pair: both_sides(loaded, p) for p in pairs}
-    later = [record for record in sink.position_steps if record.step == 4]
+    later = [record for record in reporter.position_steps if record.step == 4]
     assert {(r.pair, r.response, r.position) for r in later} == {
-        (p.pair, p.response, p.position) for p in sink.positions
+        (p.pair, p.response, p.position) for p in reporter.positions
     }
     for record in later:
         initial = before[record.pair][record.response].distributions[record.position]
@@ -341,16 +345,16 @@ def test_positions_up_to_the_fork_are_kept_once():
     pair = make_pair(0, [1, 2], [7, 8, 9, 10, END], [7, 8, 30, END])
     asked = asked_positions(pair, LedgerPositions(preferred=[0, 4], dispreferred=[1, 3, 50]))
     assert asked == {"preferred": [0, 2, 4], "dispreferred": [1, 2, 3]}
-    _, sink = watch(
+    _, reporter = watch(
         load(), [pair], ledger_positions={"preferred": [0, 4], "dispreferred": [1, 3, 50]}
     )
-    assert [(p.response, p.position) for p in sink.positions] == [
+    assert [(p.response, p.position) for p in reporter.positions] == [
         ("preferred", 0),
         ("preferred", 1),
         ("preferred", 4),
         ("dispreferred", 3),
     ]
-    assert sink.probes[0].positions == asked
+    assert reporter.probes[0].positions == asked
 
 
 def test_all_positions_are_the_first_32():
@@ -363,8 +367,10 @@ def test_all_positions_are_the_first_32():
 def test_theory_predicts_that_a_small_step_raises_y_plus_and_lowers_y_minus_behind_the_fork():
     """And nothing before the fork, where both responses pull alike."""
     pair = make_pair(0, [1, 2], [7, 8, 9, END], [7, 30, 31, END])
-    _, sink = watch(load(), [pair], ledger_positions={"preferred": "all", "dispreferred": "all"})
-    at = {(p.response, p.position): p for p in sink.positions}
+    _, reporter = watch(
+        load(), [pair], ledger_positions={"preferred": "all", "dispreferred": "all"}
+    )
+    at = {(p.response, p.position): p for p in reporter.positions}
     assert all(token["predicted"] is None for token in at["preferred", 0].watched)
     assert at["preferred", 0].predicted == []
     wanted = {token["token_id"]: token["predicted"] for token in at["preferred", 2].watched}
@@ -376,15 +382,17 @@ def test_theory_predicts_that_a_small_step_raises_y_plus_and_lowers_y_minus_behi
 def test_positions_beyond_memory_are_left_out_and_told(monkeypatch):
     monkeypatch.setattr(probes_module, "POSITION_BYTES", 5 * 16 * VOCABULARY)
     pair = make_pair(0, [1, 2], [7, 8, 9, 10, END], [30, 31, 32, END])
-    _, sink = watch(load(), [pair], ledger_positions={"preferred": "all", "dispreferred": "all"})
-    assert [(p.response, p.position) for p in sink.positions] == [
+    _, reporter = watch(
+        load(), [pair], ledger_positions={"preferred": "all", "dispreferred": "all"}
+    )
+    assert [(p.response, p.position) for p in reporter.positions] == [
         ("preferred", 1),
         ("preferred", 2),
         ("dispreferred", 1),
         ("dispreferred", 2),
     ]
-    assert sink.probes[0].positions == {"preferred": [0, 1, 2], "dispreferred": [0, 1, 2]}
-    assert "7 positions asked for would not fit" in sink.messages[0]
+    assert reporter.probes[0].positions == {"preferred": [0, 1, 2], "dispreferred": [0, 1, 2]}
+    assert "7 positions asked for would not fit" in reporter.messages[0]
 
 
 # --- free prompts -------------------------------------------------------------------------------
@@ -397,23 +405,27 @@ PROMPTS = [
 
 @pytest.fixture
 def prompted(llama):
-    probes, sink = watch(llama, pairs=PAIRS[:1], probes={"prompts": PROMPTS})
+    probes, reporter = watch(llama, pairs=PAIRS[:1], probes={"prompts": PROMPTS})
     ids = llama.tokenizer("Is it the end?")["input_ids"]
     before = naive.read(llama, ids, [0]).distributions[0]
     shake(llama)
     probes.observe(6)
     after = naive.read(llama, ids, [0]).distributions[0]
-    return probes, sink, before, after
+    return probes, reporter, before, after
 
 
 def test_a_prompt_is_watched_at_the_token_that_follows_it(prompted):
-    _, sink, before, after = prompted
-    _, prompt, other = sink.probes
-    assert [(p.pair, p.kind) for p in sink.probes] == [(0, "pair"), (-1, "prompt"), (-2, "prompt")]
+    _, reporter, before, after = prompted
+    _, prompt, other = reporter.probes
+    assert [(p.pair, p.kind) for p in reporter.probes] == [
+        (0, "pair"),
+        (-1, "prompt"),
+        (-2, "prompt"),
+    ]
     assert (prompt.name, prompt.prompt, prompt.fork_position) == ("the end", "Is it the end?", 0)
     assert (prompt.preferred_tokens, prompt.dispreferred_tokens) == ([], [])
     assert (prompt.predicted, other.prompt, other.name) == ([], "Go on", None)
-    record = sink.probe_steps[-2]
+    record = reporter.probe_steps[-2]
     assert (record.pair, record.step) == (-1, 6)
     assert (record.preferred_prob, record.other_prob, record.preferred_change) == (None,) * 3
     moved = (after - before).abs().sum().item() / 2
@@ -423,23 +435,23 @@ def test_a_prompt_is_watched_at_the_token_that_follows_it(prompted):
 
 
 def test_watched_words_are_groups_of_the_prompt_and_come_before_token_groups(prompted):
-    probes, sink, _, after = prompted
-    prompt, record = sink.probes[1], sink.probe_steps[-2]
+    probes, reporter, _, after = prompted
+    prompt, record = reporter.probes[1], reporter.probe_steps[-2]
     assert [group["name"] for group in prompt.groups] == ["Yes", "No", "affirmative", "negative"]
     assert prompt.groups[0]["tokens"] == ["Yes", " Yes"]
     yes = [t["token_id"] for t in prompt.watched if t["token"] in ("Yes", " Yes")]
     assert record.group_probs[0] == pytest.approx(after[yes].sum().item(), abs=1e-6)
-    [summary, _] = probes.summarise_prompts()
+    [summary, _] = probes.summarize_prompts()
     assert summary["groups"][0]["final"] == record.group_probs[0]
-    assert [probe["pair"] for probe in probes.summarise()] == [0]
+    assert [probe["pair"] for probe in probes.summarize()] == [0]
 
 
 def test_a_word_of_several_tokens_is_not_watched_and_told(prompted):
-    _, sink, _, _ = prompted
+    _, reporter, _, _ = prompted
     assert (
         "“zebra” is more than one token for this model and is not watched after the prompt "
         "“the end”."
-    ) in sink.messages
+    ) in reporter.messages
 
 
 # --- answers ------------------------------------------------------------------------------------
@@ -454,20 +466,20 @@ def test_every_probe_gets_an_answer_and_one_prompt_one(llama, monkeypatch):
 
     monkeypatch.setattr(probes_module, "greedy_answers", greedy)
     twin = replace(PAIRS[1], prompt_ids=PAIRS[0].prompt_ids)
-    probes, sink = watch(
+    probes, reporter = watch(
         llama, [PAIRS[0], twin], probes={"prompts": PROMPTS}, answer_every=3, answer_tokens=4
     )
     probes.answer_if_due(2, last=False)
     probes.answer_if_due(3, last=False)
     probes.answer_if_due(4, last=True)
-    assert [(a.pair, a.step) for a in sink.answers] == [
+    assert [(a.pair, a.step) for a in reporter.answers] == [
         (pair, step) for step in (0, 3, 4) for pair in (0, 1, -1, -2)
     ]
     assert asked == [3, 3, 3]
-    assert sink.answers[0].text == sink.answers[1].text
+    assert reporter.answers[0].text == reporter.answers[1].text
 
 
 def test_without_being_asked_the_model_answers_nothing(llama):
-    probes, sink = watch(llama)
+    probes, reporter = watch(llama)
     probes.answer_if_due(10, last=True)
-    assert sink.answers == []
+    assert reporter.answers == []

@@ -312,7 +312,7 @@ def test_an_interrupted_save_leaves_the_earlier_folder_whole(
 
 
 @pytest.mark.starter
-def test_the_starter_model_is_dequantised_once_and_answers(
+def test_the_starter_model_is_dequantized_once_and_answers(
     starter_model: Path, tmp_path: Path
 ) -> None:
     settings = Settings(models_dir=starter_model.parent, data_dir=tmp_path)

@@ -13,9 +13,9 @@ from chesboard.configs import TrainConfig
 from chesboard.forward.shared_prefix import SharedPrefixForward
 from chesboard.model import LoadedModel
 from chesboard.objectives import PairLogprobs, losses
-from chesboard.tokenization import TokenisedPair
+from chesboard.pairs import TokenizedPair
 from tests.benchmarks.baselines import train_with_trl
-from tests.tiny_models import GoOn, KeepingSink, load, random_pairs
+from tests.tiny_models import GoOn, KeepingReporter, load, random_pairs
 from worker.training.loop import train
 
 PAIRS = [pair for pair in random_pairs(9, seed=3) if pair.preferred_ids != pair.dispreferred_ids]
@@ -35,7 +35,7 @@ def policy_and_reference() -> tuple[LoadedModel, LoadedModel]:
 def trl_gradients(
     policy: LoadedModel,
     reference: LoadedModel,
-    pairs: list[TokenisedPair],
+    pairs: list[TokenizedPair],
     folder: Any,
     **loss: Any,
 ) -> tuple[float, dict[str, torch.Tensor]]:
@@ -82,7 +82,7 @@ def trl_gradients(
 
 
 def our_gradients(
-    policy: LoadedModel, reference: LoadedModel, pairs: list[TokenisedPair], config: TrainConfig
+    policy: LoadedModel, reference: LoadedModel, pairs: list[TokenizedPair], config: TrainConfig
 ) -> tuple[float, dict[str, torch.Tensor]]:
     with torch.no_grad():
         at_reference = SharedPrefixForward(reference)(pairs)
@@ -120,7 +120,7 @@ def assert_same(ours: Any, theirs: Any) -> None:
         ({"objective": "slic", "slic_delta": 1.0}, {"loss_type": "hinge"}),
         ({"objective": "ipo", "length_normalize": True}, {"loss_type": "ipo"}),
     ],
-    ids=["dpo is TRL's sigmoid", "slic is TRL's hinge", "normalised ipo is TRL's ipo"],
+    ids=["dpo is TRL's sigmoid", "slic is TRL's hinge", "normalized ipo is TRL's ipo"],
 )
 @pytest.mark.parametrize("beta", [0.1, 0.7])
 def test_loss_and_gradient_equal_those_of_trl(ours, theirs, beta, tmp_path):
@@ -133,7 +133,7 @@ def test_loss_and_gradient_equal_those_of_trl(ours, theirs, beta, tmp_path):
 
 
 @pytest.mark.parametrize("pair", PAIRS[:3], ids=lambda pair: f"pair {pair.pair}")
-def test_normalised_sft_term_equals_that_of_trl(pair, tmp_path):
+def test_normalized_sft_term_equals_that_of_trl(pair, tmp_path):
     """One pair at a time: TRL's term is the mean over a batch's tokens, ours over its pairs."""
     policy, reference = policy_and_reference()
     config = TrainConfig(objective="dpo", beta=0.3, sft_coef=0.4, length_normalize=True)
@@ -159,11 +159,11 @@ def test_a_run_has_the_losses_of_a_run_of_trl(tmp_path):
     config = TrainConfig(
         objective="dpo", learning_rate=3e-3, batch_size=2, shuffle=False, probes={"count": 0}
     )
-    sink = KeepingSink()
-    train(load("untied llama"), pairs, config, sink, GoOn(), tmp_path, [])
+    reporter = KeepingReporter()
+    train(load("untied llama"), pairs, config, reporter, GoOn(), tmp_path, [])
     theirs = load("untied llama")
     theirs.tokenizer.pad_token = theirs.tokenizer.eos_token
     expected = train_with_trl(theirs, pairs, 2, 3e-3, bfloat16=False)
-    actual = [metric.loss for metric in sink.metrics]
+    actual = [metric.loss for metric in reporter.metrics]
     assert max(actual) - min(actual) > 0.1, "a run that does not move proves nothing"
     assert actual == pytest.approx(expected, rel=2e-3, abs=1e-4)

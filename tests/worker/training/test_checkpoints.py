@@ -8,7 +8,7 @@ from chesboard.configs import TrainConfig
 from worker import disk
 from worker.training import checkpoints
 from worker.training.checkpoints import CheckpointMismatchError, ProbeState, Progress, RandomState
-from worker.training.optim import make_optimiser
+from worker.training.optim import make_optimizer
 
 CPU = torch.device("cpu")
 PROGRESS = Progress(step=5, tokens_seen=100, seconds=2.5, loss=float("nan"), margin=0.1)
@@ -17,43 +17,43 @@ PROGRESS = Progress(step=5, tokens_seen=100, seconds=2.5, loss=float("nan"), mar
 def make_state(optimizer="adamw", seed=0, shape=(3, 2)):
     torch.manual_seed(seed)
     parameters = {"a.weight": Parameter(torch.randn(shape)), "a.bias": Parameter(torch.randn(2))}
-    optimiser = make_optimiser(
+    optimizer = make_optimizer(
         parameters.values(), TrainConfig(optimizer=optimizer, learning_rate=0.1)
     )
-    return parameters, optimiser
+    return parameters, optimizer
 
 
-def step(parameters, optimiser):
+def step(parameters, optimizer):
     for parameter in parameters.values():
         parameter.grad = parameter.detach().sin()
-    optimiser.step()
+    optimizer.step()
 
 
-def write(folder, parameters, optimiser, config=None):
+def write(folder, parameters, optimizer, config=None):
     probes = ProbeState({"3.fork.initial": torch.tensor([0.25, 0.75])}, {"3": {"onset_step": 2}})
     checkpoints.write(
-        folder, parameters, optimiser, RandomState.capture(CPU), PROGRESS, probes, config or {}
+        folder, parameters, optimizer, RandomState.capture(CPU), PROGRESS, probes, config or {}
     )
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "rmsprop", "sgd"])
-def test_optimiser_goes_on_as_if_undisturbed(tmp_path, optimizer):
-    parameters, optimiser = make_state(optimizer)
-    step(parameters, optimiser)
-    write(tmp_path, parameters, optimiser)
-    step(parameters, optimiser)
-    others, other_optimiser = make_state(optimizer, seed=1)
-    checkpoints.read(tmp_path, others, other_optimiser, CPU, {})
-    step(others, other_optimiser)
+def test_optimizer_goes_on_as_if_undisturbed(tmp_path, optimizer):
+    parameters, optimizer = make_state(optimizer)
+    step(parameters, optimizer)
+    write(tmp_path, parameters, optimizer)
+    step(parameters, optimizer)
+    others, other_optimizer = make_state(optimizer, seed=1)
+    checkpoints.read(tmp_path, others, other_optimizer, CPU, {})
+    step(others, other_optimizer)
     for name, parameter in parameters.items():
         assert torch.equal(parameter, others[name])
 
 
 def test_progress_probes_and_random_numbers_come_back(tmp_path):
-    parameters, optimiser = make_state()
-    write(tmp_path, parameters, optimiser)
+    parameters, optimizer = make_state()
+    write(tmp_path, parameters, optimizer)
     expected = torch.rand(3)
-    progress, random_state, probes = checkpoints.read(tmp_path, parameters, optimiser, CPU, {})
+    progress, random_state, probes = checkpoints.read(tmp_path, parameters, optimizer, CPU, {})
     random_state.restore(CPU)
     assert torch.equal(torch.rand(3), expected)
     assert (progress.step, progress.tokens_seen, progress.seconds) == (5, 100, 2.5)
@@ -63,10 +63,10 @@ def test_progress_probes_and_random_numbers_come_back(tmp_path):
 
 
 def test_failed_write_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
-    parameters, optimiser = make_state()
-    write(tmp_path, parameters, optimiser)
+    parameters, optimizer = make_state()
+    write(tmp_path, parameters, optimizer)
     kept = parameters["a.bias"].detach().clone()
-    step(parameters, optimiser)
+    step(parameters, optimizer)
 
     def fail(tensors, path, metadata):
         path.write_bytes(b"half")
@@ -74,9 +74,9 @@ def test_failed_write_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoints, "save_file", fail)
     with pytest.raises(OSError, match="disk full"):
-        write(tmp_path, parameters, optimiser)
-    others, other_optimiser = make_state(seed=1)
-    checkpoints.read(tmp_path, others, other_optimiser, CPU, {})
+        write(tmp_path, parameters, optimizer)
+    others, other_optimizer = make_state(seed=1)
+    checkpoints.read(tmp_path, others, other_optimizer, CPU, {})
     assert torch.equal(others["a.bias"], kept)
     assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == ["state.safetensors"]
 
@@ -93,15 +93,15 @@ def largest_file():
 def test_a_disk_that_runs_full_leaves_the_earlier_checkpoint_and_is_named(
     tmp_path, largest_file, room
 ):
-    parameters, optimiser = make_state(shape=(100, 100))
-    step(parameters, optimiser)
-    write(tmp_path, parameters, optimiser)
+    parameters, optimizer = make_state(shape=(100, 100))
+    step(parameters, optimizer)
+    write(tmp_path, parameters, optimizer)
     file = tmp_path / "checkpoint" / "state.safetensors"
     before = file.read_bytes()
-    step(parameters, optimiser)
+    step(parameters, optimizer)
     largest_file(int(room * len(before)))
     with pytest.raises(disk.DiskFullError, match=r"no room for a checkpoint of 0 MiB.*MiB left"):
-        write(tmp_path, parameters, optimiser)
+        write(tmp_path, parameters, optimizer)
     assert file.read_bytes() == before
     assert list(file.parent.iterdir()) == [file]
 
@@ -113,8 +113,8 @@ def test_a_file_that_cannot_be_written_for_another_reason_is_no_full_disk(tmp_pa
 
 def test_small_checkpoints_come_often_and_large_ones_as_often_as_their_time_allows():
     now = 0.0
-    small = checkpoints.Pace(state_bytes=1000, clock=lambda: now)
-    large = checkpoints.Pace(state_bytes=10**9, clock=lambda: now)
+    small = checkpoints.CheckpointSchedule(state_bytes=1000, clock=lambda: now)
+    large = checkpoints.CheckpointSchedule(state_bytes=10**9, clock=lambda: now)
     now = 2.0
     assert small.is_due()
     assert not large.is_due()
@@ -129,18 +129,18 @@ def test_small_checkpoints_come_often_and_large_ones_as_often_as_their_time_allo
 
 
 def test_checkpoint_of_another_configuration_is_refused(tmp_path):
-    parameters, optimiser = make_state()
-    write(tmp_path, parameters, optimiser, {"beta": 0.1})
+    parameters, optimizer = make_state()
+    write(tmp_path, parameters, optimizer, {"beta": 0.1})
     with pytest.raises(CheckpointMismatchError, match="another configuration"):
-        checkpoints.read(tmp_path, parameters, optimiser, CPU, {"beta": 0.2})
+        checkpoints.read(tmp_path, parameters, optimizer, CPU, {"beta": 0.2})
 
 
 def test_checkpoint_of_another_model_is_refused(tmp_path):
-    parameters, optimiser = make_state()
-    write(tmp_path, parameters, optimiser)
+    parameters, optimizer = make_state()
+    write(tmp_path, parameters, optimizer)
     parameters["b"] = parameters.pop("a.bias")
     with pytest.raises(CheckpointMismatchError, match="another model"):
-        checkpoints.read(tmp_path, parameters, optimiser, CPU, {})
+        checkpoints.read(tmp_path, parameters, optimizer, CPU, {})
 
 
 def test_removed_checkpoint_is_gone(tmp_path):

@@ -6,23 +6,23 @@ from chesboard.forward.batching import TokenBudget
 from chesboard.forward.shared_prefix import SharedPrefixForward
 from chesboard.reporting import RunInterruptedError
 from tests.chesboard import naive
-from tests.tiny_models import GoOn, KeepingSink, StopAfter, load, random_pairs
+from tests.tiny_models import GoOn, KeepingReporter, StopAfter, load, random_pairs
 from worker.training.displacement import measure_displacement
 
 PAIRS = random_pairs(9)
 
 
 def measure(loaded, reference, control=None):
-    sink = KeepingSink()
+    reporter = KeepingReporter()
     found = measure_displacement(
         SharedPrefixForward(loaded),
         PAIRS,
         reference,
-        TokenBudget(60, sink.message),
-        sink,
+        TokenBudget(60, reporter.message),
+        reporter,
         control or GoOn(),
     )
-    return found, sink
+    return found, reporter
 
 
 def naive_logprobs(loaded, pair):
@@ -34,9 +34,9 @@ def naive_logprobs(loaded, pair):
 
 def test_every_trained_pair_is_measured_once_beside_its_reference(llama):
     reference = {pair.pair: (-1.0 - pair.pair, -2.0) for pair in PAIRS}
-    found, sink = measure(llama, reference)
-    assert sorted(record.pair for record in sink.final_records) == [p.pair for p in PAIRS]
-    for record in sink.final_records:
+    found, reporter = measure(llama, reference)
+    assert sorted(record.pair for record in reporter.final_records) == [p.pair for p in PAIRS]
+    for record in reporter.final_records:
         now = naive_logprobs(llama, PAIRS[record.pair])
         assert (record.preferred, record.dispreferred) == reference[record.pair]
         assert (record.final_preferred, record.final_dispreferred) == pytest.approx(now, rel=1e-4)

@@ -9,7 +9,7 @@ import torch
 from chesboard.configs import TrainConfig
 from chesboard.reporting import RunCancelledError, RunInterruptedError
 from tests.chesboard import naive
-from tests.tiny_models import GoOn, KeepingSink, StopAfter, load, random_pairs
+from tests.tiny_models import GoOn, KeepingReporter, StopAfter, load, random_pairs
 from worker.training import checkpoints
 from worker.training.loop import TrainingDivergedError, train
 
@@ -18,20 +18,20 @@ PROBES = PAIRS[:3]
 BASE = {"learning_rate": 1e-3, "batch_size": 4, "epochs": 2, "probe_every": 2}
 
 
-def run(folder, loaded=None, control=None, pairs=PAIRS, reference=None, sink=None, **config):
+def run(folder, loaded=None, control=None, pairs=PAIRS, reference=None, reporter=None, **config):
     loaded = loaded or load()
-    sink = sink or KeepingSink()
+    reporter = reporter or KeepingReporter()
     summary = train(
         loaded,
         pairs,
         TrainConfig(**{**BASE, **config}),
-        sink,
+        reporter,
         control or GoOn(),
         Path(folder),
         PROBES,
         reference,
     )
-    return summary, sink, loaded
+    return summary, reporter, loaded
 
 
 def weights(loaded):
@@ -78,16 +78,16 @@ def test_one_step_is_the_naive_gradient_step(tmp_path):
     settings = {"optimizer": "sgd", "learning_rate": 1e-2, "sft_coef": 0.3, "max_steps": 1}
     config = TrainConfig(**{**BASE, **settings, "batch_size": 11, "batch_tokens": 64})
     loss, gradient = naive_gradient(load("untied llama"), PAIRS, config, reference)
-    _, sink, _ = run(tmp_path, loaded, **settings, batch_size=11, batch_tokens=64)
-    assert sink.metrics[0].loss == pytest.approx(loss, rel=1e-5)
+    _, reporter, _ = run(tmp_path, loaded, **settings, batch_size=11, batch_tokens=64)
+    assert reporter.metrics[0].loss == pytest.approx(loss, rel=1e-5)
     norm = math.sqrt(sum(g.square().sum().item() for g in gradient.values()))
-    assert sink.metrics[0].grad_norm == pytest.approx(norm, rel=1e-4)
+    assert reporter.metrics[0].grad_norm == pytest.approx(norm, rel=1e-4)
     for name, after in weights(loaded).items():
         torch.testing.assert_close(
             (before[name] - after) / 1e-2, gradient[name], rtol=1e-2, atol=1e-4 * norm
         )
     for pair, both in reference.items():
-        assert sink.references[pair] == pytest.approx(both, rel=1e-5)
+        assert reporter.references[pair] == pytest.approx(both, rel=1e-5)
 
 
 def test_accumulation_and_token_budget_give_the_full_batchs_step(tmp_path):
@@ -101,8 +101,8 @@ def test_accumulation_and_token_budget_give_the_full_batchs_step(tmp_path):
         ]
     ):
         # 11 pairs: the second step's batch is not full, and is weighted by its own size
-        _, sink, loaded = run(tmp_path / str(i), optimizer="sgd", epochs=1, **cut)
-        results.append((sink.metrics, weights(loaded)))
+        _, reporter, loaded = run(tmp_path / str(i), optimizer="sgd", epochs=1, **cut)
+        results.append((reporter.metrics, weights(loaded)))
     full_metrics, full_weights = results[0]
     assert len(full_metrics) == 2
     for metrics, others in results[1:]:
@@ -132,8 +132,8 @@ def test_another_seed_takes_the_pairs_in_another_order(tmp_path):
 
 def test_unshuffled_pairs_come_in_their_order(tmp_path):
     reference = {pair.pair: (float(pair.pair), 0.0) for pair in PAIRS}
-    _, sink, _ = run(tmp_path, shuffle=False, epochs=1, reference=reference)
-    first = [m.preferred_logprob - m.preferred_change for m in sink.metrics]
+    _, reporter, _ = run(tmp_path, shuffle=False, epochs=1, reference=reference)
+    first = [m.preferred_logprob - m.preferred_change for m in reporter.metrics]
     assert first == pytest.approx([1.5, 5.5, 9.0], abs=1e-4)
 
 
@@ -145,17 +145,17 @@ def test_interrupted_run_goes_on_bit_for_bit(tmp_path, config, checks):
     """Wherever it stops (reference, step, probes), the curves are those of an undisturbed run."""
     config = {"batch_tokens": 48, "optimizer": "adamw", **config}
     summary, whole, loaded = run(tmp_path / "whole", **config)
-    sink = KeepingSink()
+    reporter = KeepingReporter()
     with pytest.raises(RunInterruptedError):
-        run(tmp_path / "parts", control=StopAfter(checks), sink=sink, **config)
-    done = len(sink.metrics)
+        run(tmp_path / "parts", control=StopAfter(checks), reporter=reporter, **config)
+    done = len(reporter.metrics)
     assert checkpoints.exists(tmp_path / "parts") == (done > 0)
-    again, sink, resumed = run(
-        tmp_path / "parts", sink=sink, reference=dict(sink.references), **config
+    again, reporter, resumed = run(
+        tmp_path / "parts", reporter=reporter, reference=dict(reporter.references), **config
     )
     assert done > 0 or checks < 14
-    assert timeless(sink.metrics) == timeless(whole.metrics)
-    steps = {(record.pair, record.step): record for record in sink.probe_steps}
+    assert timeless(reporter.metrics) == timeless(whole.metrics)
+    steps = {(record.pair, record.step): record for record in reporter.probe_steps}
     assert list(steps.values()) == whole.probe_steps
     for name, weight in weights(loaded).items():
         assert torch.equal(weight, weights(resumed)[name])
@@ -171,13 +171,13 @@ WATCHED = {
 }
 
 
-def everything(sink):
+def everything(reporter):
     """What was recorded last under each key, in the order of the keys."""
     kept = {
-        "steps": {(r.pair, r.step): r for r in sink.probe_steps},
-        "positions": {(r.pair, r.response, r.position, r.step): r for r in sink.position_steps},
-        "answers": {(r.pair, r.step): r for r in sink.answers},
-        "finals": {r.pair: r for r in sink.final_records},
+        "steps": {(r.pair, r.step): r for r in reporter.probe_steps},
+        "positions": {(r.pair, r.response, r.position, r.step): r for r in reporter.position_steps},
+        "answers": {(r.pair, r.step): r for r in reporter.answers},
+        "finals": {r.pair: r for r in reporter.final_records},
     }
     return {name: dict(sorted(records.items())) for name, records in kept.items()}
 
@@ -187,13 +187,15 @@ def test_resumed_run_records_the_same_ledgers_and_answers(tmp_path, checks):
     """Those since the previous record too, wherever the run stops, the last measuring included."""
     config = {**WATCHED, "max_steps": 4}
     summary, whole, _ = run(tmp_path / "whole", **config)
-    sink = KeepingSink()
+    reporter = KeepingReporter()
     with pytest.raises(RunInterruptedError):
-        run(tmp_path / "parts", control=StopAfter(checks), sink=sink, **config)
-    again, sink, _ = run(tmp_path / "parts", sink=sink, reference=dict(sink.references), **config)
-    assert everything(sink) == everything(whole)
-    assert sink.probes[: len(whole.probes)] == whole.probes
-    assert sink.positions[: len(whole.positions)] == whole.positions
+        run(tmp_path / "parts", control=StopAfter(checks), reporter=reporter, **config)
+    again, reporter, _ = run(
+        tmp_path / "parts", reporter=reporter, reference=dict(reporter.references), **config
+    )
+    assert everything(reporter) == everything(whole)
+    assert reporter.probes[: len(whole.probes)] == whole.probes
+    assert reporter.positions[: len(whole.positions)] == whole.positions
     for name in ("probes", "prompts", "displacement"):
         assert again[name] == summary[name]
 
@@ -204,29 +206,29 @@ def test_watching_changes_no_bit_of_the_training(tmp_path, config):
     quiet = {"probe_every": 1000, "measure_displacement": False}
     _, plain, loaded = run(tmp_path / "plain", **config, **quiet)
     watched = {**WATCHED, "answer_every": 1, "probe_every": 1}
-    _, sink, other = run(tmp_path / "watched", **config, **watched)
-    assert len(sink.answers) == 4 * 7
+    _, reporter, other = run(tmp_path / "watched", **config, **watched)
+    assert len(reporter.answers) == 4 * 7
     assert len(plain.answers) == 0
-    assert timeless(sink.metrics) == timeless(plain.metrics)
+    assert timeless(reporter.metrics) == timeless(plain.metrics)
     for name, weight in weights(loaded).items():
         assert torch.equal(weight, weights(other)[name])
 
 
 def test_after_the_last_step_every_trained_pair_is_measured(tmp_path):
-    summary, sink, loaded = run(tmp_path)
-    assert sorted(record.pair for record in sink.final_records) == [p.pair for p in PAIRS]
-    for record in sink.final_records[:3]:
+    summary, reporter, loaded = run(tmp_path)
+    assert sorted(record.pair for record in reporter.final_records) == [p.pair for p in PAIRS]
+    for record in reporter.final_records[:3]:
         pair = PAIRS[record.pair]
         now = math.fsum(naive.read(loaded, pair.prompt_ids, pair.preferred_ids).logprobs)
         assert record.final_preferred == pytest.approx(now, rel=1e-4)
-        assert (record.preferred, record.dispreferred) == sink.references[record.pair]
+        assert (record.preferred, record.dispreferred) == reporter.references[record.pair]
     assert summary["displacement"]["measured"] == len(PAIRS)
-    assert sink.progresses[-1] == (6, 6, "steps")
+    assert reporter.progresses[-1] == (6, 6, "steps")
 
 
 def test_measuring_can_be_left_out(tmp_path):
-    summary, sink, _ = run(tmp_path, measure_displacement=False)
-    assert (sink.final_records, summary["displacement"]) == ([], None)
+    summary, reporter, _ = run(tmp_path, measure_displacement=False)
+    assert (reporter.final_records, summary["displacement"]) == ([], None)
 
 
 def test_run_that_dies_goes_on_from_its_last_checkpoint(tmp_path):
@@ -239,37 +241,37 @@ def test_run_that_dies_goes_on_from_its_last_checkpoint(tmp_path):
                 raise KeyboardInterrupt
 
     _, whole, _ = run(tmp_path / "whole", checkpoint_every=2)
-    sink = KeepingSink()
+    reporter = KeepingReporter()
     dies = Dies()
     dies.left = 9
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "parts", control=dies, sink=sink, checkpoint_every=2)
+        run(tmp_path / "parts", control=dies, reporter=reporter, checkpoint_every=2)
     assert checkpoints.exists(tmp_path / "parts")
-    _, sink, _ = run(tmp_path / "parts", sink=sink, checkpoint_every=2)
-    last = {metric.step: metric for metric in timeless(sink.metrics)}
+    _, reporter, _ = run(tmp_path / "parts", reporter=reporter, checkpoint_every=2)
+    last = {metric.step: metric for metric in timeless(reporter.metrics)}
     assert [last[step] for step in sorted(last)] == timeless(whole.metrics)
 
 
 def test_records_are_stored_before_the_checkpoint_says_they_are(tmp_path):
-    _, sink, _ = run(tmp_path, checkpoint_every=2)
-    assert sink.flushes == 2  # steps 2 and 4; step 6 is the last
+    _, reporter, _ = run(tmp_path, checkpoint_every=2)
+    assert reporter.flushes == 2  # steps 2 and 4; step 6 is the last
 
 
 def test_a_checkpoint_is_told_of_once_it_is_there(tmp_path):
-    class Look(KeepingSink):
+    class Look(KeepingReporter):
         def checkpointed(self):
             assert checkpoints.exists(tmp_path)
             super().checkpointed()
 
-    _, sink, _ = run(tmp_path, sink=Look(), checkpoint_every=2)
-    assert sink.checkpoints == 2
+    _, reporter, _ = run(tmp_path, reporter=Look(), checkpoint_every=2)
+    assert reporter.checkpoints == 2
 
 
 def test_a_run_that_does_not_say_how_often_has_checkpoints_all_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "LEAST_SECONDS", 0.0)
     monkeypatch.setattr(checkpoints, "SHARE_OF_TIME", math.inf)
-    _, sink, _ = run(tmp_path)
-    assert sink.checkpoints == 5  # after each step but the last
+    _, reporter, _ = run(tmp_path)
+    assert reporter.checkpoints == 5  # after each step but the last
 
 
 def test_cancelled_run_leaves_no_checkpoint_behind(tmp_path):
@@ -284,23 +286,25 @@ def test_cancelled_run_leaves_no_checkpoint_behind(tmp_path):
 
 def test_a_reference_computed_in_two_tries_is_that_of_one_bit_for_bit(tmp_path):
     _, whole, _ = run(tmp_path / "whole", batch_tokens=128)
-    sink = KeepingSink()
+    reporter = KeepingReporter()
     with pytest.raises(RunInterruptedError):
-        run(tmp_path / "parts", control=StopAfter(2), sink=sink, batch_tokens=128)
-    assert 0 < len(sink.references) < len(PAIRS)
-    _, sink, _ = run(tmp_path / "parts", sink=sink, reference=sink.references, batch_tokens=128)
-    assert sink.references == whole.references
+        run(tmp_path / "parts", control=StopAfter(2), reporter=reporter, batch_tokens=128)
+    assert 0 < len(reporter.references) < len(PAIRS)
+    _, reporter, _ = run(
+        tmp_path / "parts", reporter=reporter, reference=reporter.references, batch_tokens=128
+    )
+    assert reporter.references == whole.references
 
 
 def test_known_reference_is_not_computed_again(tmp_path):
     known = {pair.pair: (-1.0, -2.0) for pair in PAIRS[:-2]}
-    _, sink, _ = run(tmp_path, reference=known)
-    assert set(sink.references) == {PAIRS[-2].pair, PAIRS[-1].pair}
+    _, reporter, _ = run(tmp_path, reference=known)
+    assert set(reporter.references) == {PAIRS[-2].pair, PAIRS[-1].pair}
 
 
 def test_first_step_starts_at_the_reference(tmp_path):
-    _, sink, _ = run(tmp_path)
-    first = sink.metrics[0]
+    _, reporter, _ = run(tmp_path)
+    first = reporter.metrics[0]
     assert first.step == 1
     assert first.loss == pytest.approx(math.log(2), abs=1e-5)
     assert first.margin == pytest.approx(0, abs=1e-4)
@@ -309,35 +313,35 @@ def test_first_step_starts_at_the_reference(tmp_path):
 
 @pytest.mark.parametrize("objective", ["dpo", "ipo", "slic", "simpo", "dpop", "cross_entropy"])
 def test_every_objective_lowers_its_loss_and_reports_changes(tmp_path, objective):
-    _, sink, _ = run(tmp_path, objective=objective, epochs=4, batch_size=11, probe_every=50)
-    assert sink.metrics[-1].loss < sink.metrics[0].loss
-    assert all(metric.preferred_change is not None for metric in sink.metrics)
-    assert [metric.step for metric in sink.metrics] == [1, 2, 3, 4]
+    _, reporter, _ = run(tmp_path, objective=objective, epochs=4, batch_size=11, probe_every=50)
+    assert reporter.metrics[-1].loss < reporter.metrics[0].loss
+    assert all(metric.preferred_change is not None for metric in reporter.metrics)
+    assert [metric.step for metric in reporter.metrics] == [1, 2, 3, 4]
 
 
 def test_probes_are_seen_first_every_so_often_and_last(tmp_path):
-    _, sink, _ = run(tmp_path, probe_every=4)
-    assert sorted({record.step for record in sink.probe_steps}) == [0, 4, 6]
-    assert len(sink.probes) == len(PROBES)
+    _, reporter, _ = run(tmp_path, probe_every=4)
+    assert sorted({record.step for record in reporter.probe_steps}) == [0, 4, 6]
+    assert len(reporter.probes) == len(PROBES)
 
 
 def test_steps_stop_at_max_steps(tmp_path):
-    summary, sink, _ = run(tmp_path, max_steps=2)
-    assert summary["steps"] == len(sink.metrics) == 2
-    assert sink.progresses[-1] == (2, 2, "steps")
+    summary, reporter, _ = run(tmp_path, max_steps=2)
+    assert summary["steps"] == len(reporter.metrics) == 2
+    assert reporter.progresses[-1] == (2, 2, "steps")
 
 
 def test_summary_tells_what_became_of_the_probes(tmp_path):
-    summary, sink, loaded = run(tmp_path)
+    summary, reporter, loaded = run(tmp_path)
     changes = []
     for pair, probe in zip(PROBES, summary["probes"], strict=True):
         now = math.fsum(naive.read(loaded, pair.prompt_ids, pair.preferred_ids).logprobs)
         assert probe["preferred_change"] == pytest.approx(
-            now - sink.references[pair.pair][0], abs=1e-3
+            now - reporter.references[pair.pair][0], abs=1e-3
         )
         changes.append(probe["preferred_change"])
     assert summary["preferred_change"] == pytest.approx(sum(changes) / 3)
-    assert summary["final_loss"] == sink.metrics[-1].loss
+    assert summary["final_loss"] == reporter.metrics[-1].loss
     assert summary["tokens_seen"] == 2 * sum(pair.tokens for pair in PAIRS)
     assert 0 <= summary["displaced_fraction"] <= 1
 
@@ -345,13 +349,13 @@ def test_summary_tells_what_became_of_the_probes(tmp_path):
 def test_adapters_alone_are_trained_and_the_reference_is_the_model_without(tmp_path):
     loaded = load()
     before = copy.deepcopy(loaded.model.state_dict())
-    summary, sink, loaded = run(tmp_path, loaded, lora={"rank": 2}, learning_rate=1e-2)
+    summary, reporter, loaded = run(tmp_path, loaded, lora={"rank": 2}, learning_rate=1e-2)
     base = loaded.model.get_base_model().state_dict()
     assert summary["parameters_trained"] < sum(w.numel() for w in before.values()) / 4
     for name, weight in before.items():
         kept = name.replace("_proj.weight", "_proj.base_layer.weight")
         assert torch.equal(base[kept if kept in base else name], weight)
-    assert sink.metrics[-1].loss < math.log(2)
+    assert reporter.metrics[-1].loss < math.log(2)
 
 
 def test_bfloat16_computes_narrow_and_keeps_float32_weights(tmp_path):
@@ -367,31 +371,31 @@ def test_bfloat16_computes_narrow_and_keeps_float32_weights(tmp_path):
 
 
 def test_capped_logits_are_trained_on_the_plain_path(tmp_path):
-    summary, sink, _ = run(tmp_path, load("gemma2"), epochs=3)
+    summary, reporter, _ = run(tmp_path, load("gemma2"), epochs=3)
     assert summary["forward"] == "two forwards"
-    assert sink.metrics[-1].loss < sink.metrics[0].loss
+    assert reporter.metrics[-1].loss < reporter.metrics[0].loss
 
 
 def test_clipping_limits_the_step_and_records_the_whole_norm(tmp_path):
     settings = {"optimizer": "sgd", "learning_rate": 1.0, "max_steps": 1}
     loaded = load()
     before = weights(loaded)
-    _, sink, _ = run(tmp_path, loaded, max_grad_norm=1e-3, **settings)
+    _, reporter, _ = run(tmp_path, loaded, max_grad_norm=1e-3, **settings)
     moved = math.sqrt(
         sum((before[n] - w).double().square().sum().item() for n, w in weights(loaded).items())
     )
-    assert sink.metrics[0].grad_norm > 0.1
+    assert reporter.metrics[0].grad_norm > 0.1
     assert moved == pytest.approx(1e-3, rel=1e-2)
 
 
 def test_loss_that_is_no_number_stops_the_run_and_says_what_to_do(tmp_path):
     nowhere = {pair.pair: (math.nan, 0.0) for pair in PAIRS}
-    sink = KeepingSink()
+    reporter = KeepingReporter()
     loaded = load()
     before = weights(loaded)
     with pytest.raises(TrainingDivergedError, match=r"step 3\. Lower the learning rate"):
-        run(tmp_path, loaded, sink=sink, reference=nowhere)
-    assert [math.isnan(metric.loss) for metric in sink.metrics] == [True] * 3
+        run(tmp_path, loaded, reporter=reporter, reference=nowhere)
+    assert [math.isnan(metric.loss) for metric in reporter.metrics] == [True] * 3
     assert all(torch.equal(before[name], weight) for name, weight in weights(loaded).items())
 
 
@@ -407,9 +411,9 @@ def test_out_of_memory_halves_the_budget_and_repeats_the_step(tmp_path, monkeypa
 
     _, whole, _ = run(tmp_path / "whole")
     monkeypatch.setattr(_Run, "_backward", run_out)
-    _, sink, _ = run(tmp_path / "parts", batch_tokens=256)
-    assert any("Out of GPU memory" in message for message in sink.messages)
-    for metric, expected in zip(sink.metrics, whole.metrics, strict=True):
+    _, reporter, _ = run(tmp_path / "parts", batch_tokens=256)
+    assert any("Out of GPU memory" in message for message in reporter.messages)
+    for metric, expected in zip(reporter.metrics, whole.metrics, strict=True):
         assert metric.grad_norm == pytest.approx(expected.grad_norm, rel=1e-3)
 
 
@@ -426,9 +430,11 @@ def test_nothing_to_train_on_is_refused(tmp_path):
         (torch.float32, 1e-7, False),
     ],
 )
-def test_steps_below_the_rounding_of_bfloat16_are_told(dtype, learning_rate, told, tmp_path, sink):
+def test_steps_below_the_rounding_of_bfloat16_are_told(
+    dtype, learning_rate, told, tmp_path, reporter
+):
     loaded = load()
     loaded.compute_dtype = dtype
     config = TrainConfig(learning_rate=learning_rate, max_steps=2, probes={"count": 0})
-    train(loaded, random_pairs(4), config, sink, GoOn(), tmp_path, [])
-    assert any("rounded by in bfloat16" in message for message in sink.messages) is told
+    train(loaded, random_pairs(4), config, reporter, GoOn(), tmp_path, [])
+    assert any("rounded by in bfloat16" in message for message in reporter.messages) is told

@@ -3,7 +3,7 @@ import torch
 from torch.nn import Parameter
 
 from chesboard.configs import TrainConfig
-from worker.training.optim import clip_gradients, learning_rate, make_optimiser, set_learning_rate
+from worker.training.optim import clip_gradients, learning_rate, make_optimizer, set_learning_rate
 
 
 def rates(steps=10, **config):
@@ -38,13 +38,13 @@ def test_warmup_longer_than_the_run_never_divides_by_zero(scheduler):
 
 def step_once(optimizer, gradient, **config):
     parameter = Parameter(torch.ones(2, 2))
-    optimiser = make_optimiser([parameter], TrainConfig(optimizer=optimizer, **config))
+    optimizer = make_optimizer([parameter], TrainConfig(optimizer=optimizer, **config))
     parameter.grad = torch.full((2, 2), gradient)
-    optimiser.step()
+    optimizer.step()
     return 1 - parameter[0, 0].item()
 
 
-def test_first_steps_of_each_optimiser():
+def test_first_steps_of_each_optimizer():
     assert step_once("sgd", 3.0, learning_rate=0.01) == pytest.approx(0.03, rel=1e-4)
     assert step_once("adamw", 3.0, learning_rate=0.01) == pytest.approx(0.01, rel=1e-4)
     # RMSprop starts its mean of squares at zero: 1 / sqrt(1 - 0.99) = 10 learning rates
@@ -54,19 +54,19 @@ def test_first_steps_of_each_optimiser():
 def test_weight_decay_of_adamw_is_decoupled_and_spares_vectors():
     matrix, vector = Parameter(torch.ones(2, 2)), Parameter(torch.ones(2))
     config = TrainConfig(optimizer="adamw", learning_rate=0.1, weight_decay=0.5)
-    optimiser = make_optimiser([matrix, vector], config)
+    optimizer = make_optimizer([matrix, vector], config)
     matrix.grad, vector.grad = torch.zeros(2, 2), torch.zeros(2)
-    optimiser.step()
+    optimizer.step()
     assert matrix[0, 0].item() == pytest.approx(1 - 0.1 * 0.5)
     assert vector[0].item() == 1.0
 
 
 def test_learning_rate_is_set_in_every_group():
-    optimiser = make_optimiser(
+    optimizer = make_optimizer(
         [Parameter(torch.ones(2, 2)), Parameter(torch.ones(2))], TrainConfig()
     )
-    set_learning_rate(optimiser, 0.25)
-    assert [group["lr"] for group in optimiser.param_groups] == [0.25, 0.25]
+    set_learning_rate(optimizer, 0.25)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
 
 
 @pytest.mark.parametrize(("limit", "scaled"), [(None, 3.0), (10.0, 3.0), (2.5, 1.5)])

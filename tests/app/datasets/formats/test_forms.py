@@ -1,4 +1,4 @@
-"""The forms of preference data that are recognised, each on rows written for it."""
+"""The forms of preference data that are recognized, each on rows written for it."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.datasets.formats.columns import guess, recognise
+from app.datasets.formats.columns import guess, recognize
 from app.datasets.formats.dialogues import common_words
 from app.datasets.formats.layouts import restore
 from tests.app.datasets.formats.test_parsing import (
@@ -202,13 +202,13 @@ ROWS: dict[str, tuple[dict[str, Any], str, Any, str, str]] = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_form_is_recognised_and_nothing_of_it_is_lost(name: str) -> None:
+def test_form_is_recognized_and_nothing_of_it_is_lost(name: str) -> None:
     row, form, prompt, preferred, dispreferred = ROWS[name]
     pair = understand_row(row)
     assert (pair.form, pair.prompt) == (form, prompt)
     assert (pair.preferred, pair.dispreferred) == (preferred, dispreferred)
     # Written as it came, it is what came: the columns of the pair, and the others beside it.
-    columns = recognise(row)
+    columns = recognize(row)
     assert columns is not None
     assert columns.from_dict(json.loads(json.dumps(columns.as_dict()))) == columns
     cells = restore(
@@ -221,7 +221,7 @@ def test_form_is_recognised_and_nothing_of_it_is_lost(name: str) -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_edited_pair_is_written_so_that_the_edit_is_read_again(name: str) -> None:
     row = ROWS[name][0]
-    pair, columns = understand_row(row), recognise(row)
+    pair, columns = understand_row(row), recognize(row)
     assert columns is not None
     cells = restore(columns, pair.prompt, "Mended.", pair.dispreferred, pair.source, is_edited=True)
     beside = {name: value for name, value in pair.meta.items() if name != "row"}

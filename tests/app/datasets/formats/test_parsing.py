@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.errors import InvalidInputError, TooLargeError
-from app.datasets.formats.columns import parse_mapping, recognise
+from app.datasets.formats.columns import parse_mapping, recognize
 from app.datasets.formats.reading import read_rows
 from app.datasets.formats.rows import PairRow, RowError
 from app.datasets.intake import Intake
@@ -19,7 +19,7 @@ from app.datasets.statistics import Statistics
 
 MANY_BYTES = 1 << 20
 # A busy machine is not a failure.
-patiently = settings(deadline=None)
+run_with_retry = settings(deadline=None)
 
 
 def understand(
@@ -197,8 +197,8 @@ def test_mapping_that_is_none_is_refused(mapping: str) -> None:
     assert all(item["field"].startswith("mapping") for item in caught.value.errors)
 
 
-def test_columns_that_make_up_no_form_are_not_recognised() -> None:
-    assert recognise(["prompt", "response", "label"]) is None
+def test_columns_that_make_up_no_form_are_not_recognized() -> None:
+    assert recognize(["prompt", "response", "label"]) is None
     _, intake = understand('{"text": "a", "label": 1}')
     error = intake.why_nothing_is_usable()
     assert "text, label" in error.detail
@@ -365,7 +365,7 @@ def accounted_for(rows: int, data: bytes, filename: str) -> None:
         assert pair.preferred != pair.dispreferred
 
 
-@patiently
+@run_with_retry
 @given(st.lists(LINE, max_size=6))
 def test_every_line_is_stored_or_rejected_whatever_it_holds(lines: list[bytes]) -> None:
     lines = [line.replace(b"\n", b" ") for line in lines]
@@ -374,13 +374,13 @@ def test_every_line_is_stored_or_rejected_whatever_it_holds(lines: list[bytes]) 
     accounted_for(1 + sum(bool(line.strip()) for line in lines), data, "data.jsonl")
 
 
-@patiently
+@run_with_retry
 @given(st.lists(ROW | JSON, max_size=6))
 def test_every_item_of_an_array_is_stored_or_rejected(items: list[Any]) -> None:
     accounted_for(len(items), json.dumps(items).encode(), "data.json")
 
 
-@patiently
+@run_with_retry
 @given(st.binary(max_size=300), st.sampled_from(["a.jsonl", "a.json", "a.csv", "a", "a.csv.gz"]))
 def test_no_bytes_crash_the_reader(data: bytes, filename: str) -> None:
     with suppress(InvalidInputError):  # a file that is none of these, and said to be
@@ -389,7 +389,7 @@ def test_no_bytes_crash_the_reader(data: bytes, filename: str) -> None:
         json.dumps(intake.errors).encode("ascii")
 
 
-@patiently
+@run_with_retry
 @given(st.lists(st.sampled_from(["a", "ä", "x" * 500]), min_size=1, max_size=40))
 def test_statistics_account_for_every_pair(responses: list[str]) -> None:
     statistics = Statistics()

@@ -1,0 +1,55 @@
+"""A preference pair, as text and as token ids: the one shape of each."""
+
+from dataclasses import dataclass
+
+Prompt = str | list[dict[str, str]]
+"""Plain text, or chat messages with `role` and `content`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One row of a preference dataset; `pair` is its ordinal."""
+
+    pair: int
+    prompt: Prompt
+    preferred: str
+    dispreferred: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedPair:
+    """Token ids of a pair, as the model reads them.
+
+    Responses end with the end-of-turn token unless they were cut. `*_ends[k]` is the number of
+    characters (code points) of the response up to the end of its token k.
+    """
+
+    pair: int
+    prompt_ids: list[int]
+    preferred_ids: list[int]
+    dispreferred_ids: list[int]
+    fork_position: int
+    prompt_cut: int
+    preferred_cut: int
+    dispreferred_cut: int
+    retokenized: bool
+    preferred_ends: list[int]
+    dispreferred_ends: list[int]
+
+    @property
+    def cut_tokens(self) -> int:
+        return self.prompt_cut + self.preferred_cut + self.dispreferred_cut
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and both responses, each counted once."""
+        return len(self.prompt_ids) + len(self.preferred_ids) + len(self.dispreferred_ids)
+
+    @property
+    def preferred_words(self) -> list[int]:
+        """The preferred response without its end token."""
+        return self.preferred_ids if self.preferred_cut else self.preferred_ids[:-1]
+
+    @property
+    def dispreferred_words(self) -> list[int]:
+        return self.dispreferred_ids if self.dispreferred_cut else self.dispreferred_ids[:-1]
