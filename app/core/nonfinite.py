@@ -1,14 +1,19 @@
-"""Numbers that JSON, and so JSONB, has no word for."""
+"""NaN and infinity, which JSON (and so JSONB) cannot encode, become null."""
 
 import math
 from typing import Any
 
 
+def finite_or_none(value: float | None) -> float | None:
+    """The value, or None for NaN and ±infinity."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 def nonfinite_to_none(value: Any) -> Any:
-    """The same numbers with None in place of NaN and infinity, however deep they lie."""
+    """Replace NaN and ±infinity by None, recursively."""
     match value:
         case float():
-            return value if math.isfinite(value) else None
+            return finite_or_none(value)
         case list() | tuple():
             return value if _all_finite(value) else [nonfinite_to_none(part) for part in value]
         case dict():

@@ -15,15 +15,10 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from app.core.csv import FORMULA_SIGNS
 from app.core.errors import InvalidInputError
 from app.datasets.formats import parquet_rows
-from app.datasets.formats.csv_rows import (
-    FORMULA_SIGNS,
-    JSON_SUFFIX,
-    QUOTED,
-    header_of,
-    looks_like_messages,
-)
+from app.datasets.formats.csv_rows import JSON_SUFFIX, QUOTED, header_of, looks_like_messages
 
 Cells = dict[str, Any]
 Rows = Callable[[], Iterator[Cells]]

@@ -6,13 +6,14 @@ from typing import Any
 from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
+from app.core.csv import csv_line
 from app.core.errors import InvalidInputError, NotFoundError
+from app.core.nonfinite import finite_or_none
 from app.displacement.ranks import spearman
 from app.displacement.schemas import Displaced, DisplacementList, MeasuredRun, MeasuredRunList
-from app.runs.queries import csv_line, require_run
-from app.runs.schemas import finite
 from app.scores.queries import require_scores
 from app.scores.schemas import Measure
+from app.store.lookup import require_run
 from app.store.runs import ReferenceLogprob, Run
 from app.store.scores import Score
 from chesboard.records import displaced as is_displaced
@@ -129,8 +130,8 @@ def _rows(session: Session, run_id: int, scored: int | None, measure: Measure) -
 def _displaced(row: Any) -> Displaced:
     return Displaced(
         pair=row.pair,
-        preferred_change=finite(row.preferred),
-        dispreferred_change=finite(row.dispreferred),
+        preferred_change=finite_or_none(row.preferred),
+        dispreferred_change=finite_or_none(row.dispreferred),
         displaced=is_displaced(row.preferred, row.dispreferred),
-        value=finite(row.value),
+        value=finite_or_none(row.value),
     )

@@ -19,6 +19,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from app.core.errors import ConflictError, InvalidInputError, NotFoundError
+from app.core.nonfinite import finite_or_none
 from app.reviews import displacement, statements
 from app.reviews.percentiles import Grid, grids, percentile
 from app.reviews.schemas import (
@@ -33,7 +34,6 @@ from app.reviews.schemas import (
     ReviewOut,
     ScoreOfPair,
 )
-from app.runs.schemas import finite as finite_number
 from app.scores.schemas import MEASURES, Measure
 from app.store.datasets import Dataset, Pair
 from app.store.reviews import PairVersion, Review
@@ -335,7 +335,7 @@ def _scores(
 
 def _measures(row: Score, ordered: dict[Measure, Grid]) -> Iterator[tuple[Measure, MeasureOut]]:
     for name in MEASURES:
-        value = finite_number(getattr(row, name))
+        value = finite_or_none(getattr(row, name))
         if value is not None:
             at = percentile(value, ordered.get(name, []))
             yield name, MeasureOut(value=value, percentile=at)
@@ -355,8 +355,8 @@ def _displacements(
     return {
         row.pair: DisplacementOfPair(
             run_id=run_id,
-            preferred_change=finite_number(row.preferred_change),
-            dispreferred_change=finite_number(row.dispreferred_change),
+            preferred_change=finite_or_none(row.preferred_change),
+            dispreferred_change=finite_or_none(row.dispreferred_change),
             displaced=bool(row.displaced),
         )
         for row in rows

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.runs.schemas import storable
+from app.core.text import storable
 from app.scores.schemas import Measure
 from app.store.reviews import Review, ReviewChange
 from chesboard.configs import Verdict

@@ -3,8 +3,8 @@
 from sqlalchemy.orm import Session
 
 from app.core.errors import ErrorItem, InvalidInputError
+from app.core.text import storable
 from app.reviews.schemas import PairEdit
-from app.runs.schemas import storable
 from app.store.datasets import Pair
 from app.store.reviews import PairVersion
 from chesboard.pairs import Prompt

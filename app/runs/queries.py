@@ -1,37 +1,23 @@
 """The reading SQL of runs and their metrics."""
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
+from app.core.csv import csv_line
 from app.core.database import transaction
 from app.core.downsampling import pick, read_series
-from app.core.errors import NotFoundError
 from app.probes import queries as probes
 from app.probes.headline import Verdict, run_sentence
 from app.runs.schemas import METRICS, MetricList, MetricOut, RunOut, RunPage
 from app.runs.windows import WHOLE, Window
 from app.store.datasets import Dataset
+from app.store.lookup import require_run
 from app.store.runs import Metric, Run
 
 EXPORT_ROWS = 1000
 """Rows that a download fetches at a time, so that it is never held as a whole."""
-
-
-def require_run(session: Session, run_id: int, *, lock: bool = False) -> Run:
-    """The run's row. `lock`: held against other changes until the transaction ends.
-
-    Raises:
-        NotFoundError: no such run.
-    """
-    # An id beyond 64 bits is not one that PostgreSQL could be asked for.
-    run = session.get(Run, run_id, with_for_update=lock) if 0 < run_id < 2**63 else None
-    if run is None:
-        raise NotFoundError(f"There is no run {run_id}.")
-    return run
 
 
 def get_run(session: Session, run_id: int) -> RunOut:
@@ -111,13 +97,6 @@ def export_metrics_csv(run_id: int, since: int | None = None) -> Iterator[str]:
             yield "".join(
                 csv_line([row.step, *(getattr(row, name) for name in METRICS)]) for row in rows
             )
-
-
-def csv_line(values: Sequence[object]) -> str:
-    """One line of CSV; None becomes an empty field."""
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(values)
-    return line.getvalue()
 
 
 def _metrics(run_id: int, since: int | None) -> Select[Metric]:

@@ -14,11 +14,12 @@ from sqlalchemy.orm import Session
 
 from app.core.errors import ConflictError, ErrorItem, InvalidInputError, field_errors
 from app.core.settings import get_settings
+from app.core.text import storable
 from app.models.queries import check_model_exists
-from app.runs.queries import require_run
-from app.runs.schemas import FINAL, NewRun, storable
+from app.runs.schemas import FINAL, NewRun
 from app.runs.wording import in_words
 from app.store.datasets import Dataset, Pair
+from app.store.lookup import require_run
 from app.store.revisions import next_revision
 from app.store.runs import Run
 from app.store.selection import record_selection

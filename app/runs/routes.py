@@ -27,6 +27,7 @@ from app.runs.schemas import (
     Status,
 )
 from app.runs.windows import WindowDep
+from app.store.lookup import require_run
 from chesboard.configs import Selection
 
 router = APIRouter(tags=["runs"])
@@ -107,7 +108,7 @@ def download_weights(session: SessionDep, run_id: int) -> StreamingResponse:
 
     409 while the run goes on; 404 where it leaves no model.
     """
-    folder = weights.result_folder(queries.require_run(session, run_id))
+    folder = weights.result_folder(require_run(session, run_id))
     return StreamingResponse(
         weights.zip_stream(folder, f"run-{run_id}"),
         media_type="application/zip",
@@ -128,7 +129,7 @@ def list_metrics(
     """What each optimizer step measured over its batch. A CSV holds every step after `since`."""
     if format == "json":
         return queries.list_metrics(session, run_id, since, window)
-    queries.require_run(session, run_id)
+    require_run(session, run_id)
     return StreamingResponse(
         queries.export_metrics_csv(run_id, since),
         media_type="text/csv; charset=utf-8",

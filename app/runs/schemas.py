@@ -1,11 +1,12 @@
 """Runs as the API and the pages show them."""
 
-import math
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from app.core.nonfinite import finite_or_none
+from app.core.text import storable
 from app.probes.headline import Verdict
 from app.store.runs import Metric, Run
 from chesboard.pairs import Pair
@@ -31,25 +32,9 @@ METRICS = (
 )
 
 
-def storable(text: str) -> str:
-    """Pass text that PostgreSQL can hold: no NUL, and nothing that UTF-8 lacks."""
-    if "\0" in text:
-        raise ValueError("the character U+0000 cannot be stored")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("a lone surrogate cannot be stored") from None
-    return text
-
-
 Name = Annotated[
     str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$"), AfterValidator(storable)
 ]
-
-
-def finite(value: float | None) -> float | None:
-    """The value, or None where JSON has no number for it (NaN, infinity)."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 class NewRun(BaseModel):
@@ -85,7 +70,7 @@ class Progress(BaseModel):
             done=run.progress_done,
             total=run.progress_total,
             unit=run.progress_unit,
-            eta_seconds=finite(run.eta_seconds),
+            eta_seconds=finite_or_none(run.eta_seconds),
         )
 
 
@@ -166,7 +151,9 @@ class MetricOut(BaseModel):
     def of(cls, metric: Metric) -> Self:
         values = {name: getattr(metric, name) for name in METRICS}
         gaps = [
-            name for name, value in values.items() if value is not None and finite(value) is None
+            name
+            for name, value in values.items()
+            if value is not None and finite_or_none(value) is None
         ]
         return cls(step=metric.step, **{**values, **dict.fromkeys(gaps)}, nonfinite=gaps)
 

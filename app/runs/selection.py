@@ -7,12 +7,13 @@ from sqlalchemy import Integer, Text, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
+from app.core.csv import csv_line
 from app.core.errors import NotFoundError
-from app.runs.queries import csv_line, require_run
 from app.runs.requests import check_selection
 from app.runs.schemas import LikeRun, RunPairs, SelectionPreview
 from app.runs.wording import in_words
 from app.store.datasets import Dataset, Pair
+from app.store.lookup import require_run
 from app.store.runs import Run, RunSelection
 from app.store.selection import count_selected, selected
 from chesboard.configs import Selection

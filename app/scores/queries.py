@@ -27,9 +27,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from app.core.csv import csv_line
 from app.core.database import transaction
 from app.core.errors import ConflictError, InvalidInputError, NotFoundError
-from app.runs.queries import EXPORT_ROWS, csv_line, require_run
+from app.runs.queries import EXPORT_ROWS
 from app.scores.schemas import (
     LOW_IS_ALIKE,
     MEASURES,
@@ -47,6 +48,7 @@ from app.scores.schemas import (
     SortKey,
 )
 from app.store.datasets import Dataset, Pair
+from app.store.lookup import require_run
 from app.store.runs import Run
 from app.store.scores import Flag, Score
 

@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from app.core.csv import FORMULA_SIGNS
 from app.core.errors import InvalidInputError
 from app.datasets.formats.columns import recognize
 from app.datasets.formats.json_rows import MAX_ROW_BYTES, parse
@@ -25,7 +26,6 @@ from app.datasets.formats.unpacking import Buffered
 JSON_SUFFIX = ":json"
 QUOTED = "chesboard:quoted"
 QUOTED_SUFFIX = ":quoted"
-FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 DELIMITERS = ",;\t"
 MAX_PRINTED_CHARACTERS = 1 << 20
 

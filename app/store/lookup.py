@@ -1,0 +1,56 @@
+"""Rows by their ids, or the error that says which one does not exist."""
+
+from sqlalchemy.orm import Session
+
+from app.core.errors import NotFoundError
+from app.store.datasets import Dataset, Pair
+from app.store.runs import Run
+
+MAX_ID = 2**63 - 1
+"""PostgreSQL's bigint; a larger id is nobody's, and asking for it would be an error."""
+MAX_ORDINAL = 2**31 - 1
+
+
+def there_is_no(noun: str, key: object) -> str:
+    """The one wording of "not found", for a 404 and for a field that names a missing row."""
+    return f"There is no {noun} {key}."
+
+
+def find_run(session: Session, run_id: int, *, lock: bool = False) -> Run | None:
+    """`lock`: FOR UPDATE until the transaction ends."""
+    return session.get(Run, run_id, with_for_update=lock) if 0 < run_id <= MAX_ID else None
+
+
+def require_run(session: Session, run_id: int, *, lock: bool = False) -> Run:
+    """Raises:
+    NotFoundError: no such run.
+    """
+    run = find_run(session, run_id, lock=lock)
+    if run is None:
+        raise NotFoundError(there_is_no("run", run_id))
+    return run
+
+
+def require_dataset(session: Session, dataset_id: int, *, lock: bool = False) -> Dataset:
+    """`lock`: FOR NO KEY UPDATE, so that requests that change what belongs to it follow each other.
+
+    Raises:
+        NotFoundError: no such dataset.
+    """
+    known = 0 < dataset_id <= MAX_ID
+    held = {"key_share": True} if lock else False
+    dataset = session.get(Dataset, dataset_id, with_for_update=held) if known else None
+    if dataset is None:
+        raise NotFoundError(there_is_no("dataset", dataset_id))
+    return dataset
+
+
+def require_pair(session: Session, dataset_id: int, pair: int) -> Pair:
+    """Raises:
+    NotFoundError: the dataset does not exist or has no such pair.
+    """
+    known = 0 < dataset_id <= MAX_ID and 0 <= pair <= MAX_ORDINAL
+    row = session.get(Pair, (dataset_id, pair)) if known else None
+    if row is None:
+        raise NotFoundError(there_is_no("pair", f"{pair} in dataset {dataset_id}"))
+    return row
