@@ -62,7 +62,7 @@ def test_an_exception_is_part_of_its_line() -> None:
         logging.getLogger("app").exception("it failed")
     [line] = lines(stream)
     assert line["error"]["type"] == "ValueError"
-    assert "test_logs.py" in line["error"]["traceback"]
+    assert "test_logging.py" in line["error"]["traceback"]
 
 
 def test_lines_for_people_cannot_be_forged() -> None:

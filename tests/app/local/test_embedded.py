@@ -75,10 +75,10 @@ def test_stop_leaves_no_process(folder: Path) -> None:
 def test_a_server_whose_parent_was_killed_is_followed_by_a_new_one(
     folder: Path, tied: bool
 ) -> None:
-    untie = "" if tied else "import app.children; app.children._bind_to_parent = lambda _: None\n"
+    untie = "" if tied else "import app.local.processes; app.local.processes._bind_to_parent = lambda _: None\n"
     code = untie + (
         "import signal; from pathlib import Path; from tests.support import embedded_settings\n"
-        "from app.services import start_services\n"
+        "from app.local.embedded import start_services\n"
         f"settings = embedded_settings(Path({str(folder)!r}))\n"
         "services = start_services(settings, durable=False)\n"
         "print(services.database_url, services.redis_url, flush=True)\n"

@@ -121,7 +121,7 @@ def test_children_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     log = tmp_path / "log"
     code = (
         "import os, sys, time; from pathlib import Path\n"
-        "from app.children import Children, ChildSpec\n"
+        "from app.local.processes import Children, ChildSpec\n"
         f"argv = [sys.executable, '-c', {SLEEP!r}]\n"
         f"spec = ChildSpec('sleeper', argv, dict(os.environ), log_path=Path({str(log)!r}))\n"
         "print(Children().add(spec).pid, flush=True); time.sleep(60)"
