@@ -8,6 +8,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from chesboard.measures.registry import MeasureName
+
 Objective = Literal["dpo", "ipo", "slic", "simpo", "dpop", "cross_entropy"]
 Optimizer = Literal["adamw", "rmsprop", "sgd"]
 Scheduler = Literal["constant", "linear", "cosine"]
@@ -128,14 +130,7 @@ class MeasureRule(_Config):
     """Pairs at one end of a measure's values in a score run. A pair without a value is not kept."""
 
     score_run: int = Field(description="A finished score run over the dataset.", ge=1, lt=2**63)
-    measure: Literal[
-        "ches",
-        "ln_ches",
-        "last_hidden_inner_product",
-        "normalized_edit_distance",
-        "preferred_logprob",
-        "dispreferred_logprob",
-    ] = Field("ln_ches", description="The paper filters by ln_ches (Section 6).")
+    measure: MeasureName = Field("ln_ches", description="The paper filters by ln_ches (Section 6).")
     keep: Literal["lowest", "highest"] = Field("lowest", description="Which end is kept.")
     fraction: float | None = Field(
         None, gt=0, le=1, description="Share of the scored pairs, rounded up to whole pairs."

@@ -13,19 +13,12 @@ from chesboard.forward.batching import TokenBudget, in_batches
 from chesboard.forward.select import choose_forward, refuse_too_long
 from chesboard.forward.shared_prefix import PairForward
 from chesboard.measures.ches import hidden_measures, normalized_edit_distance
+from chesboard.measures.registry import MEASURE_NAMES
 from chesboard.model import LoadedModel
 from chesboard.pairs import TokenizedPair
 from chesboard.records import ScoreRecord
 from chesboard.reporting import Control, Reporter
 
-MEASURES = (
-    "ches",
-    "ln_ches",
-    "last_hidden_inner_product",
-    "normalized_edit_distance",
-    "preferred_logprob",
-    "dispreferred_logprob",
-)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -56,7 +49,7 @@ def score_pairs(
     def score(batch: list[TokenizedPair]) -> None:
         records = [r for r in _score_batch(forward, batch, measures) if r.pair not in scored]
         reporter.scores(records)
-        scored.update({r.pair: {name: getattr(r, name) for name in MEASURES} for r in records})
+        scored.update({r.pair: {name: getattr(r, name) for name in MEASURE_NAMES} for r in records})
         reporter.progress(len(scored), len(pairs), "pairs")
 
     with by_blocks(loaded):
@@ -138,7 +131,7 @@ def _summarize(
         "cut_tokens": sum(pair.cut_tokens for pair in pairs),
         "cut_pairs": sum(pair.cut_tokens > 0 for pair in pairs),
         "retokenised_pairs": sum(pair.retokenized for pair in pairs),
-        "measures": {name: _statistics([one[name] for one in scored]) for name in MEASURES},
+        "measures": {name: _statistics([one[name] for one in scored]) for name in MEASURE_NAMES},
     }
 
 

@@ -22,10 +22,11 @@ from app.store.runs import ReferenceLogprob, Run
 from app.store.scores import Score
 from app.store.selection import chosen_pairs, read_pairs
 from chesboard.configs import CONFIGS, ModelConfig, ProbesConfig, Selection, TrainConfig
+from chesboard.measures.registry import MEASURE_NAMES
 from chesboard.model import LoadedModel
 from chesboard.pairs import Pair, TokenizedPair
 from chesboard.reporting import LeaseLostError, RunCancelledError, RunInterruptedError
-from chesboard.scoring import MEASURES, score_pairs
+from chesboard.scoring import score_pairs
 from chesboard.tokenization import tokenize_pairs
 from worker import disk
 from worker.lease_keeper import LeaseKeeper
@@ -161,9 +162,9 @@ def _score(
 
 
 def _scores(run_id: int, session: Session) -> dict[int, dict[str, float | None]]:
-    columns = [getattr(Score, name) for name in MEASURES]
+    columns = [getattr(Score, name) for name in MEASURE_NAMES]
     rows = session.execute(select(Score.pair, *columns).where(Score.run_id == run_id))
-    return {row.pair: dict(zip(MEASURES, row[1:], strict=True)) for row in rows}
+    return {row.pair: dict(zip(MEASURE_NAMES, row[1:], strict=True)) for row in rows}
 
 
 def _train(

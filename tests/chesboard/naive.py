@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from chesboard.measures.registry import MEASURE_NAMES
 from chesboard.model import LoadedModel
 from chesboard.pairs import TokenizedPair
 from chesboard.records import ScoreRecord
-from chesboard.scoring import MEASURES
 
 
 @dataclass
@@ -52,7 +52,7 @@ class NaiveScores:
 
 def assert_scored(loaded: LoadedModel, pair: TokenizedPair, record: ScoreRecord) -> None:
     expected = score(loaded, pair)
-    for name in MEASURES:
+    for name in MEASURE_NAMES:
         # float32 forward passes against float64 ones
         assert getattr(record, name) == pytest.approx(
             getattr(expected, name), rel=0, abs=1e-5 * expected.scales[name]

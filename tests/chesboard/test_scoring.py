@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chesboard.configs import ScoreConfig
+from chesboard.measures.registry import MEASURE_NAMES
 from chesboard.reporting import RunInterruptedError
-from chesboard.scoring import MEASURES, score_pairs
+from chesboard.scoring import score_pairs
 from chesboard.tokenization import tokenize_pairs
 from tests.benchmarks.workloads import SHARED, dialogues
 from tests.chesboard import naive
@@ -48,7 +49,7 @@ def test_order_padding_and_budget_never_change_a_score(pairs, batch_tokens, coun
     records, _, _ = score(LOADED, pairs[:count], batch_tokens=batch_tokens)
     assert len(records) == count
     for number, record in records.items():
-        for name in MEASURES:
+        for name in MEASURE_NAMES:
             assert getattr(record, name) == pytest.approx(
                 getattr(ONE_BY_ONE[number], name), rel=0, abs=1e-5 * SCALES[number][name]
             )
@@ -67,7 +68,7 @@ ALIKE_SCALES = {pair.pair: naive.score(LOADED, pair).scales for pair in ALIKE}
 def test_what_prompts_have_in_common_never_changes_a_score(pairs, batch_tokens, count):
     records, _, _ = score(LOADED, pairs[:count], batch_tokens=batch_tokens)
     for number, record in records.items():
-        for name in MEASURES:
+        for name in MEASURE_NAMES:
             assert getattr(record, name) == pytest.approx(
                 getattr(ALIKE_ONE_BY_ONE[number], name),
                 rel=0,
@@ -93,7 +94,7 @@ def test_dialogues_have_the_same_scores_with_small_and_large_batches():
     large, _, _ = score(LOADED, pairs, batch_tokens=8192)
     for pair in pairs:
         scales = naive.score(LOADED, pair).scales
-        for name in MEASURES:
+        for name in MEASURE_NAMES:
             assert getattr(small[pair.pair], name) == pytest.approx(
                 getattr(large[pair.pair], name), rel=0, abs=1e-5 * scales[name]
             )
@@ -112,7 +113,8 @@ def test_bfloat16_model_keeps_the_scores_of_its_own_states():
 def test_a_resumed_run_scores_the_rest_and_summarizes_all():
     whole_records, whole, _ = score(load(), PAIRS)
     earlier = {
-        pair: {name: getattr(whole_records[pair], name) for name in MEASURES} for pair in (0, 5)
+        pair: {name: getattr(whole_records[pair], name) for name in MEASURE_NAMES}
+        for pair in (0, 5)
     }
     records, summary, reporter = score(load(), PAIRS, already=earlier)
     assert set(records) == set(range(12)) - {0, 5}
@@ -133,7 +135,8 @@ def test_a_run_that_is_interrupted_has_the_scores_of_an_undisturbed_one_bit_for_
         score_pairs(load(), pairs, ScoreConfig(batch_tokens=1024), reporter, StopAfter(lost))
     before = {record.pair: record for record in reporter.score_records}
     earlier = {
-        pair: {name: getattr(record, name) for name in MEASURES} for pair, record in before.items()
+        pair: {name: getattr(record, name) for name in MEASURE_NAMES}
+        for pair, record in before.items()
     }
     records, summary, _ = score(load(), pairs, already=earlier, batch_tokens=1024)
     assert not set(before) & set(records)
