@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterator
 
 from app.core.errors import ErrorItem, InvalidInputError
-from app.datasets.formats.columns import KNOWN, Columns, guess, nearest, recognize
-from app.datasets.formats.forms import parse_row
-from app.datasets.formats.rows import PairRow, RowError, SourceRow, snippet_of
 from app.datasets.progress import Progress
 from app.datasets.statistics import Statistics
+from chesboard.formats.columns import KNOWN, Columns, guess, nearest, recognize
+from chesboard.formats.forms import parse_row
+from chesboard.formats.rows import PairRow, RowError, SourceRow, snippet_of
 
 MAX_ERRORS = 100
 """How many rejected rows an answer lists; all of them are counted."""

@@ -5,11 +5,11 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 from app.core.errors import ErrorItem, InvalidInputError, TooLargeError
-from app.datasets.formats.columns import FORMS_IN_WORDS, Columns, as_mapping, guess, parse_mapping
-from app.datasets.formats.reading import Rows, open_rows
-from app.datasets.formats.rows import PairRow, RowError, SourceRow, snippet_of
 from app.datasets.intake import Intake
 from app.datasets.schemas import ColumnPreview, PairPreview, Preview, RejectedRow
+from chesboard.formats.columns import FORMS_IN_WORDS, Columns, as_mapping, guess, parse_mapping
+from chesboard.formats.reading import Rows, open_rows
+from chesboard.formats.rows import PairRow, RowError, SourceRow, snippet_of
 from chesboard.pairs import Prompt
 
 ROWS = 500

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from itertools import accumulate
 from typing import Any
 
-from app.datasets.formats.columns import FORMS_IN_WORDS
-from app.datasets.formats.rows import PairRow, presentable
+from chesboard.formats.columns import FORMS_IN_WORDS
+from chesboard.formats.rows import PairRow, presentable
 from chesboard.pairs import Prompt
 
 QUANTILES = {

@@ -14,13 +14,13 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from app.core.errors import InvalidInputError, TooLargeError
-from app.datasets.formats.columns import parse_mapping
-from app.datasets.formats.reading import read_rows
-from app.datasets.formats.rows import PairRow, presentable
 from app.datasets.intake import Intake
 from app.datasets.issues import find_issues, fingerprint
 from app.datasets.progress import Progress
 from app.store.datasets import Dataset, Rejection
+from chesboard.formats.columns import parse_mapping
+from chesboard.formats.reading import read_rows
+from chesboard.formats.rows import PairRow, presentable
 
 MAX_NAME_CHARACTERS = 200
 HASHED_BYTES = 1 << 20

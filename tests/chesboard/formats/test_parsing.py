@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.errors import InvalidInputError, TooLargeError
-from app.datasets.formats.columns import parse_mapping, recognize
-from app.datasets.formats.reading import read_rows
-from app.datasets.formats.rows import PairRow, RowError
 from app.datasets.intake import Intake
 from app.datasets.statistics import Statistics
+from chesboard.formats.columns import parse_mapping, recognize
+from chesboard.formats.reading import read_rows
+from chesboard.formats.rows import PairRow, RowError
 
 MANY_BYTES = 1 << 20
 # A busy machine is not a failure.

@@ -16,9 +16,9 @@ from pathlib import PurePath
 from typing import Literal
 
 from app.core.errors import InvalidInputError
-from app.datasets.formats import csv_rows, json_rows, parquet_rows
-from app.datasets.formats.rows import RowError, SourceRow
-from app.datasets.formats.unpacking import Source, buffered, unpacked
+from chesboard.formats import csv_rows, json_rows, parquet_rows
+from chesboard.formats.rows import RowError, SourceRow
+from chesboard.formats.unpacking import Source, buffered, unpacked
 
 Kind = Literal["jsonl", "json", "csv", "parquet"]
 

@@ -1,4 +1,4 @@
-"""Rows of Parquet, and Parquet of rows, by a child process (app/datasets/formats/parquet_child.py).
+"""Rows of Parquet, and Parquet of rows, by a child process (chesboard/formats/parquet_child.py).
 
 Parquet is decoded by a large library written in C++. In a process of its own, with bounds on its
 memory and time, a file made to harm it harms nothing else, and the web process stays small.
@@ -16,9 +16,9 @@ from typing import IO, Any, cast
 
 from app.core.errors import InvalidInputError, TooLargeError
 from app.core.settings import PROJECT_ROOT
-from app.datasets.formats.json_rows import read_lines
-from app.datasets.formats.rows import RowError, SourceRow
-from app.datasets.formats.unpacking import Source, buffered
+from chesboard.formats.json_rows import read_lines
+from chesboard.formats.rows import RowError, SourceRow
+from chesboard.formats.unpacking import Source, buffered
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def _as_file(file: Source) -> Iterator[IO[bytes]]:
 @contextmanager
 def _child(task: str, stdin: Any) -> "Iterator[subprocess.Popen[bytes]]":
     child = subprocess.Popen(  # noqa: S603 - our own program, of our own arguments
-        [sys.executable, "-m", "app.datasets.formats.parquet_child", task],
+        [sys.executable, "-m", "chesboard.formats.parquet_child", task],
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The process that touches Parquet: `python -m app.datasets.parquet_child read|write`.
+"""The process that touches Parquet: `python -m chesboard.formats.parquet_child read|write`.
 
 read: a table on stdin, its rows on stdout, a JSON object a line.
 write: on stdin a line [{name, kind}, …], then a JSON list of cells a line; a table on stdout.

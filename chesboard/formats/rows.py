@@ -27,7 +27,7 @@ class PairRow:
     """A row that was understood. Every text in it can be stored.
 
     source: what is needed, besides the rest, to write the row as it came; see
-    `app.datasets.formats.layouts`.
+    `chesboard.formats.layouts`.
     """
 
     row: int

@@ -18,10 +18,10 @@ from typing import Any
 
 from app.core.csv import FORMULA_SIGNS
 from app.core.errors import InvalidInputError
-from app.datasets.formats.columns import recognize
-from app.datasets.formats.json_rows import MAX_ROW_BYTES, parse
-from app.datasets.formats.rows import SNIPPET_CHARACTERS, RowError, SourceRow
-from app.datasets.formats.unpacking import Buffered
+from chesboard.formats.columns import recognize
+from chesboard.formats.json_rows import MAX_ROW_BYTES, parse
+from chesboard.formats.rows import SNIPPET_CHARACTERS, RowError, SourceRow
+from chesboard.formats.unpacking import Buffered
 
 JSON_SUFFIX = ":json"
 QUOTED = "chesboard:quoted"

@@ -6,8 +6,8 @@ import zlib
 from collections.abc import Iterator
 
 from app.core.errors import InvalidInputError
-from app.datasets.formats.rows import SNIPPET_CHARACTERS, RowError, SourceRow
-from app.datasets.formats.unpacking import Buffered
+from chesboard.formats.rows import SNIPPET_CHARACTERS, RowError, SourceRow
+from chesboard.formats.unpacking import Buffered
 
 MAX_ROW_BYTES = 16 << 20
 """A row is held in memory as a whole, and one of many megabytes is a file that lacks newlines."""
