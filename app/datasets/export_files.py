@@ -15,9 +15,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from app.core.csv import FORMULA_SIGNS
 from app.core.errors import InvalidInputError
 from chesboard.formats import parquet_rows
+from chesboard.formats.csv_lines import FORMULA_SIGNS
 from chesboard.formats.csv_rows import JSON_SUFFIX, QUOTED, header_of, looks_like_messages
 
 Cells = dict[str, Any]

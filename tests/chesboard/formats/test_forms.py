@@ -21,7 +21,7 @@ from tests.chesboard.formats.test_parsing import (
     why_not,
 )
 
-DATA = Path(__file__).resolve().parents[5] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 SYSTEM = said("system", "Be brief.")
 EARLIER = [said("user", "Hi"), said("assistant", "Hello")]
 
