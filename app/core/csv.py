@@ -1,23 +1,5 @@
-"""CSV for downloads: the one writer that every export uses, with a guard against formulas."""
+"""CSV of the web side's downloads: the library's writer, under the web side's name for it."""
 
-import csv
-import io
-from collections.abc import Iterable
+from chesboard.formats.csv_lines import FORMULA_SIGNS, csv_line, guard_formula
 
-FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet runs a text cell that begins with one of these as a formula."""
-
-
-def guard_formula(cell: object) -> object:
-    """Text that a spreadsheet would run as a formula, made inert by a leading apostrophe.
-
-    Numbers pass as they are: a negative one is no formula.
-    """
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_SIGNS) else cell
-
-
-def csv_line(values: Iterable[object]) -> str:
-    """One guarded line of CSV, newline included; None becomes an empty field."""
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(map(guard_formula, values))
-    return line.getvalue()
+__all__ = ["FORMULA_SIGNS", "csv_line", "guard_formula"]

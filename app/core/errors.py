@@ -20,7 +20,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, TypedDict
+from typing import Any
 
 import psycopg
 from fastapi import FastAPI, Request
@@ -31,6 +31,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chesboard.formats.errors import ErrorItem as ErrorItem  # the same items in every answer
+from chesboard.formats.errors import FileTooLargeError, FormatError
+
 log = logging.getLogger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
@@ -38,15 +41,6 @@ DATABASE_AWAY = "The database does not answer. What is stored is safe; try again
 NOT_MIGRATED = "The database lacks Chesboard's tables. Run `chesboard migrate`, then try again."
 
 UNEXPECTED = "The server failed in a way it did not expect. Its log has the details."
-
-
-class ErrorItem(TypedDict, total=False):
-    """One of several things that are wrong. `row` counts from 1, `field` is a dotted path."""
-
-    row: int
-    field: str
-    message: str
-    snippet: str
 
 
 class ChesboardError(Exception):
@@ -198,6 +192,10 @@ def explain(error: Exception) -> ChesboardError | None:
     match error:
         case ChesboardError():
             return error
+        case FileTooLargeError():
+            return TooLargeError(str(error), error.items)
+        case FormatError():
+            return InvalidInputError(str(error), error.items)
         case HTTPException():
             return _HTTPError(error)
         case RequestValidationError():
@@ -231,6 +229,7 @@ def install(app: FastAPI) -> None:
 
     for kind in (
         ChesboardError,
+        FormatError,
         HTTPException,
         RequestValidationError,
         sql.DBAPIError,

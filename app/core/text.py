@@ -1,6 +1,8 @@
-"""Text that PostgreSQL can hold: no NUL character and no lone surrogate."""
+"""Text that PostgreSQL can hold, as a Pydantic validator; `sanitize` is the library's."""
 
-NULL_SYMBOL = "\N{SYMBOL FOR NULL}"
+from chesboard.formats.text import NULL_SYMBOL, find_unstorable, sanitize
+
+__all__ = ["NULL_SYMBOL", "sanitize", "storable"]
 
 
 def storable(text: str) -> str:
@@ -9,15 +11,8 @@ def storable(text: str) -> str:
     Raises:
         ValueError: it holds U+0000 or a lone surrogate.
     """
-    if "\0" in text:
-        raise ValueError("the character U+0000 cannot be stored")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("a lone surrogate cannot be stored") from None
+    found = find_unstorable(text)
+    if found is not None:
+        what = "the character U+0000" if found.is_null else "a lone surrogate"
+        raise ValueError(f"{what} cannot be stored")
     return text
-
-
-def sanitize(text: str) -> str:
-    """The text with U+0000 and lone surrogates replaced by characters that can be stored."""
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", NULL_SYMBOL)

@@ -1,7 +1,7 @@
 """Rows as JSONL, CSV and Parquet, such that reading them again gives the same rows.
 
 JSONL says all that a row can hold. A table of texts does not, so CSV and Parquet take two looks:
-one at what each column holds, one to write it. app/datasets/formats/csv_rows.py and
+one at what each column holds, one to write it. chesboard/formats/csv_rows.py and
 parquet_child.py tell how what does not fit a plain cell is written, and read it again.
 
 Spreadsheets run a cell that begins with =, +, -, @, a tab or a carriage return as a formula. In
@@ -15,10 +15,10 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from app.core.csv import FORMULA_SIGNS
 from app.core.errors import InvalidInputError
-from app.datasets.formats import parquet_rows
-from app.datasets.formats.csv_rows import JSON_SUFFIX, QUOTED, header_of, looks_like_messages
+from chesboard.formats import parquet_rows
+from chesboard.formats.csv_lines import FORMULA_SIGNS
+from chesboard.formats.csv_rows import JSON_SUFFIX, QUOTED, header_of, looks_like_messages
 
 Cells = dict[str, Any]
 Rows = Callable[[], Iterator[Cells]]

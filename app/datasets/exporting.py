@@ -11,8 +11,6 @@ from sqlalchemy.orm import Session, aliased
 from app.core.database import transaction
 from app.core.errors import NotFoundError
 from app.datasets import export_files
-from app.datasets.formats.columns import Columns
-from app.datasets.formats.layouts import restore
 from app.datasets.schemas import Manifest, ManifestRun
 from app.store.datasets import Dataset, Pair
 from app.store.reviews import PairVersion, Review
@@ -20,6 +18,8 @@ from app.store.runs import Run
 from app.store.scores import Flag
 from app.store.selection import count_selected, passes
 from chesboard.configs import Rules
+from chesboard.formats.columns import Columns
+from chesboard.formats.layouts import restore
 from chesboard.pairs import Prompt
 
 Form = Literal["trl", "original"]

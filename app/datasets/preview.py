@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, BinaryIO
 
-from app.core.errors import ErrorItem, InvalidInputError, TooLargeError
-from app.datasets.formats.columns import FORMS_IN_WORDS, Columns, as_mapping, guess, parse_mapping
-from app.datasets.formats.reading import Rows, open_rows
-from app.datasets.formats.rows import PairRow, RowError, SourceRow, snippet_of
+from app.core.errors import InvalidInputError
 from app.datasets.intake import Intake
 from app.datasets.schemas import ColumnPreview, PairPreview, Preview, RejectedRow
+from chesboard.formats.columns import FORMS_IN_WORDS, Columns, as_mapping, guess, parse_mapping
+from chesboard.formats.errors import ErrorItem, FormatError
+from chesboard.formats.reading import Rows, open_rows
+from chesboard.formats.rows import PairRow, RowError, SourceRow, snippet_of
 from chesboard.pairs import Prompt
 
 ROWS = 500
@@ -29,7 +30,7 @@ def preview_file(
 
     Raises:
         InvalidInputError: it is no file that is known, or has no rows, or `mapping` is none.
-        TooLargeError: it unpacks to too much.
+        FileTooLargeError: it unpacks to too much.
     """
     columns = parse_mapping(mapping)
     if not is_whole and file.read(4) == b"PAR1":
@@ -76,7 +77,7 @@ def _first_rows(found: Rows, *, is_whole: bool) -> tuple[list[SourceRow | RowErr
         # Taken one by one: what was read before a cut-off end is kept.
         for row in islice(found, ROWS):
             rows.append(row)
-    except (InvalidInputError, TooLargeError):
+    except FormatError:
         if is_whole or not rows:
             raise
         return rows, False
@@ -99,7 +100,7 @@ def _doubts(intake: Intake, pairs: list[PairRow], *, is_guess: bool) -> Iterator
     seen = len(pairs) + intake.rejected
     if is_guess:
         yield "The columns make up no known form; the mapping is guessed from their names."
-    if not intake.statistics.columns:
+    if not intake.found_columns:
         yield "None of the rows could be read."
     elif intake.columns is None:
         yield "The columns make up no known form. Say which holds what."

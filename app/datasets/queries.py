@@ -6,12 +6,12 @@ from sqlalchemy import delete, func, null, select
 from sqlalchemy.orm import Session
 
 from app.core.errors import ConflictError, NotFoundError
-from app.datasets.formats.rows import Reason
 from app.datasets.issues import Issue
 from app.datasets.preview import clip_prompt, clip_text
 from app.datasets.schemas import DatasetOut, PairOut, PairPage, RejectionOut, RejectionPage
 from app.store.datasets import Dataset, Pair, PairIssue, Rejection
 from app.store.runs import Run
+from chesboard.formats.rows import Reason
 
 CLIPPED_COLUMNS = 40
 MAX_RUNS_NAMED = 10

@@ -10,7 +10,6 @@ from app.core.errors import ConflictError
 from app.core.settings import get_settings
 from app.datasets import exporting, progress, queries
 from app.datasets.exporting import Export
-from app.datasets.formats.rows import Reason
 from app.datasets.issues import Issue
 from app.datasets.preview import preview_file
 from app.datasets.schemas import (
@@ -28,6 +27,7 @@ from app.datasets.storing import measure_file, store_dataset
 from app.samples import SAMPLES, get_sample
 from app.store.datasets import Dataset
 from chesboard.configs import Verdict
+from chesboard.formats.rows import Reason
 
 router = APIRouter(tags=["datasets"])
 

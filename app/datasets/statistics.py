@@ -1,13 +1,12 @@
-"""What a dataset looks like: lengths in characters, columns, forms. Kept in one pass."""
+"""Statistics of a dataset: lengths in characters and forms, collected in one pass."""
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable
 from itertools import accumulate
 from typing import Any
 
-from app.datasets.formats.columns import FORMS_IN_WORDS
-from app.datasets.formats.rows import PairRow, presentable
+from chesboard.formats.columns import FORMS_IN_WORDS
+from chesboard.formats.rows import PairRow
 from chesboard.pairs import Prompt
 
 QUANTILES = {
@@ -20,7 +19,6 @@ QUANTILES = {
     "max": 1.0,
 }
 HISTOGRAM_BINS = 20
-MAX_COLUMNS = 200
 LONG_CHARACTERS = 4096
 """A prompt or response longer than this is over-long: at about four characters a token, runs
 with their default limits (1,024 tokens of each) would cut it."""
@@ -35,16 +33,9 @@ class Statistics:
     def __init__(self) -> None:
         self.forms: Counter[str] = Counter()
         self.long = array("I")  # the ordinals of over-long pairs
-        self._columns: dict[str, None] = {}  # a set that keeps the order
         self._lengths: dict[str, Counter[int]] = {
             name: Counter() for name in ("prompt", "preferred", "dispreferred")
         }
-
-    def see_columns(self, columns: Iterable[str]) -> None:
-        for name in columns:
-            # A file in which every row has other keys must not fill the memory.
-            if name not in self._columns and len(self._columns) < MAX_COLUMNS:
-                self._columns[presentable(name)] = None
 
     def see_pair(self, pair: PairRow, ordinal: int) -> None:
         self.forms[pair.form] += 1
@@ -56,17 +47,12 @@ class Statistics:
         if max(prompt, preferred, dispreferred) > LONG_CHARACTERS:
             self.long.append(ordinal)
 
-    @property
-    def columns(self) -> list[str]:
-        return list(self._columns)
-
     def form(self) -> str:
         """The form of most pairs; there is at least one."""
         return self.forms.most_common(1)[0][0]
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "columns": self.columns,
             "form": FORMS_IN_WORDS[self.form()],
             "forms": dict(self.forms),
             "long_characters": LONG_CHARACTERS,

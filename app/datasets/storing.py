@@ -14,13 +14,13 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from app.core.errors import InvalidInputError, TooLargeError
-from app.datasets.formats.columns import parse_mapping
-from app.datasets.formats.reading import read_rows
-from app.datasets.formats.rows import PairRow, presentable
 from app.datasets.intake import Intake
 from app.datasets.issues import find_issues, fingerprint
 from app.datasets.progress import Progress
 from app.store.datasets import Dataset, Rejection
+from chesboard.formats.columns import parse_mapping
+from chesboard.formats.reading import read_rows
+from chesboard.formats.rows import PairRow, shortened
 
 MAX_NAME_CHARACTERS = 200
 HASHED_BYTES = 1 << 20
@@ -91,7 +91,7 @@ def store_dataset(
         CalledOffError: by whoever looks at its progress.
     """
     progress = progress or Progress()
-    filename = presentable(PurePath(filename.replace("\\", "/")).name)
+    filename = shortened(PurePath(filename.replace("\\", "/")).name)
     intake = Intake(parse_mapping(mapping), progress)
     checked_name = _checked_name(name)
     sha256, size = measure_file(file, max_bytes)
@@ -129,6 +129,7 @@ def _describe(session: Session, dataset: Dataset, intake: Intake) -> None:
     dataset.columns = intake.columns.as_dict() if intake.columns else None
     issues = find_issues(session, dataset.id, intake.statistics.long)
     dataset.statistics = {
+        "columns": intake.found_columns,
         **intake.statistics.as_dict(),
         "duplicates": issues["duplicate"],
         "issues": issues,
@@ -173,7 +174,7 @@ def _checked_name(name: str | None) -> str | None:
     if name is None or not name.strip():
         return None
     name = name.strip()
-    if len(name) > MAX_NAME_CHARACTERS or presentable(name) != name:
+    if len(name) > MAX_NAME_CHARACTERS or shortened(name) != name:
         message = f"must be text of at most {MAX_NAME_CHARACTERS} characters"
         raise InvalidInputError(f"name: {message}", [{"field": "name", "message": message}])
     return name

@@ -21,7 +21,7 @@ from app.local.embedded import Services
 from app.store.datasets import Dataset, Pair
 from app.store.runs import Run
 from app.store.scores import Flag
-from tests.app.datasets.formats.test_parsing import LINE
+from tests.chesboard.formats.test_parsing import LINE
 
 API = "/api/v1"
 ROWS = [

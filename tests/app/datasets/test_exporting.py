@@ -16,8 +16,8 @@ from app.datasets.exporting import Export, as_trl
 from app.store.reviews import PairVersion, Review
 from app.store.scores import Flag
 from tests.app import factories
-from tests.app.datasets.formats.test_forms import ROWS
 from tests.app.datasets.test_datasets import API, jsonl, upload
+from tests.chesboard.formats.test_forms import ROWS
 
 FORMATS = ["jsonl", "csv", "parquet"]
 FORMS = ["trl", "original"]

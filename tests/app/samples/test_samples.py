@@ -8,7 +8,7 @@ import pytest
 
 from app.core.errors import NotFoundError
 from app.samples import SAMPLES, Sample, get_sample
-from tests.app.datasets.formats.test_parsing import understand
+from tests.chesboard.formats.test_parsing import understand
 
 WORDS = {"Yes", "Yeah", "Sure", "Certainly", "No", "Never", "Maybe", "Perhaps"}
 AFFIRMATIVE = {"Yes", "Yeah", "Sure", "Certainly"}

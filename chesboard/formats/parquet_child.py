@@ -1,4 +1,6 @@
-"""The process that touches Parquet: `python -m app.datasets.parquet_child read|write`.
+"""The child process that decodes and encodes Parquet: `python -P parquet_child.py read|write`.
+
+It imports nothing of this package, so that it can be run by its path.
 
 read: a table on stdin, its rows on stdout, a JSON object a line.
 write: on stdin a line [{name, kind}, …], then a JSON list of cells a line; a table on stdout.

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
 
-from app.core.errors import InvalidInputError
-from app.datasets.formats import csv_rows, json_rows, parquet_rows
-from app.datasets.formats.rows import RowError, SourceRow
-from app.datasets.formats.unpacking import Source, buffered, unpacked
+from chesboard.formats import csv_rows, json_rows, parquet_rows
+from chesboard.formats.errors import FormatError
+from chesboard.formats.rows import RowError, SourceRow
+from chesboard.formats.unpacking import Source, buffered, unpacked
 
 Kind = Literal["jsonl", "json", "csv", "parquet"]
 
@@ -51,8 +51,8 @@ Rows = Iterator[SourceRow | RowError]
 class Opened:
     """A file whose kind is known, and its rows, which can be taken once.
 
-    Taking them raises InvalidInputError where the file turns out to be none of its kind, and
-    TooLargeError where it unpacks to more than it may.
+    Taking them raises FormatError where the file turns out to be none of its kind, and
+    FileTooLargeError where it unpacks to more than it may.
     """
 
     kind: Kind
@@ -69,8 +69,8 @@ def open_rows(file: Source, filename: str, max_bytes: int) -> Opened:
     """An upload; `file` stands at its start, `max_bytes` bounds what is unpacked.
 
     Raises:
-        InvalidInputError: not a file of one of the kinds above.
-        TooLargeError: a packed file that unpacks to more than `max_bytes`, or is a bomb.
+        FormatError: not a file of one of the kinds above.
+        FileTooLargeError: a packed file that unpacks to more than `max_bytes`, or is a bomb.
     """
     name = filename.lower()
     plain = buffered(file)
@@ -86,7 +86,7 @@ def open_rows(file: Source, filename: str, max_bytes: int) -> Opened:
         return Opened("parquet", is_packed, _guarded(parquet_rows.read(table, max_bytes)))
     for magic, message in UNREADABLE.items():
         if start.startswith(magic):
-            raise InvalidInputError(message)
+            raise FormatError(message)
     if start.startswith(BOM):
         plain.read(len(BOM))
         start = start[len(BOM) :]
@@ -107,7 +107,7 @@ def _damage_explained() -> Iterator[None]:
     try:
         yield
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InvalidInputError(f"The gzipped file is damaged or incomplete: {error}") from error
+        raise FormatError(f"The gzipped file is damaged or incomplete: {error}") from error
 
 
 def kind_of(name: str, start: bytes) -> Literal["jsonl", "json", "csv"]:

@@ -26,7 +26,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from app.core.errors import InvalidInputError, field_errors
+from chesboard.formats.errors import ErrorItem, FormatError
 
 FORMS_IN_WORDS = {
     "text": "a prompt and two responses as plain text",
@@ -243,18 +243,31 @@ def parse_mapping(text: str | None) -> Columns | None:
     The prompt may be left out where the responses are whole dialogues.
 
     Raises:
-        InvalidInputError: not such an object.
+        FormatError: not such an object.
     """
     if text is None or not text.strip():
         return None
     try:
         return Mapping.model_validate_json(text).as_columns()
     except ValidationError as error:
-        raise InvalidInputError(
+        raise FormatError(
             "`mapping` must be a JSON object that says which columns hold the prompt, the "
             "preferred and the dispreferred response.",
-            field_errors(error, prefix="mapping"),
+            _mapping_items(error),
         ) from error
+
+
+def _mapping_items(error: ValidationError) -> list[ErrorItem]:
+    """Pydantic's findings, each with the field's path: `mapping.preferred`."""
+    items: list[ErrorItem] = []
+    for found in error.errors():
+        if found["type"] == "json_invalid":
+            message = f"The body is not JSON: {found.get('ctx', {}).get('error', found['msg'])}"
+            items.append({"field": "mapping", "message": message})
+        else:
+            field = ".".join(["mapping", *map(str, found["loc"])])
+            items.append({"field": field, "message": found["msg"].removeprefix("Value error, ")})
+    return items
 
 
 def as_mapping(columns: Columns) -> dict[str, str]:

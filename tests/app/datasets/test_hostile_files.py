@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from sqlalchemy.orm import Session
 
 from app.core.settings import get_settings
-from app.datasets.formats.json_rows import MAX_ROW_BYTES
 from app.local.embedded import Services, free_port
 from app.main import create_app
-from tests.app.datasets.formats.test_parsing import understand
+from chesboard.formats.json_rows import MAX_ROW_BYTES
 from tests.app.datasets.test_datasets import API, jsonl, stored_rows, upload
+from tests.chesboard.formats.test_parsing import understand
 from tests.support import eventually
 
 TEXT = {"prompt": "a", "chosen": "b", "rejected": "c"}

@@ -1,4 +1,4 @@
-"""Writing a pair as its row came: the reverse of `app.datasets.formats.forms`.
+"""Writing a pair as its row came: the reverse of `chesboard.formats.forms`.
 
 The same pair can stand in a file in several layouts (the prompt apart, or repeated in both
 responses; the preferred response first, or second). Which one a row had is kept with its pair as
@@ -10,8 +10,8 @@ file came in gives back what came in, and nearly nothing is stored twice.
 from collections.abc import Iterator
 from typing import Any
 
-from app.datasets.formats.columns import Columns
-from app.datasets.formats.dialogues import Messages, common_words, write_dialogue
+from chesboard.formats.columns import Columns
+from chesboard.formats.dialogues import Messages, common_words, write_dialogue
 from chesboard.pairs import Prompt
 
 Cells = dict[str, Any]

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.datasets.formats.columns import guess, recognize
-from app.datasets.formats.dialogues import common_words
-from app.datasets.formats.layouts import restore
-from tests.app.datasets.formats.test_parsing import (
+from chesboard.formats.columns import guess, recognize
+from chesboard.formats.dialogues import common_words
+from chesboard.formats.layouts import restore
+from tests.chesboard.formats.test_parsing import (
     NO,
     QUESTION,
     YES,
@@ -21,7 +21,7 @@ from tests.app.datasets.formats.test_parsing import (
     why_not,
 )
 
-DATA = Path(__file__).resolve().parents[5] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 SYSTEM = said("system", "Be brief.")
 EARLIER = [said("user", "Hi"), said("assistant", "Hello")]
 

@@ -1,4 +1,4 @@
-"""From a row's columns to a pair. `app.datasets.formats.columns` says which column holds what.
+"""From a row's columns to a pair. `chesboard.formats.columns` says which column holds what.
 
 In two whole dialogues the common messages are the prompt, and the last message of each, the
 assistant's, is the response.
@@ -7,8 +7,8 @@ assistant's, is the response.
 import math
 from typing import Any, NamedTuple
 
-from app.datasets.formats.columns import Columns
-from app.datasets.formats.dialogues import (
+from chesboard.formats.columns import Columns
+from chesboard.formats.dialogues import (
     Messages,
     UnusableError,
     common_words,
@@ -17,8 +17,9 @@ from app.datasets.formats.dialogues import (
     read_dialogue,
     read_messages,
 )
-from app.datasets.formats.layouts import source_of
-from app.datasets.formats.rows import PairRow, RowError, SourceRow, snippet_of
+from chesboard.formats.layouts import source_of
+from chesboard.formats.rows import PairRow, RowError, SourceRow, snippet_of
+from chesboard.formats.text import find_unstorable
 from chesboard.pairs import Prompt
 
 MAX_DEPTH = 64
@@ -238,13 +239,11 @@ def _storable(value: Any, field: str, depth: int = 1) -> Any:
 
 
 def _storable_text(text: str, field: str) -> str:
-    if "\0" in text:
+    found = find_unstorable(text)
+    if found is None:
+        return text
+    if found.is_null:
         raise UnusableError(field, "holds a NUL character, which PostgreSQL cannot store")
-    if not text.isascii():
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise UnusableError(
-                field, f"is broken Unicode at character {error.start + 1} (not valid UTF-8)"
-            ) from error
-    return text
+    raise UnusableError(
+        field, f"is broken Unicode at character {found.position + 1} (not valid UTF-8)"
+    )

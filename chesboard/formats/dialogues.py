@@ -8,7 +8,7 @@ import re
 import unicodedata
 from typing import Any
 
-from app.datasets.formats.rows import Reason
+from chesboard.formats.rows import Reason
 
 Messages = list[dict[str, str]]
 

@@ -5,7 +5,7 @@
 - `chesboard:quoted` names the columns of a row whose text was given a leading apostrophe, so
   that no spreadsheet runs it as a formula; it is taken off again.
 
-The first and the third are what our own export writes (app/datasets/export_tables.py).
+The first and the third are what our own export writes (app/datasets/export_files.py).
 """
 
 import ast
@@ -16,12 +16,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from app.core.csv import FORMULA_SIGNS
-from app.core.errors import InvalidInputError
-from app.datasets.formats.columns import recognize
-from app.datasets.formats.json_rows import MAX_ROW_BYTES, parse
-from app.datasets.formats.rows import SNIPPET_CHARACTERS, RowError, SourceRow
-from app.datasets.formats.unpacking import Buffered
+from chesboard.formats.columns import recognize
+from chesboard.formats.csv_lines import FORMULA_SIGNS
+from chesboard.formats.errors import FormatError
+from chesboard.formats.json_rows import MAX_ROW_BYTES, parse
+from chesboard.formats.rows import SNIPPET_CHARACTERS, RowError, SourceRow
+from chesboard.formats.unpacking import Buffered
 
 JSON_SUFFIX = ":json"
 QUOTED = "chesboard:quoted"
@@ -47,9 +47,9 @@ def read(file: Buffered) -> Iterator[SourceRow | RowError]:
         rows = csv.reader(lines, delimiter=delimiter)
         header = _header(next(rows, []))
     except csv.Error as error:
-        raise InvalidInputError(f"The first line is no CSV header: {error}.") from error
+        raise FormatError(f"The first line is no CSV header: {error}.") from error
     if len(set(header)) < len(header):
-        raise InvalidInputError("The CSV header names a column twice.")
+        raise FormatError("The CSV header names a column twice.")
     while True:
         row = lines.number + 1
         try:

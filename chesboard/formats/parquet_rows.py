@@ -1,4 +1,4 @@
-"""Rows of Parquet, and Parquet of rows, by a child process (app/datasets/formats/parquet_child.py).
+"""Rows of Parquet, and Parquet of rows, by a child process (chesboard/formats/parquet_child.py).
 
 Parquet is decoded by a large library written in C++. In a process of its own, with bounds on its
 memory and time, a file made to harm it harms nothing else, and the web process stays small.
@@ -12,15 +12,18 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, Any, cast
 
-from app.core.errors import InvalidInputError, TooLargeError
-from app.core.settings import PROJECT_ROOT
-from app.datasets.formats.json_rows import read_lines
-from app.datasets.formats.rows import RowError, SourceRow
-from app.datasets.formats.unpacking import Source, buffered
+from chesboard.formats.errors import FileTooLargeError, FormatError
+from chesboard.formats.json_rows import read_lines
+from chesboard.formats.rows import RowError, SourceRow
+from chesboard.formats.unpacking import Source, buffered
 
 log = logging.getLogger(__name__)
+
+PROGRAM = Path(__file__).resolve().with_name("parquet_child.py")
+"""Run by its path, so that an installed package works from any folder."""
 
 COPY_BYTES = 1 << 20
 DAMAGED = "The Parquet file is damaged, or asks for more memory or time than a dataset needs."
@@ -30,8 +33,8 @@ def read(file: Source, max_bytes: int) -> Iterator[SourceRow | RowError]:
     """The rows of a table, which begins where the file does, or where it stands if it cannot seek.
 
     Raises:
-        InvalidInputError: no table that can be read.
-        TooLargeError: its rows, written as JSON, take more than `max_bytes`.
+        FormatError: no table that can be read.
+        FileTooLargeError: its rows, written as JSON, take more than `max_bytes`.
     """
     with _as_file(file) as table, _child("read", stdin=table) as child:
         seen = _Limited(cast(IO[bytes], child.stdout), max_bytes)
@@ -88,11 +91,11 @@ def _as_file(file: Source) -> Iterator[IO[bytes]]:
 @contextmanager
 def _child(task: str, stdin: Any) -> "Iterator[subprocess.Popen[bytes]]":
     child = subprocess.Popen(  # noqa: S603 - our own program, of our own arguments
-        [sys.executable, "-m", "app.datasets.formats.parquet_child", task],
+        # -P: neither the folder of the program nor the current one is searched for modules.
+        [sys.executable, "-P", str(PROGRAM), task],
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        cwd=PROJECT_ROOT,
         # Nothing of ours: neither secrets nor settings.
         env={"ARROW_DEFAULT_MEMORY_POOL": "system", "OPENBLAS_NUM_THREADS": "1"},
     )
@@ -108,7 +111,7 @@ def _child(task: str, stdin: Any) -> "Iterator[subprocess.Popen[bytes]]":
 
 
 def _finish(child: "subprocess.Popen[bytes]") -> None:
-    """Raises InvalidInputError with what the child said, where it did not end well."""
+    """Raises FormatError with what the child said, where it did not end well."""
     said = cast(IO[bytes], child.stderr).read().decode("utf-8", "replace")
     if child.wait() == 0:
         return
@@ -117,7 +120,7 @@ def _finish(child: "subprocess.Popen[bytes]") -> None:
     except (IndexError, ValueError, KeyError, TypeError):
         message = DAMAGED
         log.warning("the process that reads Parquet ended with %s: %s", child.wait(), said[-2000:])
-    raise InvalidInputError(message)
+    raise FormatError(message)
 
 
 class _Limited:
@@ -129,5 +132,5 @@ class _Limited:
         data = self._source.read(size)
         self._left -= len(data)
         if self._left < 0:
-            raise TooLargeError("The table unpacks to more bytes than this server accepts.")
+            raise FileTooLargeError("The table unpacks to more bytes than this server accepts.")
         return data

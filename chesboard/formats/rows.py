@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from app.core.errors import ErrorItem
+from chesboard.formats.errors import ErrorItem
+from chesboard.formats.text import sanitize
 from chesboard.pairs import Prompt
 
 Reason = Literal["unreadable", "missing", "empty", "identical", "undecided", "unusable"]
@@ -27,7 +28,7 @@ class PairRow:
     """A row that was understood. Every text in it can be stored.
 
     source: what is needed, besides the rest, to write the row as it came; see
-    `app.datasets.formats.layouts`.
+    `chesboard.formats.layouts`.
     """
 
     row: int
@@ -51,11 +52,11 @@ class RowError:
 
     def as_item(self) -> ErrorItem:
         """As it is stored and sent; what was quoted from the file is made presentable."""
-        item = ErrorItem(row=self.row, message=presentable(self.message))
+        item = ErrorItem(row=self.row, message=shortened(self.message))
         if self.field is not None:
-            item["field"] = presentable(self.field)
+            item["field"] = shortened(self.field)
         if self.snippet is not None:
-            item["snippet"] = presentable(self.snippet)
+            item["snippet"] = shortened(self.snippet)
         return item
 
 
@@ -81,8 +82,8 @@ def _begun(value: Any) -> str:
     return str(value)[:SNIPPET_CHARACTERS]
 
 
-def presentable(text: str) -> str:
-    """Cut to a snippet, and without what JSON in PostgreSQL cannot hold."""
+def shortened(text: str) -> str:
+    """Cut to a snippet and sanitized, so that it can be stored and sent."""
     if len(text) > SNIPPET_CHARACTERS * 2:
         text = text[: SNIPPET_CHARACTERS * 2] + "…"
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{SYMBOL FOR NULL}")
+    return sanitize(text)

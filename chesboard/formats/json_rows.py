@@ -5,9 +5,9 @@ import json
 import zlib
 from collections.abc import Iterator
 
-from app.core.errors import InvalidInputError
-from app.datasets.formats.rows import SNIPPET_CHARACTERS, RowError, SourceRow
-from app.datasets.formats.unpacking import Buffered
+from chesboard.formats.errors import FormatError
+from chesboard.formats.rows import SNIPPET_CHARACTERS, RowError, SourceRow
+from chesboard.formats.unpacking import Buffered
 
 MAX_ROW_BYTES = 16 << 20
 """A row is held in memory as a whole, and one of many megabytes is a file that lacks newlines."""
@@ -85,7 +85,7 @@ def read_array(file: Buffered) -> Rows:
     """The items of an array, parsed one by one: the array as a whole is never held.
 
     Raises:
-        InvalidInputError: it is no JSON, from some item on.
+        FormatError: it is no JSON, from some item on.
     """
     text = _Text(file)
     if text.next_sign() == "{":
@@ -112,7 +112,7 @@ def _enter_wrapper(text: "_Text") -> None:
     text.take("{")
     while True:
         if text.next_sign() != '"':
-            raise InvalidInputError(
+            raise FormatError(
                 "The file is one JSON object that holds no list of rows. Expected are an array "
                 'of objects, {"data": [...]}, or one object a line.'
             )
@@ -122,7 +122,7 @@ def _enter_wrapper(text: "_Text") -> None:
             return
         text.value()
         if text.take(",", "}") == "}":
-            raise InvalidInputError(
+            raise FormatError(
                 "The file is one JSON object that holds no list of rows. Expected are an array "
                 'of objects, {"data": [...]}, or one object a line.'
             )
@@ -205,11 +205,11 @@ class _Text:
             self._more(size)
             size *= 2  # so that a large item is not parsed again for every chunk of it
 
-    def _error(self, message: str, at: int | None = None) -> InvalidInputError:
+    def _error(self, message: str, at: int | None = None) -> FormatError:
         at = self._at if at is None else at
         begun = self._text[self._at : at + 1]
         if any("\udc80" <= character <= "\udcff" for character in begun):
             message = "not UTF-8"
         what = "The file is not UTF-8" if message == "not UTF-8" else "The file is not JSON"
         reason = "" if message == "not UTF-8" else f": {message}"
-        return InvalidInputError(f"{what}{reason}, at character {self._gone + at + 1:,}.")
+        return FormatError(f"{what}{reason}, at character {self._gone + at + 1:,}.")

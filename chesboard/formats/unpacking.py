@@ -4,7 +4,7 @@ import gzip
 import io
 from typing import Protocol
 
-from app.core.errors import TooLargeError
+from chesboard.formats.errors import FileTooLargeError
 
 BUFFER_BYTES = 1 << 16
 
@@ -46,9 +46,9 @@ class _Unpacked(_Raw):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         size = super().readinto(buffer)
         if self.seen > self._max_bytes:
-            raise TooLargeError(f"The file unpacks to more than {self._max_bytes:,} bytes.")
+            raise FileTooLargeError(f"The file unpacks to more than {self._max_bytes:,} bytes.")
         if self.seen > max(RATIO_FREE_BYTES, MAX_RATIO * self._packed.seen):
-            raise TooLargeError(
+            raise FileTooLargeError(
                 f"The file unpacks to more than {MAX_RATIO} times its size, as no dataset does. "
                 "Unpack it yourself if it is meant so."
             )
@@ -88,7 +88,7 @@ def unpacked(packed: Buffered, max_bytes: int) -> Buffered:
     """The unpacked contents.
 
     Raises, while being read:
-        TooLargeError: more than `max_bytes`, or more than a dataset's ratio.
+        FileTooLargeError: more than `max_bytes`, or more than a dataset's ratio.
         gzip.BadGzipFile, EOFError, zlib.error: damaged, or broken off.
     """
     return io.BufferedReader(_Unpacked(packed, max_bytes), BUFFER_BYTES)

@@ -1,0 +1,105 @@
+"""The pairs of a file: which rows are pairs, which are rejected and why, and a count of both."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from chesboard.formats.columns import KNOWN, Columns, guess, nearest, recognize
+from chesboard.formats.errors import ErrorItem, FormatError
+from chesboard.formats.forms import parse_row
+from chesboard.formats.rows import PairRow, RowError, SourceRow, shortened, snippet_of
+
+MAX_ERRORS = 100
+"""How many rejected rows an error lists; all of them are counted."""
+MAX_REJECTIONS = 10_000
+"""How many rejected rows are kept."""
+MAX_COLUMNS = 200
+NAMED_COLUMNS = 50
+
+
+class PairReader:
+    """Turns the rows of one file into pairs and counts what was usable and what was not.
+
+    columns: from a mapping; None: the first row whose columns make up a known form decides for
+        the whole file.
+    """
+
+    def __init__(self, columns: Columns | None = None) -> None:
+        self.columns = columns
+        self.is_mapped = columns is not None
+        self.pairs = 0
+        self.rejected = 0
+        self.rejections: list[RowError] = []
+        self.reasons: Counter[str] = Counter()
+        self._found: dict[str, None] = {}  # a set that keeps the order
+
+    @property
+    def found_columns(self) -> list[str]:
+        """The names of the columns, in the order in which rows brought them, at most 200."""
+        return list(self._found)
+
+    @property
+    def errors(self) -> list[ErrorItem]:
+        """The first rejected rows."""
+        return [error.as_item() for error in self.rejections[:MAX_ERRORS]]
+
+    def read(self, rows: Iterable[SourceRow | RowError]) -> Iterator[PairRow | RowError]:
+        """The pair of each row, or why it has none, in the file's order."""
+        for source in rows:
+            row = self._parse(source) if isinstance(source, SourceRow) else source
+            if isinstance(row, RowError):
+                self._reject(row)
+            else:
+                self.pairs += 1
+            yield row
+
+    def _parse(self, source: SourceRow) -> PairRow | RowError:
+        self._see_columns(source.columns)
+        if self.columns is None:
+            self.columns = recognize(source.columns)
+        if self.columns is not None:
+            return parse_row(source, self.columns)
+        near = nearest(source.columns)
+        if near is None:
+            message = "the columns make up no known form"
+            return RowError(source.row, message, None, snippet_of(source), "missing")
+        missing = [name for name in near.needed() if name not in source.columns]
+        return RowError(source.row, "is missing", missing[0], snippet_of(source), "missing")
+
+    def _see_columns(self, columns: Iterable[str]) -> None:
+        for name in columns:
+            # A file in which every row has other keys must not fill the memory.
+            if name not in self._found and len(self._found) < MAX_COLUMNS:
+                self._found[shortened(name)] = None
+
+    def _reject(self, error: RowError) -> None:
+        self.rejected += 1
+        self.reasons[error.reason] += 1
+        if len(self.rejections) < MAX_REJECTIONS:
+            self.rejections.append(error)
+
+    def why_nothing_is_usable(self) -> FormatError:
+        """The error for a file without a single pair: no rows, unknown columns, or all rejected."""
+        if self.rejected == 0:
+            return FormatError("The file holds no rows.")
+        found = self.found_columns[:NAMED_COLUMNS]
+        mapped = set(self.columns.all()) if self.is_mapped and self.columns else set()
+        if found and (self.columns is None or (mapped and not mapped & set(found))):
+            return FormatError(
+                f"The columns found are {', '.join(found)}. The forms known are {KNOWN}. Where "
+                f"columns are called something else, say which holds what with `mapping`: "
+                f"{self._suggested_mapping()}.",
+                self.errors,
+            )
+        return FormatError(
+            f"None of the rows can be used ({self.rejected:,} were rejected). Nothing was stored.",
+            self.errors,
+        )
+
+    def _suggested_mapping(self) -> str:
+        guessed = guess(self.found_columns)
+        if guessed is None:
+            return '{"prompt": …, "preferred": …, "dispreferred": …}'
+        return (
+            f'{{"prompt": "{guessed.prompt}", "preferred": "{guessed.preferred}", '
+            f'"dispreferred": "{guessed.dispreferred}"}}, for example'
+        )
