@@ -1,7 +1,7 @@
 """How the computing code reports and how it is told to stop, with no word of queues or SQL."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from chesboard.records import (
     AnswerRecord,
@@ -13,6 +13,22 @@ from chesboard.records import (
     ProbeStepRecord,
     ScoreRecord,
 )
+
+
+PhaseName = Literal[
+    "downloading",
+    "dequantizing",
+    "loading",
+    "tokenizing",
+    "comparing forward passes",
+    "reference pass",
+    "initial probes",
+    "scoring",
+    "training",
+    "measuring displacement",
+    "saving the model",
+]
+"""What a run does at a time; its page shows these words."""
 
 
 class RunCancelledError(Exception):
@@ -39,7 +55,20 @@ class Control(Protocol):
 class Reporter(Protocol):
     """Takes records in any thread-free order; returns at once (writing happens elsewhere)."""
 
-    def progress(self, done: int, total: int, unit: str) -> None: ...
+    def phase(
+        self,
+        name: PhaseName,
+        done: int | None = None,
+        total: int | None = None,
+        unit: str | None = None,
+    ) -> None:
+        """The run enters a phase, or advances in it: `done` of `total` `unit`, where it counts.
+
+        Cheap: may be called at every chunk of a download and from any thread.
+        """
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        """Progress of the run, and of its present phase."""
 
     def message(self, text: str) -> None:
         """Something the user should know, shown on the run's page."""
