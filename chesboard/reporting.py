@@ -14,7 +14,6 @@ from chesboard.records import (
     ScoreRecord,
 )
 
-
 PhaseName = Literal[
     "downloading",
     "dequantizing",
@@ -31,15 +30,19 @@ PhaseName = Literal[
 """What a run does at a time; its page shows these words."""
 
 
-class RunCancelledError(Exception):
+class RunStoppedError(Exception):
+    """The run must stop here, for a reason that is no failure of it."""
+
+
+class RunCancelledError(RunStoppedError):
     """Someone asked for the run to be cancelled."""
 
 
-class RunInterruptedError(Exception):
+class RunInterruptedError(RunStoppedError):
     """The worker is shutting down; the run goes back to the queue."""
 
 
-class LeaseLostError(Exception):
+class LeaseLostError(RunStoppedError):
     """The run now belongs to another worker; nothing more may be written."""
 
 
