@@ -35,7 +35,7 @@ def measure_displacement(
         ]
         reporter.finals(found)
         records.extend(found)
-        reporter.progress(len(records), len(pairs), "pairs measured")
+        reporter.progress(len(records), len(pairs), "pairs")
 
     in_batches(pairs, forward.row_tokens, budget, control, measure)
     return _summarize(records)

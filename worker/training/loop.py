@@ -165,7 +165,7 @@ def _complete_reference(
         ]
         reporter.reference(rows)
         reference.update({pair: (a, b) for pair, a, b in rows})
-        reporter.progress(len(reference), len(pairs), "reference pairs")
+        reporter.progress(len(reference), len(pairs), "pairs")
 
     reporter.phase("reference pass")
     with _reference_model(loaded):
