@@ -1,7 +1,7 @@
 """How the computing code reports and how it is told to stop, with no word of queues or SQL."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from chesboard.records import (
     AnswerRecord,
@@ -14,16 +14,35 @@ from chesboard.records import (
     ScoreRecord,
 )
 
+PhaseName = Literal[
+    "downloading",
+    "dequantizing",
+    "loading",
+    "tokenizing",
+    "comparing forward passes",
+    "reference pass",
+    "initial probes",
+    "scoring",
+    "training",
+    "measuring displacement",
+    "saving the model",
+]
+"""What a run does at a time; its page shows these words."""
 
-class RunCancelledError(Exception):
+
+class RunStoppedError(Exception):
+    """The run must stop here, for a reason that is no failure of it."""
+
+
+class RunCancelledError(RunStoppedError):
     """Someone asked for the run to be cancelled."""
 
 
-class RunInterruptedError(Exception):
+class RunInterruptedError(RunStoppedError):
     """The worker is shutting down; the run goes back to the queue."""
 
 
-class LeaseLostError(Exception):
+class LeaseLostError(RunStoppedError):
     """The run now belongs to another worker; nothing more may be written."""
 
 
@@ -39,7 +58,20 @@ class Control(Protocol):
 class Reporter(Protocol):
     """Takes records in any thread-free order; returns at once (writing happens elsewhere)."""
 
-    def progress(self, done: int, total: int, unit: str) -> None: ...
+    def phase(
+        self,
+        name: PhaseName,
+        done: int | None = None,
+        total: int | None = None,
+        unit: str | None = None,
+    ) -> None:
+        """The run enters a phase, or advances in it: `done` of `total` `unit`, where it counts.
+
+        Cheap: may be called at every chunk of a download and from any thread.
+        """
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        """Progress of the run, and of its present phase."""
 
     def message(self, text: str) -> None:
         """Something the user should know, shown on the run's page."""

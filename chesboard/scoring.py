@@ -53,11 +53,13 @@ def score_pairs(
         reporter.progress(len(scored), len(pairs), "pairs")
 
     with by_blocks(loaded):
+        reporter.phase("comparing forward passes")
         forward, reason = choose_forward(loaded, pairs)
         if reason:
             reporter.message(reason)
         report_truncation(pairs, reporter)
         started = time.perf_counter()
+        reporter.phase("scoring")
         reporter.progress(len(scored), len(pairs), "pairs")
         budget = TokenBudget(config.batch_tokens, reporter.message)
         in_batches(pairs, forward.row_tokens, budget, control, score, done=frozenset(scored))

@@ -39,7 +39,9 @@ async function act(run, action) {
   else await refresh(HEAD);
 }
 
-export function showProgress({ done, total, unit, eta_seconds }) {
+/** What the run does now; `progress` stands in for the phase where a worker has reported none. */
+export function showProgress(progress, phase) {
+  const { done, total, eta_seconds } = phase ?? progress;
   const box = $("[data-progress]");
   if (!box) return;
   const part = total ? (100 * done) / total : 0;
@@ -47,8 +49,24 @@ export function showProgress({ done, total, unit, eta_seconds }) {
   bar.classList.toggle("unknown", !total);
   bar.setAttribute("aria-valuenow", String(Math.round(part)));
   $("rect", bar).setAttribute("width", `${part}%`);
-  $("[data-progress-text]", box).textContent = total ? `${count(done)} of ${count(total)} ${unit}` : "preparing";
+  $("[data-progress-text]", box).textContent = phaseText(progress, phase);
   $("[data-progress-eta]", box).textContent = Number.isFinite(eta_seconds) ? `${duration(eta_seconds)} left` : "";
+}
+
+/** "downloading 3.1 of 15 GB", "scoring: 12 of 60 pairs", "loading". */
+export function phaseText(progress, phase) {
+  const { name, done, total, unit } = phase ?? progress;
+  if (unit === "bytes" && total) return `${name} ${bytesOf(done, total)}`;
+  const counted = total ? `${count(done)} of ${count(total)} ${unit}` : "";
+  if (!phase) return counted || "preparing";
+  return counted ? `${name}: ${counted}` : name;
+}
+
+/** Both in the total's unit. */
+function bytesOf(done, total) {
+  const power = Math.min(Math.floor(Math.log10(total) / 3), 4);
+  const parts = [done, total].map((value) => (value / 1000 ** power).toFixed(1).replace(/\.0$/, ""));
+  return `${parts[0]} of ${parts[1]} ${["B", "KB", "MB", "GB", "TB"][power]}`;
 }
 
 export function showVerdict(sentence) {

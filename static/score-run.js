@@ -91,11 +91,11 @@ if (["queued", "running"].includes(run.status)) {
   let last = run.status;
   follow(run.id, run.revision, {
     status: (now) => {
-      head.showProgress(now.progress);
+      head.showProgress(now.progress, now.phase);
       if (now.status !== last) head.refreshHead(["summary"]);
       last = run.status = now.status;
     },
-    progress: (now) => { head.showProgress(now); showSoon(); },
+    progress: (now) => { head.showProgress(now, now.phase); showSoon(); },
     connection: head.showConnection,
     end: async () => {
       head.showConnection(null);

@@ -184,7 +184,7 @@ function putAnswer(row) {
 }
 
 function putStatus(now) {
-  head.showProgress(now.progress);
+  head.showProgress(now.progress, now.phase);
   if (now.status !== status) head.refreshHead();
   else head.showVerdict(now.verdict);
   status = now.status;
@@ -203,7 +203,7 @@ async function start() {
   if (isOver() && run.revision <= known) return;
   follow(run.id, known, {
     status: putStatus,
-    progress: (now) => { head.showProgress(now); head.showVerdict(now.verdict); },
+    progress: (now) => { head.showProgress(now, now.phase); head.showVerdict(now.verdict); },
     metric: (row) => batches.put(row),
     probe: putProbe,
     answer: putAnswer,
@@ -218,7 +218,7 @@ async function catchUp() {
   status = now.status;
   run.summary = now.summary;
   run.revision = now.revision;
-  head.showProgress(now.progress);
+  head.showProgress(now.progress, now.phase);
   head.refreshHead();
   drawList();
 }

@@ -232,8 +232,12 @@ class KeepingReporter:
     references: dict[int, tuple[float, float]] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     progresses: list[tuple[int, int, str]] = field(default_factory=list)
+    phases: list[str] = field(default_factory=list)
     flushes: int = 0
     checkpoints: int = 0
+
+    def phase(self, name: str, *_: object) -> None:
+        self.phases.append(name)
 
     def progress(self, done: int, total: int, unit: str) -> None:
         self.progresses.append((done, total, unit))

@@ -25,24 +25,28 @@ from chesboard.configs import CONFIGS, ModelConfig, ProbesConfig, Selection, Tra
 from chesboard.measures.registry import MEASURE_NAMES
 from chesboard.model import LoadedModel
 from chesboard.pairs import Pair, TokenizedPair
-from chesboard.reporting import LeaseLostError, RunCancelledError, RunInterruptedError
+from chesboard.reporting import (
+    LeaseLostError,
+    PhaseName,
+    RunCancelledError,
+    RunInterruptedError,
+)
 from chesboard.scoring import score_pairs
 from chesboard.tokenization import tokenize_pairs
 from worker import disk
 from worker.lease_keeper import LeaseKeeper
-from worker.models.loading import (
-    ModelCache,
-    ModelError,
-    describe_device,
-    other_precision,
-    save_folder,
-)
+from worker.models.cache import ModelCache
+from worker.models.files import ModelError, save_folder
+from worker.models.loading import describe_device, other_precision
+from worker.models.progress import OnPhase
 from worker.recorder import Recorder
 from worker.retry import run_with_retry, until_the_database_answers
 from worker.training import checkpoints
 from worker.training.loop import train
 
 log = logging.getLogger(__name__)
+
+TOKENIZED_AT_A_TIME = 1024
 
 
 class EmptySelectionError(ValueError):
@@ -134,17 +138,47 @@ def _work(
         lambda session: select_pairs(session, claim.run_id, claim.dataset_id, selection),
     )
     recorder.progress(0, len(raw_pairs), "pairs")
-    loaded = models.load(config)
+    on_phase = _phases(recorder, control)
+    loaded = models.load(config, on_phase)
     recorder.device(f"{describe_device(loaded.device)}, {_dtype_name(loaded.compute_dtype)}")
     if other := other_precision(config, loaded):
         recorder.message(other)
-    control.check()
-    pairs = tokenize_pairs(
-        loaded.tokenizer, raw_pairs, config.max_prompt_tokens, config.max_response_tokens
-    )
+    pairs = _tokenize(loaded, raw_pairs, config, on_phase)
     if isinstance(config, TrainConfig):
         return _train(claim, config, loaded, pairs, recorder, control)
     return _score(claim, config, loaded, pairs, recorder, control)
+
+
+def _phases(recorder: Recorder, control: LeaseKeeper) -> OnPhase:
+    """Reports a phase's progress, and stops the run there where it is to be stopped."""
+
+    def on_phase(
+        name: PhaseName,
+        done: int | None = None,
+        total: int | None = None,
+        unit: str | None = None,
+    ) -> None:
+        control.check()
+        recorder.phase(name, done, total, unit)
+
+    return on_phase
+
+
+def _tokenize(
+    loaded: LoadedModel, raw_pairs: list[Pair], config: ModelConfig, on_phase: OnPhase
+) -> list[TokenizedPair]:
+    """The pairs in slices, so that a large dataset shows progress and can be cancelled."""
+    pairs: list[TokenizedPair] = []
+    for start in range(0, len(raw_pairs), TOKENIZED_AT_A_TIME):
+        on_phase("tokenizing", start, len(raw_pairs), "pairs")
+        pairs += tokenize_pairs(
+            loaded.tokenizer,
+            raw_pairs[start : start + TOKENIZED_AT_A_TIME],
+            config.max_prompt_tokens,
+            config.max_response_tokens,
+        )
+    on_phase("tokenizing", len(raw_pairs), len(raw_pairs), "pairs")
+    return pairs
 
 
 def _score(
@@ -191,6 +225,7 @@ def _train(
     summary = train(
         loaded, pairs, config, recorder, control, folder, probe_pairs, reference or None
     )
+    recorder.phase("saving the model")
     with disk.writing("the trained model", folder):
         save_folder(_plain(loaded.model), loaded.tokenizer, folder / "model")
     return {**summary, "pairs": len(pairs)}

@@ -23,12 +23,16 @@ from chesboard.records import (
     ProbeStepRecord,
     ScoreRecord,
 )
-from chesboard.reporting import LeaseLostError
+from chesboard.reporting import LeaseLostError, PhaseName
 from worker import telemetry
 from worker.retry import until_the_database_answers
 
 MAX_WAITING = 20_000
 """Records held in memory at most; a probe step is a few kilobytes, so tens of megabytes."""
+
+
+PHASE_SECONDS = 0.5
+"""Least time between two updates of a phase's count, so that a download is not a write a chunk."""
 
 
 class Recorder:
@@ -42,7 +46,10 @@ class Recorder:
         self._writing = False
         self._closed = False
         self._failure: BaseException | None = None
-        self._started: tuple[float, int, str] | None = None
+        self._progress_clock = _Clock()
+        self._phase: recording.Phase | None = None
+        self._phase_clock = _Clock()
+        self._phase_at = 0.0
         self._thread = threading.Thread(target=self._run, name=f"recorder-{run_id}", daemon=True)
         self._thread.start()
 
@@ -61,14 +68,35 @@ class Recorder:
             self._thread.join()
 
     def progress(self, done: int, total: int, unit: str) -> None:
-        now = time.monotonic()
-        if self._started is None or self._started[2] != unit:
-            self._started = (now, done, unit)
-        since, first, _ = self._started
-        eta = (now - since) / (done - first) * (total - done) if done > first else None
         with self._changed:
+            eta = self._progress_clock.seconds_left(done, total, unit)
             self._waiting.progress = recording.Progress(done, total, unit, eta)
+            if self._phase is not None:
+                self._put_phase(self._phase.name, done, total, unit)
             self._changed.notify_all()
+
+    def phase(
+        self,
+        name: PhaseName,
+        done: int | None = None,
+        total: int | None = None,
+        unit: str | None = None,
+    ) -> None:
+        with self._changed:
+            entered = self._phase is None or self._phase.name != name
+            if entered:
+                self._progress_clock, self._phase_clock = _Clock(), _Clock()
+            elif done != total and time.monotonic() - self._phase_at < PHASE_SECONDS:
+                return
+            self._put_phase(name, done, total, unit)
+            self._changed.notify_all()
+
+    def _put_phase(self, name: str, done: int | None, total: int | None, unit: str | None) -> None:
+        eta = None
+        if done is not None and total is not None:
+            eta = self._phase_clock.seconds_left(done, total, unit)
+        self._phase = self._waiting.phase = recording.Phase(name, done, total, unit, eta)
+        self._phase_at = time.monotonic()
 
     def device(self, text: str) -> None:
         with self._changed:
@@ -172,3 +200,18 @@ class Recorder:
         telemetry.recorder_is(len(self._waiting), 0.0)
         wake(self._run_id, revision)
         return None
+
+
+class _Clock:
+    """Estimates the time that is left of what is counted, from when the count began."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int, str | None] | None = None
+
+    def seconds_left(self, done: int, total: int, unit: str | None) -> float | None:
+        """None until the count has advanced. A new unit is a new count."""
+        now = time.monotonic()
+        if self._first is None or self._first[2] != unit:
+            self._first = (now, done, unit)
+        began, at_first, _ = self._first
+        return (now - began) / (done - at_first) * (total - done) if done > at_first else None

@@ -28,7 +28,8 @@ from worker import telemetry
 from worker.execution import execute
 from worker.lease_keeper import shutting_down
 from worker.memory import keep_freed_memory, return_freed_memory
-from worker.models.loading import ModelCache, choose_device, describe_device
+from worker.models.cache import ModelCache
+from worker.models.loading import choose_device, describe_device
 from worker.retry import run_with_retry
 
 log = logging.getLogger(__name__)

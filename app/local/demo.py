@@ -179,12 +179,12 @@ def _show(text: str, last: bool = False) -> None:
 
 
 def _progress(run: dict[str, Any]) -> str:
-    progress = run["progress"]
-    if run["status"] == "queued" or not progress["total"]:
-        return str(run["status"])
-    eta = progress["eta_seconds"]
+    phase = run["phase"] or {"name": run["status"], **run["progress"]}
+    if not phase["total"]:
+        return str(phase["name"])
+    eta = phase["eta_seconds"]
     left = f", about {eta:.0f} s left" if eta is not None else ""
-    return f"{progress['done']} of {progress['total']} {progress['unit']}{left}"
+    return f"{phase['name']}: {phase['done']} of {phase['total']} {phase['unit']}{left}"
 
 
 def _get(api: httpx.Client, path: str, **query: Any) -> Any:

@@ -141,9 +141,39 @@ def _score_outcome(summary: dict[str, Any]) -> str:
     )
 
 
+def phase(run: Any) -> str:
+    """What a run does now: "downloading 3.1 of 15 GB", "scoring: 12 of 60 pairs", "loading"."""
+    now = run.phase
+    if now is None:
+        progress = run.progress
+        return _counted(progress.done, progress.total, progress.unit) or "preparing"
+    if now.unit == "bytes" and now.total:
+        return f"{now.name} {_bytes_of(now.done or 0, now.total)}"
+    counted = _counted(now.done, now.total, now.unit)
+    return f"{now.name}: {counted}" if counted else str(now.name)
+
+
+def phase_brief(run: Any) -> str:
+    """For a list of runs: "downloading 21 %", "loading"."""
+    now = run.phase or run.progress
+    name = getattr(now, "name", "")
+    return f"{name} {percent_done(now):.0f} %".strip() if now.total else name
+
+
+def _counted(done: int | None, total: int | None, unit: str | None) -> str:
+    return f"{count(done)} of {count(total)} {unit}" if total else ""
+
+
+def _bytes_of(done: int, total: int) -> str:
+    """Both in the total's unit: "3.1 of 15 GB"."""
+    power = min(int(math.log10(total) // 3), 4)
+    parts = [f"{value / 1000**power:.1f}".removesuffix(".0") for value in (done, total)]
+    return f"{parts[0]} of {parts[1]} {('B', 'KB', 'MB', 'GB', 'TB')[power]}"
+
+
 def percent_done(progress: Any) -> float:
     """0 to 100; 0 where the total is not known yet."""
-    return 100 * progress.done / progress.total if progress.total else 0.0
+    return 100 * (progress.done or 0) / progress.total if progress.total else 0.0
 
 
 def pairs(given: Any) -> str:
@@ -187,6 +217,8 @@ FILTERS = {
     "outcome": outcome,
     "percent_done": percent_done,
     "pairs": pairs,
+    "phase": phase,
+    "phase_brief": phase_brief,
     "plain": plain,
     "ranges": ranges,
     "rules": rules,

@@ -74,6 +74,40 @@ class Progress(BaseModel):
         )
 
 
+WAITING = "waiting for a worker"
+
+
+class Phase(BaseModel):
+    """What a run is doing. Counts are null in phases that have no progress of their own."""
+
+    name: str = Field(
+        description="'waiting for a worker', 'downloading', 'dequantizing', 'loading', "
+        "'tokenizing', 'comparing forward passes', 'reference pass', 'initial probes', 'scoring', "
+        "'training', 'measuring displacement' or 'saving the model'."
+    )
+    done: int | None = None
+    total: int | None = None
+    unit: str | None = Field(
+        None, description="What is counted: 'bytes', 'tensors', 'pairs', 'steps'."
+    )
+    eta_seconds: float | None = Field(None, description="Estimated time left of the phase.")
+
+    @classmethod
+    def of(cls, run: Run) -> Self | None:
+        """None for a finished run, and where the worker has not reported a phase."""
+        if run.status == "queued":
+            return cls(name=WAITING)
+        if run.status != "running" or run.phase is None:
+            return None
+        return cls(
+            name=run.phase,
+            done=run.phase_done,
+            total=run.phase_total,
+            unit=run.phase_unit,
+            eta_seconds=finite_or_none(run.phase_eta_seconds),
+        )
+
+
 class RunOut(BaseModel):
     id: int
     kind: Kind
@@ -82,6 +116,10 @@ class RunOut(BaseModel):
     dataset_id: int
     dataset_name: str
     progress: Progress
+    phase: Phase | None = Field(
+        description="What the run is doing now; null once it is finished, and while a worker of "
+        "an earlier version has it."
+    )
     config: dict[str, Any] = Field(description="The full configuration, defaults filled in.")
     summary: dict[str, Any] = Field(description="What came out; empty until the run succeeded.")
     verdict: str | None = Field(description="What happened to the watched pairs, in a sentence.")
@@ -109,6 +147,7 @@ class RunOut(BaseModel):
                 **{name: getattr(run, name) for name in _PLAIN},
                 "dataset_name": dataset_name,
                 "progress": Progress.of(run),
+                "phase": Phase.of(run),
                 "verdict": verdict.sentence if verdict else None,
                 "displaced": verdict.displaced if verdict else None,
             }
@@ -118,7 +157,7 @@ class RunOut(BaseModel):
 _PLAIN = tuple(
     name
     for name in RunOut.model_fields
-    if name not in ("dataset_name", "progress", "verdict", "displaced")
+    if name not in ("dataset_name", "progress", "phase", "verdict", "displaced")
 )
 
 

@@ -32,6 +32,16 @@ GAVE_UP = {
 }
 
 
+NO_PHASE: dict[str, Any] = {
+    "phase": None,
+    "phase_done": None,
+    "phase_total": None,
+    "phase_unit": None,
+    "phase_eta_seconds": None,
+}
+"""Columns of a run that no worker does, or whose worker has only just claimed it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     run_id: int
@@ -85,6 +95,7 @@ def claim(
             finished_at=None,
             error=None,
             revision=Run.revision + 1,
+            **NO_PHASE,
         )
         .returning(Run.kind, Run.dataset_id, Run.config, Run.attempts, Run.revision)
     ).one_or_none()
@@ -143,6 +154,7 @@ def finish(
         "eta_seconds": None,
         "finished_at": _clock(now),
         "revision": Run.revision + 1,
+        **NO_PHASE,
     }
     if summary is not None:
         values["summary"] = nonfinite_to_none(summary)
@@ -164,6 +176,7 @@ def hand_back(session: Session, run_id: int, token: str) -> int | None:
             lease_expires_at=None,
             eta_seconds=None,
             revision=Run.revision + 1,
+            **NO_PHASE,
         )
         .returning(Run.revision)
     ).scalar_one_or_none()
@@ -180,6 +193,7 @@ def expire(session: Session, now: datetime | None = None) -> list[tuple[int, int
         "lease_expires_at": None,
         "eta_seconds": None,
         "revision": Run.revision + 1,
+        **NO_PHASE,
     }
     failed = session.execute(
         update(Run)

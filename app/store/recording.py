@@ -42,6 +42,17 @@ class Progress:
     eta_seconds: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What a run does now and, where that is counted, how far it is."""
+
+    name: str
+    done: int | None = None
+    total: int | None = None
+    unit: str | None = None
+    eta_seconds: float | None = None
+
+
 @dataclass(slots=True)
 class Batch:
     """Records of one run that are written together."""
@@ -57,6 +68,7 @@ class Batch:
     reference: list[tuple[int, float, float]] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
     progress: Progress | None = None
+    phase: Phase | None = None
     device: str | None = None
     checkpointed: bool = False
     """A checkpoint of all that came before was written."""
@@ -77,6 +89,7 @@ class Batch:
         return (
             sum(len(records) for records in lists)
             + (self.progress is not None)
+            + (self.phase is not None)
             + (self.device is not None)
             + self.checkpointed
         )
@@ -181,6 +194,14 @@ def _open(session: Session, run_id: int, token: str, batch: Batch) -> int:
             "progress_total": batch.progress.total,
             "progress_unit": batch.progress.unit,
             "eta_seconds": batch.progress.eta_seconds,
+        }
+    if batch.phase is not None:
+        values |= {
+            "phase": batch.phase.name,
+            "phase_done": batch.phase.done,
+            "phase_total": batch.phase.total,
+            "phase_unit": batch.phase.unit,
+            "phase_eta_seconds": batch.phase.eta_seconds,
         }
     if batch.device is not None:
         values["device"] = batch.device

@@ -63,6 +63,14 @@ class Run(Base):
     progress_unit: Mapped[str] = mapped_column(Text, server_default="steps")
     eta_seconds: Mapped[float | None]
 
+    phase: Mapped[str | None] = mapped_column(
+        Text, doc="What the worker does now, as chesboard.reporting.PhaseName; null: nobody does."
+    )
+    phase_done: Mapped[int | None] = mapped_column(BigInteger, doc="Null: it is not counted.")
+    phase_total: Mapped[int | None] = mapped_column(BigInteger)
+    phase_unit: Mapped[str | None] = mapped_column(Text)
+    phase_eta_seconds: Mapped[float | None]
+
     revision: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     attempts: Mapped[int] = mapped_column(server_default=text("0"), doc="Claims in all.")
     tries_here: Mapped[int] = mapped_column(

@@ -27,7 +27,7 @@ _PROBE_COLUMNS = [
     column.name for column in ProbeStep.__table__.c if column.name not in ("run_id", "revision")
 ]
 # What changes at every step; a change of anything else is a change of status.
-_PROGRESS = frozenset({"progress", "revision", "verdict", "displaced"})
+_PROGRESS = frozenset({"progress", "phase", "revision", "verdict", "displaced"})
 
 
 @dataclass(frozen=True, slots=True)

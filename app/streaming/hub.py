@@ -2,8 +2,8 @@
 
     GET /runs/{id}/events
       status    the run, as GET /runs/{id} has it
-      progress  {done, total, unit, eta_seconds, verdict, displaced, revision}: where nothing else
-                of the run has changed
+      progress  {done, total, unit, eta_seconds, phase, verdict, displaced, revision}: where
+                nothing else of the run has changed
       metric    one item of GET /runs/{id}/metrics
       probe     {pair, step, ...}: one watched pair at one step, as app/store/probes.py has it
       answer    {pair, step, text, ended}: the model's own greedy answer to a probe's prompt

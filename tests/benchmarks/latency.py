@@ -26,7 +26,7 @@ from tests.app import factories
 from tests.benchmarks.serving import recording_to, serving
 from tests.support import CHROMIUM_ARGUMENTS, eventually, find_chromium, save_tiny_model
 from worker import execution as runtime
-from worker.models.loading import ModelCache
+from worker.models.cache import ModelCache
 from worker.recorder import Recorder
 
 WARM_UP = 10

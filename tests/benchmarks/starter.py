@@ -5,7 +5,7 @@ from app.local.pull import STARTER_MODEL, pull
 from chesboard.configs import ScoreConfig
 from chesboard.model import LoadedModel
 from tests.support import kept_models_folder
-from worker.models.loading import ModelCache
+from worker.models.cache import ModelCache
 
 
 def starter_model() -> LoadedModel:

@@ -23,7 +23,7 @@ from tests.app import factories
 from worker import execution as runtime
 from worker import retry as patience
 from worker.execution import execute
-from worker.models.loading import ModelCache
+from worker.models.cache import ModelCache
 from worker.training import checkpoints
 
 PAIRS = 6

@@ -35,7 +35,7 @@ def measure_displacement(
         ]
         reporter.finals(found)
         records.extend(found)
-        reporter.progress(len(records), len(pairs), "pairs measured")
+        reporter.progress(len(records), len(pairs), "pairs")
 
     in_batches(pairs, forward.row_tokens, budget, control, measure)
     return _summarize(records)
@@ -44,10 +44,10 @@ def measure_displacement(
 def _summarize(records: Sequence[FinalRecord]) -> dict[str, Any]:
     preferred = [record.final_preferred - record.preferred for record in records]
     dispreferred = [record.final_dispreferred - record.dispreferred for record in records]
-    displaced = [displaced(*both) for both in zip(preferred, dispreferred, strict=True)]
+    changes = zip(preferred, dispreferred, strict=True)
     return {
         "measured": len(records),
         "preferred_change": sum(preferred) / len(records),
         "dispreferred_change": sum(dispreferred) / len(records),
-        "displaced_fraction": sum(displaced) / len(records),
+        "displaced_fraction": sum(displaced(*both) for both in changes) / len(records),
     }

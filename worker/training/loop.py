@@ -70,6 +70,7 @@ def train(
     refuse_too_long(loaded, [*pairs, *probe_pairs])
     torch.manual_seed(config.seed)
     _prepare_model(loaded, config.lora)
+    reporter.phase("comparing forward passes")
     forward, reason = choose_forward(loaded, [*pairs, *probe_pairs])
     if reason:
         reporter.message(reason)
@@ -164,8 +165,9 @@ def _complete_reference(
         ]
         reporter.reference(rows)
         reference.update({pair: (a, b) for pair, a, b in rows})
-        reporter.progress(len(reference), len(pairs), "reference pairs")
+        reporter.progress(len(reference), len(pairs), "pairs")
 
+    reporter.phase("reference pass")
     with _reference_model(loaded):
         in_batches(pairs, forward.row_tokens, budget, control, compute, done=known)
     return reference
@@ -280,7 +282,9 @@ class _Run:
 
     def _begin(self) -> None:
         if not checkpoints.exists(self._folder):
+            self._reporter.phase("initial probes")
             self._probes.begin()
+            self._reporter.phase("training")
             self._reporter.progress(0, self._steps, "steps")
             return
         self._at, self._random, probes = checkpoints.read(
@@ -291,6 +295,7 @@ class _Run:
             self._config.model_dump(mode="json"),
         )
         self._random.restore(self._loaded.device)
+        self._reporter.phase("training")
         self._probes.resume(probes)
         self._reporter.progress(self._at.step, self._steps, "steps")
         # The interruption may have come between the step and its look at the probes.
@@ -423,9 +428,11 @@ class _Run:
     def _measure_displacement(self) -> dict[str, Any] | None:
         if not self._config.measure_displacement:
             return None
+        self._reporter.phase("measuring displacement")
         found = measure_displacement(
             self._forward, self._pairs, self._reference, self._budget, self._reporter, self._control
         )
+        self._reporter.phase("training")
         self._reporter.progress(self._steps, self._steps, "steps")
         return found
 

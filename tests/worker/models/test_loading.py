@@ -17,15 +17,10 @@ from chesboard.forward.select import choose_forward
 from chesboard.forward.shared_prefix import computing
 from chesboard.model import LoadedModel
 from tests.tiny_models import build_tokenizer, load, random_pairs
-from worker.models import loading
-from worker.models.loading import (
-    ModelCache,
-    ModelError,
-    computed_in,
-    count_parameters,
-    other_precision,
-    save_folder,
-)
+from worker.models import hub, loading
+from worker.models.cache import ModelCache
+from worker.models.files import ModelError, count_parameters, save_folder
+from worker.models.loading import computed_in, other_precision
 
 
 @pytest.fixture
@@ -251,9 +246,11 @@ def test_a_hub_model_too_large_is_refused_before_it_is_downloaded(
 ) -> None:
     class Metadata:
         parameter_count: ClassVar = {"BF16": 400_000_000_000, "F32": 1_000_000_000}
+        files_metadata: ClassVar = {"model.safetensors": None}
 
-    monkeypatch.setattr(loading, "get_safetensors_metadata", lambda name: Metadata)
-    monkeypatch.setattr(loading, "AutoModelForCausalLM", None)  # not to be reached
+    monkeypatch.setattr(hub, "get_safetensors_metadata", lambda name: Metadata)
+    monkeypatch.setattr(hub, "snapshot_download", None)  # not to be reached
+    monkeypatch.setattr(loading, "AutoModelForCausalLM", None)
     with pytest.raises(ModelError, match=r"“example/huge” has 401,000 million parameters"):
         ModelCache(settings).load(ScoreConfig(model="example/huge", device="cpu"))
 
@@ -269,7 +266,7 @@ def test_a_hub_that_does_not_answer_is_no_reason_not_to_try(
         def from_pretrained(*_: object, **__: object) -> None:
             raise OSError("example/cached is not in the cache")
 
-    monkeypatch.setattr(loading, "get_safetensors_metadata", away)
+    monkeypatch.setattr(hub, "get_safetensors_metadata", away)
     monkeypatch.setattr(loading, "AutoTokenizer", Unreadable)
     with pytest.raises(ModelError, match="can't be loaded: example/cached is not in the cache"):
         ModelCache(settings).load(ScoreConfig(model="example/cached", device="cpu"))

@@ -1,0 +1,112 @@
+"""A GGUF file is dequantized once, tensor by tensor, and can be stopped in between."""
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from app.core.settings import Settings
+from chesboard.configs import ScoreConfig
+from chesboard.reporting import PhaseName, RunCancelledError
+from worker.models.cache import ModelCache
+from worker.models.files import ModelError
+
+WIDTH, HEADS, LAYERS = 32, 2, 1
+TOKENS = ["<s>", "</s>", *"abcdefghij", "ab"]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    folder = tmp_path / "models" / "small"
+    folder.mkdir(parents=True)
+    write_llama(folder / "small.gguf")
+    return Settings(models_dir=tmp_path / "models", data_dir=tmp_path / "data")
+
+
+def write_llama(path: Path) -> None:
+    """A Llama of random weights in Q8_0 with a tokenizer of single letters."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(64)
+    writer.add_embedding_length(WIDTH)
+    writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(WIDTH)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(WIDTH // HEADS)
+    writer.add_vocab_size(len(TOKENS))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(TOKENS)
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    random = np.random.default_rng(0)
+    names = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"]
+    shapes = {f"blk.0.{name}.weight": (WIDTH, WIDTH) for name in names}
+    shapes |= {"token_embd.weight": (len(TOKENS), WIDTH), "output.weight": (len(TOKENS), WIDTH)}
+    for name, shape in shapes.items():
+        values = random.standard_normal(shape).astype(np.float32)
+        kind = gguf.GGMLQuantizationType.Q8_0
+        writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+    for name in ("blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"):
+        writer.add_tensor(f"{name}.weight", np.ones(WIDTH, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+class Phases:
+    """Keeps the phases, and stops the loading at the given one."""
+
+    def __init__(self, stop_at: tuple[Any, ...] = ()) -> None:
+        self.found: list[tuple[Any, ...]] = []
+        self._stop_at = stop_at
+
+    def __call__(
+        self,
+        name: PhaseName,
+        done: int | None = None,
+        total: int | None = None,
+        unit: str | None = None,
+    ) -> None:
+        self.found.append((name, done, total, unit))
+        if self.found[-1][:2] == self._stop_at:
+            raise RunCancelledError
+
+    @property
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(name for name, *_ in self.found))
+
+
+CONFIG = ScoreConfig(model="small", device="cpu")
+
+
+def test_dequantizing_reports_its_tensors_and_happens_once(settings: Settings) -> None:
+    phases = Phases()
+    ModelCache(settings).load(CONFIG, phases)
+    assert phases.names == ["dequantizing", "loading"]
+    counted = [phase for phase in phases.found if phase[3] and phase[0] == "dequantizing"]
+    assert counted[0] == ("dequantizing", 0, 12, "tensors")
+    assert counted[-1] == ("dequantizing", 12, 12, "tensors")
+    again = Phases()
+    ModelCache(settings).load(CONFIG, again)
+    assert again.names == ["loading"]
+    assert again.found[-1] == ("loading", 12, 12, "tensors")
+
+
+def test_a_run_that_is_cancelled_while_dequantizing_leaves_nothing(settings: Settings) -> None:
+    with pytest.raises(RunCancelledError):
+        ModelCache(settings).load(CONFIG, Phases(stop_at=("dequantizing", 5)))
+    assert not (settings.data_dir / "cache").exists()
+    phases = Phases()
+    ModelCache(settings).load(CONFIG, phases)
+    assert phases.names == ["dequantizing", "loading"]
+
+
+def test_a_file_that_is_no_gguf_is_refused(settings: Settings) -> None:
+    (settings.models_path / "small" / "small.gguf").write_bytes(b"GGUF, it says")
+    with pytest.raises(ModelError, match=r"small\.gguf can't be read as a GGUF model"):
+        ModelCache(settings).load(CONFIG)

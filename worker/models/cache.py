@@ -1,0 +1,65 @@
+"""The model cache: loads a run's model and keeps the last one that no run has changed."""
+
+import torch
+
+from app.core.settings import Settings
+from chesboard.configs import ModelConfig, TrainConfig
+from chesboard.model import LoadedModel
+from worker.models.files import Source, find_source, folder_source
+from worker.models.gguf import dequantized_folder
+from worker.models.loading import asked_dtype, choose_device, computed_in, load_model
+from worker.models.progress import OnPhase, ignore_phase
+
+
+class ModelCache:
+    """Holds at most one model, and none while a training run has it. Not thread-safe."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._key: tuple[object, ...] | None = None
+        self._kept: LoadedModel | None = None
+
+    def load(self, config: ModelConfig, on_phase: OnPhase = ignore_phase) -> LoadedModel:
+        """The model of a run's configuration, in eval mode on its device.
+
+        A model to be trained has float32 master weights whatever it computes in; any other has
+        its weights in the precision that was asked for.
+
+        Raises:
+            ModelError: unknown, unreadable, or too large for the device.
+            RunStoppedError: `on_phase` raised it.
+        """
+        training = isinstance(config, TrainConfig)
+        device = choose_device(config.device)
+        asked = asked_dtype(config.dtype, device)
+        weights_dtype = torch.float32 if training else asked
+        compute_dtype = computed_in(asked, device)
+        source = self._find(config.model, on_phase)
+        key = (source, device, weights_dtype, compute_dtype)
+        if self._kept is not None and key == self._key:
+            return self._kept if not training else self._hand_over()
+        self.forget()
+        loaded = load_model(config, source, device, weights_dtype, compute_dtype, on_phase)
+        if not training:
+            self._key, self._kept = key, loaded
+        return loaded
+
+    def _find(self, name: str, on_phase: OnPhase) -> Source:
+        source = find_source(name, self._settings)
+        if source.is_gguf:
+            assert source.path is not None
+            return folder_source(dequantized_folder(source.path, self._settings, on_phase))
+        return source
+
+    def _hand_over(self) -> LoadedModel:
+        """Return the kept model to a caller that will change it, and drop it from the cache."""
+        loaded = self._kept
+        assert loaded is not None
+        self._key = self._kept = None
+        return loaded
+
+    def forget(self) -> None:
+        """Drop the kept model and free its GPU memory."""
+        self._key = self._kept = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
