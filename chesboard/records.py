@@ -13,8 +13,16 @@ STILL_NATS = 1e-4
 Response = Literal["preferred", "dispreferred"]
 
 
-def displaced(preferred_change: float, dispreferred_change: float) -> bool:
-    """y+ lost likelihood while the margin grew. NaN is not."""
+def displaced(preferred_change: float | None, dispreferred_change: float | None) -> bool:
+    """Whether a pair is displaced: y+ lost likelihood while the margin grew.
+
+    Arguments: changes of log-probability against the reference, in nats. Both the loss and the
+    growth of the margin must exceed STILL_NATS. None and NaN are not displaced; infinities compare
+    as floats do. app/store/displaced.py and static/lib/displaced.js state the same rule, and
+    tests/test_displaced.py holds the three together.
+    """
+    if preferred_change is None or dispreferred_change is None:
+        return False
     margin = preferred_change - dispreferred_change
     return preferred_change < -STILL_NATS and margin > STILL_NATS
 

@@ -25,7 +25,7 @@ from chesboard.model import LoadedModel
 from chesboard.objectives import PairLogprobs, losses
 from chesboard.pairs import TokenizedPair
 from chesboard.probing.probes import Probes
-from chesboard.records import MetricRecord
+from chesboard.records import MetricRecord, displaced
 from chesboard.reporting import Control, Reporter, RunInterruptedError
 from chesboard.scoring import report_truncation
 from worker.training import checkpoints
@@ -219,8 +219,8 @@ class StepStats:
 
     @property
     def displaced(self) -> list[bool]:
-        both = zip(self.preferred_changes, self.margins, strict=True)
-        return [preferred < 0 < margin for preferred, margin in both]
+        both = zip(self.preferred_changes, self.dispreferred_changes, strict=True)
+        return [displaced(*changes) for changes in both]
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -478,11 +478,10 @@ def _summarize_probes(probes: Sequence[Mapping[str, Any]]) -> dict[str, float | 
     names = ("preferred_change", "dispreferred_change", "moved_mass")
     if not probes:
         return dict.fromkeys([*names, "displaced_fraction"])
-    displaced = [
-        probe["preferred_change"] < 0 and probe["preferred_change"] > probe["dispreferred_change"]
-        for probe in probes
+    is_displaced = [
+        displaced(probe["preferred_change"], probe["dispreferred_change"]) for probe in probes
     ]
     return {
         **{name: _mean([probe[name] for probe in probes]) for name in names},
-        "displaced_fraction": _mean(displaced),
+        "displaced_fraction": _mean(is_displaced),
     }
