@@ -33,7 +33,7 @@ def measure_displacement(
             FinalRecord(pair.pair, *reference[pair.pair], preferred[b], dispreferred[b])
             for b, pair in enumerate(batch)
         ]
-        reporter.finals(found)
+        reporter.put(*found)
         records.extend(found)
         reporter.progress(len(records), len(pairs), "pairs measured")
 

@@ -25,7 +25,7 @@ from chesboard.model import LoadedModel
 from chesboard.objectives import PairLogprobs, losses
 from chesboard.pairs import TokenizedPair
 from chesboard.probing.probes import Probes
-from chesboard.records import MetricRecord, displaced
+from chesboard.records import MetricRecord, ReferenceRecord, displaced
 from chesboard.reporting import Control, Reporter, RunInterruptedError
 from chesboard.scoring import report_truncation
 from worker.training import checkpoints
@@ -158,12 +158,12 @@ def _complete_reference(
         preferred = states.preferred_logprobs_B().tolist()
         dispreferred = states.dispreferred_logprobs_B().tolist()
         rows = [
-            (pair.pair, preferred[b], dispreferred[b])
+            ReferenceRecord(pair.pair, preferred[b], dispreferred[b])
             for b, pair in enumerate(batch)
             if pair.pair not in known
         ]
-        reporter.reference(rows)
-        reference.update({pair: (a, b) for pair, a, b in rows})
+        reporter.put(*rows)
+        reference.update({row.pair: (row.preferred, row.dispreferred) for row in rows})
         reporter.progress(len(reference), len(pairs), "reference pairs")
 
     with _reference_model(loaded):
@@ -319,7 +319,7 @@ class _Run:
             margin=_mean(seen.margins),
         )
         self._random = RandomState.capture(self._loaded.device)
-        self._reporter.metric(self._metric(seen, norm, rate, tokens / seconds))
+        self._reporter.put(self._metric(seen, norm, rate, tokens / seconds))
         self._reporter.progress(step, self._steps, "steps")
         self._watch_for_divergence(finite, step)
 
