@@ -1,20 +1,31 @@
-"""The numbers that a worker hands to the store: plain values, no tensors, no SQL.
+"""The records of a run: what scoring and training measure, as plain values without tensors or SQL.
 
 Log-probabilities are in nats and are sums over the response tokens (end token included) unless
 a name says otherwise. A float that is NaN or infinite is stored as it is and shown as a gap.
+
+A new kind of record is a dataclass here, a member of `Record`, a table in app/store and one line
+in the registry of app/store/recording.py.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 STILL_NATS = 1e-4
-"""Changes of log-probability below this are called no change: rounding makes some."""
+"""Changes of log-probability up to this count as none: floating-point rounding reaches it."""
 
 Response = Literal["preferred", "dispreferred"]
 
 
-def displaced(preferred_change: float, dispreferred_change: float) -> bool:
-    """y+ lost likelihood while the margin grew. NaN is not."""
+def displaced(preferred_change: float | None, dispreferred_change: float | None) -> bool:
+    """Whether a pair is displaced: y+ lost likelihood while the margin grew.
+
+    Arguments: changes of log-probability against the reference, in nats. Both the loss and the
+    growth of the margin must exceed STILL_NATS. None and NaN are not displaced; infinities compare
+    as floats do. app/store/displaced.py and static/lib/displaced.js state the same rule, and
+    tests/test_displaced.py holds the three together.
+    """
+    if preferred_change is None or dispreferred_change is None:
+        return False
     margin = preferred_change - dispreferred_change
     return preferred_change < -STILL_NATS and margin > STILL_NATS
 
@@ -38,9 +49,15 @@ class MetricRecord:
     tokens_seen: int
 
 
+METRICS: tuple[str, ...] = tuple(
+    entry.name for entry in fields(MetricRecord) if entry.name != "step"
+)
+"""Names of the numbers of an optimizer step, in the order of MetricRecord."""
+
+
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One token's probability at a position: at the beginning, now, and the difference."""
+    """One token's probability at a position: at the first step, now, and the difference."""
 
     token_id: int
     token: str
@@ -48,15 +65,13 @@ class LedgerEntry:
     final: float
     change: float
     predicted: float | None
-    """Predicted change for a small step, up to a common positive factor (design §1)."""
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    """Predicted change for a small step, up to a common positive factor: docs/theory.md,
+    predicted gainers."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecentLedger:
-    """What moved since the previous record, at step `since_step`."""
+    """The mass ledger since the previously recorded step, `since_step`."""
 
     since_step: int
     gainers: list[LedgerEntry]
@@ -67,7 +82,12 @@ class RecentLedger:
 
 @dataclass(frozen=True, slots=True)
 class LedgerRecord:
-    """One position at one step. Columns as in app/store/probes.py."""
+    """The mass ledger of one position at one step; fields as in app/store/probes.py.
+
+    gainers, losers, rest_change and moved_mass compare with step 0, `recent` with the previously
+    recorded step. predicted_changes and predicted_ranks belong to the predicted tokens of the
+    probe or position, in their order.
+    """
 
     watched_probs: list[float]
     gainers: list[LedgerEntry]
@@ -82,7 +102,7 @@ class LedgerRecord:
 
 @dataclass(frozen=True, slots=True)
 class ProbeRecord:
-    """What does not change about a probe. Columns as in app/store/probes.py."""
+    """The constant part of a probe: a watched pair or prompt; fields as in app/store/probes.py."""
 
     pair: int
     prompt: str
@@ -101,7 +121,11 @@ class ProbeRecord:
 
 @dataclass(frozen=True, slots=True)
 class ProbeStepRecord:
-    """One probe at one step, with the ledger of its fork. Columns as in app/store/probes.py."""
+    """One probe at one step, with the ledger of its fork; fields as in app/store/probes.py.
+
+    preferred_logprobs, dispreferred_logprobs: one a response token; empty for a prompt.
+    onset_step: the recorded step since which the pair has been displaced, or None.
+    """
 
     pair: int
     step: int
@@ -119,7 +143,7 @@ class ProbeStepRecord:
 
 @dataclass(frozen=True, slots=True)
 class PositionRecord:
-    """What does not change about a position besides the fork that has a ledger."""
+    """The constant part of a response position, other than the fork, that has a ledger."""
 
     pair: int
     response: Response
@@ -130,6 +154,8 @@ class PositionRecord:
 
 @dataclass(frozen=True, slots=True)
 class PositionStepRecord:
+    """The ledger of such a position at one step."""
+
     pair: int
     response: Response
     position: int
@@ -139,18 +165,27 @@ class PositionStepRecord:
 
 @dataclass(frozen=True, slots=True)
 class AnswerRecord:
-    """The model's own greedy answer to a probe's prompt."""
+    """The model's greedy completion of a probe's prompt at one step."""
 
     pair: int
     step: int
     text: str
     ended: bool
-    """Whether the model ended it, rather than the limit of tokens."""
+    """Whether generation ended with an end token rather than at the token limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceRecord:
+    """Log-probabilities of a trained pair's responses under the reference model."""
+
+    pair: int
+    preferred: float
+    dispreferred: float
 
 
 @dataclass(frozen=True, slots=True)
 class FinalRecord:
-    """A trained pair after the last step: log-probabilities then, and under the reference."""
+    """Log-probabilities of a trained pair under the reference and under the trained model."""
 
     pair: int
     preferred: float
@@ -176,3 +211,16 @@ class ScoreRecord:
     cut_tokens: int
     preferred_ends: list[int] = field(default_factory=list)
     dispreferred_ends: list[int] = field(default_factory=list)
+
+
+Record = (
+    MetricRecord
+    | ProbeRecord
+    | ProbeStepRecord
+    | PositionRecord
+    | PositionStepRecord
+    | AnswerRecord
+    | ReferenceRecord
+    | FinalRecord
+    | ScoreRecord
+)

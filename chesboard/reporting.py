@@ -1,18 +1,8 @@
-"""How the computing code reports and how it is told to stop, with no word of queues or SQL."""
+"""Interfaces between the computing code and its host: reporting results, and being stopped."""
 
-from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from chesboard.records import (
-    AnswerRecord,
-    FinalRecord,
-    MetricRecord,
-    PositionRecord,
-    PositionStepRecord,
-    ProbeRecord,
-    ProbeStepRecord,
-    ScoreRecord,
-)
+from chesboard.records import Record
 
 PhaseName = Literal[
     "downloading",
@@ -47,6 +37,8 @@ class LeaseLostError(RunStoppedError):
 
 
 class Control(Protocol):
+    """Checked by the computing code for a request to stop."""
+
     def check(self) -> None:
         """Called at least once a forward pass.
 
@@ -56,7 +48,12 @@ class Control(Protocol):
 
 
 class Reporter(Protocol):
-    """Takes records in any thread-free order; returns at once (writing happens elsewhere)."""
+    """Receives records and progress from the training thread; implementations may write them
+    asynchronously, and block the caller only where their buffer is full."""
+
+    def put(self, *records: Record) -> None:
+        """Hand over records of any kinds. Records of one kind are stored in the order given, and a
+        record with the key of an earlier one replaces it."""
 
     def phase(
         self,
@@ -74,30 +71,10 @@ class Reporter(Protocol):
         """Progress of the run, and of its present phase."""
 
     def message(self, text: str) -> None:
-        """Something the user should know, shown on the run's page."""
-
-    def metric(self, record: MetricRecord) -> None: ...
-
-    def probe(self, record: ProbeRecord) -> None: ...
-
-    def probe_step(self, record: ProbeStepRecord) -> None: ...
-
-    def position(self, record: PositionRecord) -> None: ...
-
-    def position_step(self, record: PositionStepRecord) -> None: ...
-
-    def answer(self, record: AnswerRecord) -> None: ...
-
-    def finals(self, records: Sequence[FinalRecord]) -> None:
-        """Trained pairs as they are after the last step."""
-
-    def scores(self, records: Sequence[ScoreRecord]) -> None: ...
-
-    def reference(self, records: Sequence[tuple[int, float, float]]) -> None:
-        """(pair, log p(y+), log p(y-)) under the reference model."""
+        """Add a notice for the user, shown on the run's page. Repeated texts are kept once."""
 
     def flush(self) -> None:
-        """Return once everything handed over so far is in the store."""
+        """Return once everything handed over so far is stored."""
 
     def checkpointed(self) -> None:
-        """A checkpoint was written: what was done so far is not done again."""
+        """A checkpoint was written: a later attempt at the run resumes from here."""

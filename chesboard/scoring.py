@@ -48,7 +48,7 @@ def score_pairs(
 
     def score(batch: list[TokenizedPair]) -> None:
         records = [r for r in _score_batch(forward, batch, measures) if r.pair not in scored]
-        reporter.scores(records)
+        reporter.put(*records)
         scored.update({r.pair: {name: getattr(r, name) for name in MEASURE_NAMES} for r in records})
         reporter.progress(len(scored), len(pairs), "pairs")
 

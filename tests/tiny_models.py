@@ -30,6 +30,8 @@ from chesboard.records import (
     PositionStepRecord,
     ProbeRecord,
     ProbeStepRecord,
+    Record,
+    ReferenceRecord,
     ScoreRecord,
 )
 from chesboard.reporting import RunInterruptedError
@@ -245,32 +247,25 @@ class KeepingReporter:
     def message(self, text: str) -> None:
         self.messages.append(text)
 
-    def metric(self, record: MetricRecord) -> None:
-        self.metrics.append(record)
+    def put(self, *records: Record) -> None:
+        for record in records:
+            match record:
+                case ReferenceRecord():
+                    self.references[record.pair] = (record.preferred, record.dispreferred)
+                case _:
+                    self._lists()[type(record)].append(record)
 
-    def probe(self, record: ProbeRecord) -> None:
-        self.probes.append(record)
-
-    def probe_step(self, record: ProbeStepRecord) -> None:
-        self.probe_steps.append(record)
-
-    def position(self, record: PositionRecord) -> None:
-        self.positions.append(record)
-
-    def position_step(self, record: PositionStepRecord) -> None:
-        self.position_steps.append(record)
-
-    def answer(self, record: AnswerRecord) -> None:
-        self.answers.append(record)
-
-    def finals(self, records: Sequence[FinalRecord]) -> None:
-        self.final_records.extend(records)
-
-    def scores(self, records: Sequence[ScoreRecord]) -> None:
-        self.score_records.extend(records)
-
-    def reference(self, records: Sequence[tuple[int, float, float]]) -> None:
-        self.references.update({pair: (a, b) for pair, a, b in records})
+    def _lists(self) -> dict[type[Record], list[Any]]:
+        return {
+            MetricRecord: self.metrics,
+            ProbeRecord: self.probes,
+            ProbeStepRecord: self.probe_steps,
+            PositionRecord: self.positions,
+            PositionStepRecord: self.position_steps,
+            AnswerRecord: self.answers,
+            FinalRecord: self.final_records,
+            ScoreRecord: self.score_records,
+        }
 
     def flush(self) -> None:
         self.flushes += 1

@@ -1,34 +1,25 @@
-"""Hands records to the store from a thread of its own, so that training never waits for SQL.
+"""The recorder: writes a run's records to PostgreSQL from a thread of its own.
 
-What is handed over is kept until PostgreSQL has it: while the database is away the writer tries
-again with back-off, and once `MAX_WAITING` records wait, the computing thread waits too. Nothing
-is dropped. A lost lease ends the writing, and the next call on the recorder says so.
+Records are buffered until PostgreSQL has committed them. While the database is unreachable the
+writer retries with exponential backoff; once `MAX_WAITING` records are buffered, the training
+thread blocks (back-pressure). Nothing is dropped. A lost lease ends the writing, and the next call
+on the recorder raises LeaseLostError.
 """
 
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable
 
 from app.core.broker import wake
 from app.core.database import transaction
 from app.store import recording
-from chesboard.records import (
-    AnswerRecord,
-    FinalRecord,
-    MetricRecord,
-    PositionRecord,
-    PositionStepRecord,
-    ProbeRecord,
-    ProbeStepRecord,
-    ScoreRecord,
-)
+from chesboard.records import Record
 from chesboard.reporting import LeaseLostError, PhaseName
 from worker import telemetry
 from worker.retry import until_the_database_answers
 
 MAX_WAITING = 20_000
-"""Records held in memory at most; a probe step is a few kilobytes, so tens of megabytes."""
+"""Size limit of the buffer; a probe step is a few kilobytes, so tens of megabytes."""
 
 
 PHASE_SECONDS = 0.5
@@ -36,7 +27,9 @@ PHASE_SECONDS = 0.5
 
 
 class Recorder:
-    """The Reporter that writes to PostgreSQL. Use as a context manager; leaving it flushes."""
+    """The Reporter that writes to PostgreSQL. A context manager: leaving it flushes and stops the
+    thread. Methods are called from the training thread; all but `flush` return without waiting
+    for PostgreSQL unless the buffer is full."""
 
     def __init__(self, run_id: int, token: str) -> None:
         self._run_id = run_id
@@ -58,7 +51,7 @@ class Recorder:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            # After a lost lease there is nobody to write for.
+            # After a lost lease nothing may be written any more.
             if kind is None or not issubclass(kind, LeaseLostError):
                 self.flush()
         finally:
@@ -109,40 +102,17 @@ class Recorder:
             self._changed.notify_all()
 
     def message(self, text: str) -> None:
-        self._put("messages", [text])
+        self._add(lambda batch: batch.messages.append(text))
 
-    def metric(self, record: MetricRecord) -> None:
-        self._put("metrics", [record])
-
-    def probe(self, record: ProbeRecord) -> None:
-        self._put("probes", [record])
-
-    def probe_step(self, record: ProbeStepRecord) -> None:
-        self._put("probe_steps", [record])
-
-    def position(self, record: PositionRecord) -> None:
-        self._put("positions", [record])
-
-    def position_step(self, record: PositionStepRecord) -> None:
-        self._put("position_steps", [record])
-
-    def answer(self, record: AnswerRecord) -> None:
-        self._put("answers", [record])
-
-    def finals(self, records: Sequence[FinalRecord]) -> None:
-        self._put("finals", records)
-
-    def scores(self, records: Sequence[ScoreRecord]) -> None:
-        self._put("scores", records)
-
-    def reference(self, records: Sequence[tuple[int, float, float]]) -> None:
-        self._put("reference", records)
+    def put(self, *records: Record) -> None:
+        self._add(lambda batch: batch.records.extend(records))
 
     def flush(self) -> None:
-        """Return once everything handed over is in the store.
+        """Return once everything handed over so far is committed.
 
         Raises:
             LeaseLostError: the run belongs to another worker now.
+            RuntimeError: the writer failed for another reason, which is the exception's cause.
         """
         with self._changed:
             self._changed.wait_for(
@@ -150,13 +120,14 @@ class Recorder:
             )
             self._raise_failure()
 
-    def _put(self, name: str, records: Sequence[Any]) -> None:
+    def _add(self, add: Callable[[recording.Batch], None]) -> None:
+        """Wait for room in the buffer (back-pressure), then add to the batch that is next."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._failure is not None or len(self._waiting) < MAX_WAITING
             )
             self._raise_failure()
-            getattr(self._waiting, name).extend(records)
+            add(self._waiting)
             self._changed.notify_all()
 
     def _raise_failure(self) -> None:
@@ -182,12 +153,14 @@ class Recorder:
                     return
 
     def _write(self, batch: recording.Batch) -> BaseException | None:
-        """Write until it is written; returns what makes writing pointless, if anything does."""
+        """Write a batch, retrying while the database is unreachable.
 
+        Returns the error that ends the writing for good (a stale lease, a bug), or None.
+        """
         began = time.monotonic()
 
         def write() -> int:
-            telemetry.recorder_is(len(batch) + len(self._waiting), time.monotonic() - began)
+            telemetry.report_recorder(len(batch) + len(self._waiting), time.monotonic() - began)
             with transaction() as session:
                 return recording.write(session, self._run_id, self._token, batch)
 
@@ -197,7 +170,7 @@ class Recorder:
             )
         except Exception as error:
             return error
-        telemetry.recorder_is(len(self._waiting), 0.0)
+        telemetry.report_recorder(len(self._waiting), 0.0)
         wake(self._run_id, revision)
         return None
 

@@ -1,4 +1,4 @@
-"""What a worker says of itself with every sign of life, for the status page and /metrics."""
+"""What a worker reports with each heartbeat, for the status page and /metrics."""
 
 import psutil
 import torch
@@ -6,14 +6,14 @@ import torch
 _recorder: tuple[int, float] = (0, 0.0)
 
 
-def recorder_is(waiting: int, lag_seconds: float) -> None:
-    """The recorder tells how many records wait, and how long the batch in hand has been tried."""
+def report_recorder(waiting: int, lag_seconds: float) -> None:
+    """Set the recorder's backlog: records that wait, and how long the current batch is tried."""
     global _recorder
     _recorder = (waiting, lag_seconds)
 
 
 def report() -> dict[str, float]:
-    """Memory in bytes, of the process and of its GPU where there is one; the recorder's backlog."""
+    """Memory in bytes of the process, and of its GPU where there is one; the recorder's backlog."""
     waiting, lag_seconds = _recorder
     found: dict[str, float] = {
         "memory_bytes": psutil.Process().memory_info().rss,

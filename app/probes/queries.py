@@ -33,9 +33,9 @@ from app.probes.schemas import (
     WatchedTrace,
 )
 from app.runs.windows import WHOLE, Window
+from app.store.displaced import displaced_sql
 from app.store.probes import PositionStep, Probe, ProbeAnswer, ProbePosition, ProbeStep
 from app.store.runs import Run
-from chesboard.records import STILL_NATS
 
 TOP_GAINERS = 3
 """So many gainers are looked for among the predicted ones."""
@@ -555,11 +555,9 @@ _CHANGES = (
     _PREFERRED.label("preferred_change"),
     _DISPREFERRED.label("dispreferred_change"),
     _MARGIN.label("margin"),
-    # As app.runs.records.is_displaced.
+    # A pair without finite changes is left out of the fraction, not counted as not displaced.
     case(
-        (_MARGIN.is_(None), None),
-        ((_PREFERRED < -STILL_NATS) & (_MARGIN > STILL_NATS), 1.0),
-        else_=0.0,
+        (_MARGIN.is_(None), None), (displaced_sql(_PREFERRED, _DISPREFERRED), 1.0), else_=0.0
     ).label("displaced"),
 )
 

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Subquery, and_, func, or_, select, union_all
+from sqlalchemy import ColumnElement, Select, Subquery, func, or_, select, union_all
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
+from app.store.displaced import displaced_sql
 from app.store.probes import Probe, ProbeStep
 from app.store.runs import ReferenceLogprob, Run
 
@@ -89,8 +90,5 @@ def _total(logprobs: Any) -> Any:
 
 
 def is_displaced(changes: Subquery) -> ColumnElement[bool]:
-    """The preferred response lost likelihood while the margin grew (NaN is above all numbers)."""
-    return and_(
-        changes.c.preferred_change < 0,
-        changes.c.preferred_change > changes.c.dispreferred_change,
-    )
+    """Whether a pair of `measured` is displaced, as chesboard.records.displaced defines it."""
+    return displaced_sql(changes.c.preferred_change, changes.c.dispreferred_change)

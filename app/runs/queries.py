@@ -10,11 +10,12 @@ from app.core.database import transaction
 from app.core.downsampling import pick, read_series
 from app.probes import queries as probes
 from app.probes.headline import Verdict, run_sentence
-from app.runs.schemas import METRICS, MetricList, MetricOut, RunOut, RunPage
+from app.runs.schemas import MetricList, MetricOut, RunOut, RunPage
 from app.runs.windows import WHOLE, Window
 from app.store.datasets import Dataset
 from app.store.lookup import require_run
 from app.store.runs import Metric, Run
+from chesboard.records import METRICS
 
 EXPORT_ROWS = 1000
 """Rows that a download fetches at a time, so that it is never held as a whole."""

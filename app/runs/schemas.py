@@ -10,27 +10,12 @@ from app.core.text import storable
 from app.probes.headline import Verdict
 from app.store.runs import Metric, Run
 from chesboard.pairs import Pair
+from chesboard.records import METRICS
 
 Kind = Literal["score", "train", "evaluate"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 FINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 """The statuses in which nobody works on a run; only `resume` leads out of them."""
-
-METRICS = (
-    "loss",
-    "margin",
-    "preferred_logprob",
-    "dispreferred_logprob",
-    "preferred_change",
-    "dispreferred_change",
-    "displaced_fraction",
-    "accuracy",
-    "grad_norm",
-    "learning_rate",
-    "tokens_per_second",
-    "tokens_seen",
-)
-
 
 Name = Annotated[
     str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$"), AfterValidator(storable)

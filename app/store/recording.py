@@ -1,15 +1,18 @@
-"""Writing what a run measured, one transaction a batch, each number once.
+"""Storage of a run's records: one transaction a batch, one upsert statement a record kind.
 
-Rows are keyed by (run, step) and (run, probe, step): a resumed run overwrites what it repeats.
+The key of a record is (run, step), (run, pair, step) and the like: a resumed run that repeats a
+step overwrites its rows, so that every number is stored exactly once.
 """
 
 from array import array
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import func, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import REAL, func, update
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.orm import Session
 
 from app.core.database import Base
@@ -26,12 +29,40 @@ from chesboard.records import (
     PositionStepRecord,
     ProbeRecord,
     ProbeStepRecord,
+    Record,
+    ReferenceRecord,
     ScoreRecord,
 )
 
 
 class StaleLeaseError(Exception):
     """The run is not (or no longer) this worker's to write to."""
+
+
+class RecordKind(NamedTuple):
+    """Where records of one kind are stored."""
+
+    table: type[Base]
+    key: tuple[str, ...]
+    """The primary key besides run_id."""
+    is_durable: bool = False
+    """Whether a later attempt at the run reads these records instead of computing them again."""
+
+
+RECORD_KINDS: Mapping[type[Record], RecordKind] = {
+    # Written in this order: steps refer to their probe or position by a foreign key.
+    MetricRecord: RecordKind(Metric, ("step",)),
+    ProbeRecord: RecordKind(Probe, ("pair",)),
+    ProbeStepRecord: RecordKind(ProbeStep, ("pair", "step")),
+    PositionRecord: RecordKind(ProbePosition, ("pair", "response", "position")),
+    PositionStepRecord: RecordKind(PositionStep, ("pair", "response", "position", "step")),
+    AnswerRecord: RecordKind(ProbeAnswer, ("pair", "step")),
+    ScoreRecord: RecordKind(Score, ("pair",), is_durable=True),
+    ReferenceRecord: RecordKind(ReferenceLogprob, ("pair",), is_durable=True),
+    FinalRecord: RecordKind(ReferenceLogprob, ("pair",)),
+}
+"""A field of a record is the column of the same name; the fields of a LedgerRecord are columns of
+the record that holds it. A column `revision` gets the run's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,39 +86,20 @@ class Phase:
 
 @dataclass(slots=True)
 class Batch:
-    """Records of one run that are written together."""
+    """What is written of one run in one transaction."""
 
-    metrics: list[MetricRecord] = field(default_factory=list)
-    probes: list[ProbeRecord] = field(default_factory=list)
-    probe_steps: list[ProbeStepRecord] = field(default_factory=list)
-    positions: list[PositionRecord] = field(default_factory=list)
-    position_steps: list[PositionStepRecord] = field(default_factory=list)
-    answers: list[AnswerRecord] = field(default_factory=list)
-    finals: list[FinalRecord] = field(default_factory=list)
-    scores: list[ScoreRecord] = field(default_factory=list)
-    reference: list[tuple[int, float, float]] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
     progress: Progress | None = None
     phase: Phase | None = None
     device: str | None = None
     checkpointed: bool = False
-    """A checkpoint of all that came before was written."""
+    """Whether a checkpoint of everything recorded before was written."""
 
     def __len__(self) -> int:
-        lists = (
-            self.metrics,
-            self.probes,
-            self.probe_steps,
-            self.positions,
-            self.position_steps,
-            self.answers,
-            self.finals,
-            self.scores,
-            self.reference,
-            self.messages,
-        )
         return (
-            sum(len(records) for records in lists)
+            len(self.records)
+            + len(self.messages)
             + (self.progress is not None)
             + (self.phase is not None)
             + (self.device is not None)
@@ -95,9 +107,9 @@ class Batch:
         )
 
     @property
-    def secures(self) -> bool:
-        """Whether the run gets further for good: no later try will do this work again."""
-        return bool(self.checkpointed or self.scores or self.reference)
+    def has_durable_progress(self) -> bool:
+        """Whether some work is finished for good: no later attempt at the run repeats it."""
+        return self.checkpointed or any(RECORD_KINDS[type(one)].is_durable for one in self.records)
 
 
 def write(session: Session, run_id: int, token: str, batch: Batch) -> int:
@@ -106,87 +118,17 @@ def write(session: Session, run_id: int, token: str, batch: Batch) -> int:
     Raises:
         StaleLeaseError: the lease is no longer this worker's; nothing is written.
     """
-    revision = _open(session, run_id, token, batch)
-    stamp = {"run_id": run_id, "revision": revision}
-    _upsert(
-        session,
-        Metric,
-        [{**stamp, **asdict(record)} for record in batch.metrics],
-        ["run_id", "step"],
-    )
-    _upsert(
-        session,
-        Probe,
-        [
-            {
-                "run_id": run_id,
-                **asdict(record),
-                "watched": nonfinite_to_none(record.watched),
-                "predicted": nonfinite_to_none(record.predicted),
-            }
-            for record in batch.probes
-        ],
-        ["run_id", "pair"],
-    )
-    _upsert(
-        session,
-        ProbeStep,
-        [{**stamp, **_with_ledger(record)} for record in batch.probe_steps],
-        ["run_id", "pair", "step"],
-    )
-    place = ["run_id", "pair", "response", "position"]
-    _upsert(
-        session,
-        ProbePosition,
-        [
-            {
-                "run_id": run_id,
-                **asdict(record),
-                "watched": nonfinite_to_none(record.watched),
-                "predicted": nonfinite_to_none(record.predicted),
-            }
-            for record in batch.positions
-        ],
-        place,
-    )
-    _upsert(
-        session,
-        PositionStep,
-        [{"run_id": run_id, **_with_ledger(record)} for record in batch.position_steps],
-        [*place, "step"],
-    )
-    _upsert(
-        session,
-        ProbeAnswer,
-        [{**stamp, **asdict(record)} for record in batch.answers],
-        ["run_id", "pair", "step"],
-    )
-    _upsert(
-        session,
-        Score,
-        [{"run_id": run_id, **asdict(record)} for record in batch.scores],
-        ["run_id", "pair"],
-    )
-    _upsert(
-        session,
-        ReferenceLogprob,
-        [
-            {"run_id": run_id, "pair": pair, "preferred": preferred, "dispreferred": dispreferred}
-            for pair, preferred, dispreferred in batch.reference
-        ],
-        ["run_id", "pair"],
-    )
-    _upsert(
-        session,
-        ReferenceLogprob,
-        [{"run_id": run_id, **asdict(record)} for record in batch.finals],
-        ["run_id", "pair"],
-    )
+    revision = _update_run(session, run_id, token, batch)
+    by_kind: defaultdict[type[Record], list[Record]] = defaultdict(list)
+    for record in batch.records:
+        by_kind[type(record)].append(record)
+    for kind in RECORD_KINDS:
+        _upsert(session, kind, by_kind[kind], run_id, revision)
     return revision
 
 
-def _open(session: Session, run_id: int, token: str, batch: Batch) -> int:
-    """Lock the run's row, check the lease, and write what stands in the row itself."""
+def _update_run(session: Session, run_id: int, token: str, batch: Batch) -> int:
+    """Lock the run's row, check the lease, and write the columns of the row itself."""
     values: dict[str, Any] = {"revision": Run.revision + 1}
     if batch.progress is not None:
         values |= {
@@ -205,8 +147,8 @@ def _open(session: Session, run_id: int, token: str, batch: Batch) -> int:
         }
     if batch.device is not None:
         values["device"] = batch.device
-    if batch.secures:
-        values["tries_here"] = 1  # this one
+    if batch.has_durable_progress:
+        values["tries_here"] = 1  # the current attempt
     row = session.execute(
         update(Run)
         .where(Run.id == run_id, Run.lease_token == token, Run.status == "running")
@@ -215,44 +157,73 @@ def _open(session: Session, run_id: int, token: str, batch: Batch) -> int:
     ).one_or_none()
     if row is None:
         raise StaleLeaseError(f"run {run_id} is no longer this worker's")
-    fresh = [text for text in batch.messages if text not in row.messages]
-    if fresh:
-        session.execute(
-            update(Run).where(Run.id == run_id).values(messages=[*row.messages, *fresh])
-        )
+    new = [text for text in batch.messages if text not in row.messages]
+    if new:
+        session.execute(update(Run).where(Run.id == run_id).values(messages=[*row.messages, *new]))
     return int(row.revision)
 
 
-def _with_ledger(record: ProbeStepRecord | PositionStepRecord) -> dict[str, Any]:
-    """The record's columns, and beside them those of its ledger."""
-    names = [field.name for field in fields(record) if field.name != "ledger"]
-    return {name: getattr(record, name) for name in names} | _ledger_columns(record.ledger)
-
-
-def _ledger_columns(ledger: LedgerRecord) -> dict[str, Any]:
-    columns = asdict(ledger)
-    for name in ("gainers", "losers", "recent"):
-        columns[name] = nonfinite_to_none(columns[name])
-    for name in ("watched_probs", "predicted_changes"):
-        columns[name] = _single(columns[name])
-    return columns
-
-
-def _single(values: Sequence[float]) -> list[float]:
-    """In the precision that they are stored in: what is too small for it becomes zero. PostgreSQL
-    would refuse it as an underflow, and the run would end there."""
-    return array("f", values).tolist()
-
-
 def _upsert(
-    session: Session, table: type[Base], rows: list[dict[str, Any]], key: list[str]
+    session: Session, kind: type[Record], records: Sequence[Record], run_id: int, revision: int
 ) -> None:
-    if not rows:
+    if not records:
         return
+    table, key, _ = RECORD_KINDS[kind]
+    constants = {"run_id": run_id}
+    if "revision" in table.__table__.c:
+        constants["revision"] = revision
+    rows = [constants | _columns(record, table) for record in records]
+    conflict_key = ["run_id", *key]
     statement = insert(table)
     changed: dict[str, Any] = {
-        name: statement.excluded[name] for name in rows[0] if name not in key
+        name: statement.excluded[name] for name in rows[0] if name not in conflict_key
     }
     if "recorded_at" in table.__table__.c:
         changed["recorded_at"] = func.clock_timestamp()
-    session.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), rows)
+    session.execute(
+        statement.on_conflict_do_update(index_elements=conflict_key, set_=changed), rows
+    )
+
+
+def _columns(record: Record | LedgerRecord, table: type[Base]) -> dict[str, Any]:
+    """The record's fields as the table's columns, those of its ledger among them."""
+    converters = _converters(table)
+    columns: dict[str, Any] = {}
+    for one in fields(record):
+        value = getattr(record, one.name)
+        if isinstance(value, LedgerRecord):
+            columns |= _columns(value, table)
+        else:
+            convert = converters.get(one.name)
+            columns[one.name] = value if convert is None else convert(value)
+    return columns
+
+
+@cache
+def _converters(table: type[Base]) -> dict[str, Callable[[Any], Any]]:
+    """The columns whose values have to be converted, and how."""
+    converters: dict[str, Callable[[Any], Any]] = {}
+    for column in table.__table__.c:
+        match column.type:
+            case JSONB():
+                converters[column.name] = _to_json
+            case ARRAY(item_type=REAL()):
+                converters[column.name] = _to_float32
+    return converters
+
+
+def _to_json(value: Any) -> Any:
+    """Dataclasses as objects, and null for NaN and infinity, which JSON cannot encode."""
+    if isinstance(value, list):
+        value = [_plain(part) for part in value]
+    return nonfinite_to_none(_plain(value))
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _to_float32(values: Sequence[float]) -> list[float]:
+    """Round to the precision of the column, so that what underflows becomes zero: PostgreSQL
+    raises an error for a number that is out of range of its type."""
+    return array("f", values).tolist()

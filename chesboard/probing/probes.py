@@ -156,9 +156,9 @@ class Probes:
         for prompt in self._prompts:
             prompt.tracked = self._track(self._after_prompt(prompt), None, _members(prompt))
         for record in self._records():
-            self._reporter.probe(record)
+            self._reporter.put(record)
         for place in self._position_records():
-            self._reporter.position(place)
+            self._reporter.put(place)
         self._emit(0, looks)
         if self._config.answer_every is not None:
             self._answer(0)
@@ -449,7 +449,7 @@ class Probes:
             for place, now_V in self._at_places(probe):
                 tracked = probe.places[place]
                 assert tracked is not None
-                self._reporter.position_step(
+                self._reporter.put(
                     PositionStepRecord(probe.pair, *place, step, tracked.observe(step, now_V))
                 )
         for prompt in self._prompts:
@@ -457,7 +457,7 @@ class Probes:
 
     def _put(self, probe: _Probe, record: ProbeStepRecord) -> None:
         probe.last = record
-        self._reporter.probe_step(record)
+        self._reporter.put(record)
 
     def _pair_step(self, step: int, probe: _PairProbe, look: ProbeSnapshot) -> ProbeStepRecord:
         pair, now_V = probe.tokens, look.now_V
@@ -512,7 +512,7 @@ class Probes:
         for probe in self._all:
             answer = answers[tuple(probe.prompt_ids)]
             if answer is not None:
-                self._reporter.answer(AnswerRecord(probe.pair, step, answer.text, answer.ended))
+                self._reporter.put(AnswerRecord(probe.pair, step, answer.text, answer.ended))
 
     def _summarize(self, probe: _PairProbe) -> dict[str, Any]:
         pair, last, initial_V = probe.tokens, probe.last, probe.fork.initial_V

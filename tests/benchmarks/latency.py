@@ -21,7 +21,7 @@ from typing import Any
 
 from app.core.database import transaction
 from app.core.settings import get_settings
-from chesboard.records import MetricRecord, ProbeStepRecord
+from chesboard.records import MetricRecord, ProbeStepRecord, Record
 from tests.app import factories
 from tests.benchmarks.serving import recording_to, serving
 from tests.support import CHROMIUM_ARGUMENTS, eventually, find_chromium, save_tiny_model
@@ -57,15 +57,16 @@ class StampingRecorder(Recorder):
     ended: dict[int, float]
     probed: dict[int, float]
 
-    def metric(self, record: MetricRecord) -> None:
-        time.sleep(random.uniform(*PAUSE_SECONDS))
-        self.ended[record.step] = 1000 * time.time()
-        super().metric(record)
-
-    def probe_step(self, record: ProbeStepRecord) -> None:
-        # The first probe that is shown is the first that is recorded.
-        self.probed.setdefault(record.step, 1000 * time.time())
-        super().probe_step(record)
+    def put(self, *records: Record) -> None:
+        for record in records:
+            match record:
+                case MetricRecord():
+                    time.sleep(random.uniform(*PAUSE_SECONDS))
+                    self.ended[record.step] = 1000 * time.time()
+                case ProbeStepRecord():
+                    # The first probe that is shown is the first that is recorded.
+                    self.probed.setdefault(record.step, 1000 * time.time())
+        super().put(*records)
 
 
 COLUMNS = ("point of", "steps", "p50 ms", "p95 ms", "floor")

@@ -19,15 +19,15 @@ PROBE_VALUES = 2 * RESPONSE_TOKENS + WATCHED + GROUPS + 6
 
 def hand_over_probes(recorder: Recorder) -> None:
     for pair in range(PROBES):
-        recorder.probe(ProbeRecord(pair, "Is it?", ["No"], ["Never"], 0, [], []))
+        recorder.put(ProbeRecord(pair, "Is it?", ["No"], ["Never"], 0, [], []))
 
 
 def hand_over_step(recorder: Recorder, step: int, steps: int, *, probes: bool) -> None:
     """As training does at the end of a step."""
-    recorder.metric(MetricRecord(step, *[0.5] * (METRIC_VALUES - 1), tokens_seen=100 * step))
+    recorder.put(MetricRecord(step, *[0.5] * (METRIC_VALUES - 1), tokens_seen=100 * step))
     recorder.progress(step, steps, "steps")
     for pair in range(PROBES if probes else 0):
-        recorder.probe_step(_look(pair, step))
+        recorder.put(_look(pair, step))
 
 
 def _look(pair: int, step: int) -> ProbeStepRecord:

@@ -25,6 +25,7 @@ from chesboard.records import (
     ProbeRecord,
     ProbeStepRecord,
     RecentLedger,
+    ReferenceRecord,
 )
 from chesboard.reporting import LeaseLostError
 from tests.app import factories
@@ -84,10 +85,10 @@ def steps_of(run_id: int) -> list[int]:
 
 def test_every_record_is_stored_once_and_in_order(claim: leases.Claim) -> None:
     with Recorder(claim.run_id, claim.token) as recorder:
-        recorder.probe(PROBE)
+        recorder.put(PROBE)
         for step in range(1, 501):
-            recorder.metric(replace(METRIC, step=step))
-            recorder.probe_step(replace(PROBE_STEP, step=step))
+            recorder.put(replace(METRIC, step=step))
+            recorder.put(replace(PROBE_STEP, step=step))
             recorder.progress(step, 500, "steps")
         recorder.flush()
     assert steps_of(claim.run_id) == list(range(1, 501))
@@ -104,11 +105,11 @@ def test_every_record_is_stored_once_and_in_order(claim: leases.Claim) -> None:
 
 def test_a_repeated_step_overwrites_itself_under_a_newer_revision(claim: leases.Claim) -> None:
     with Recorder(claim.run_id, claim.token) as recorder:
-        recorder.metric(METRIC)
+        recorder.put(METRIC)
         recorder.flush()
         with transaction() as session:
             before = session.scalars(select(Metric)).one()
-        recorder.metric(replace(METRIC, loss=0.5))
+        recorder.put(replace(METRIC, loss=0.5))
         recorder.flush()
     with transaction() as session:
         after = session.scalars(select(Metric)).one()
@@ -118,7 +119,7 @@ def test_a_repeated_step_overwrites_itself_under_a_newer_revision(claim: leases.
 
 def test_not_a_number_is_kept_as_it_is(claim: leases.Claim) -> None:
     with Recorder(claim.run_id, claim.token) as recorder:
-        recorder.metric(replace(METRIC, loss=float("nan"), grad_norm=float("inf")))
+        recorder.put(replace(METRIC, loss=float("nan"), grad_norm=float("inf")))
     with transaction() as session:
         stored = session.scalars(select(Metric)).one()
     assert stored.loss != stored.loss
@@ -130,10 +131,8 @@ def test_a_ledger_with_numbers_that_are_not_finite_is_stored_with_gaps(
 ) -> None:
     entry = LedgerEntry(7, "Yes", 0.1, float("nan"), float("nan"), None)
     with Recorder(claim.run_id, claim.token) as recorder:
-        recorder.probe(PROBE)
-        recorder.probe_step(
-            replace(PROBE_STEP, ledger=LedgerRecord([], [entry], [], 0.0, float("nan")))
-        )
+        recorder.put(PROBE)
+        recorder.put(replace(PROBE_STEP, ledger=LedgerRecord([], [entry], [], 0.0, float("nan"))))
     with transaction() as session:
         [gainer] = session.scalars(select(ProbeStep.gainers)).one()
     assert (gainer["initial"], gainer["final"], gainer["change"]) == (0.1, None, None)
@@ -143,8 +142,8 @@ def test_a_probability_too_small_for_what_stores_it_is_zero(claim: leases.Claim)
     """As of a model that has become certain, or diverged."""
     ledger = LedgerRecord([1e-60, 0.25, 1e-45], [], [], 0.0, 0.0, predicted_changes=[-1e-60])
     with Recorder(claim.run_id, claim.token) as recorder:
-        recorder.probe(PROBE)
-        recorder.probe_step(replace(PROBE_STEP, ledger=ledger))
+        recorder.put(PROBE)
+        recorder.put(replace(PROBE_STEP, ledger=ledger))
     with transaction() as session:
         stored = session.scalars(select(ProbeStep)).one()
     assert stored.watched_probs == [0, 0.25, pytest.approx(1.4e-45, rel=0.1)]
@@ -166,14 +165,14 @@ def test_positions_answers_and_final_numbers_are_stored_and_overwritten(
         rank_agreement=0.5,
     )
     with Recorder(claim.run_id, claim.token) as recorder:
-        recorder.reference([(0, -1.0, -2.0)])
-        recorder.probe(PROBE)
-        recorder.probe(replace(PROBE, pair=-1, kind="prompt", name="mine"))
-        recorder.position(PositionRecord(0, "dispreferred", 4, [], []))
+        recorder.put(ReferenceRecord(0, -1.0, -2.0))
+        recorder.put(PROBE)
+        recorder.put(replace(PROBE, pair=-1, kind="prompt", name="mine"))
+        recorder.put(PositionRecord(0, "dispreferred", 4, [], []))
         for text in ("No", "Yes"):
-            recorder.position_step(PositionStepRecord(0, "dispreferred", 4, 7, ledger))
-            recorder.answer(AnswerRecord(-1, 7, text, ended=True))
-            recorder.finals([FinalRecord(0, -1.0, -2.0, -1.5, -4.0)])
+            recorder.put(PositionStepRecord(0, "dispreferred", 4, 7, ledger))
+            recorder.put(AnswerRecord(-1, 7, text, ended=True))
+            recorder.put(FinalRecord(0, -1.0, -2.0, -1.5, -4.0))
             recorder.flush()
     with transaction() as session:
         step = session.scalars(select(PositionStep)).one()
@@ -198,11 +197,11 @@ def test_after_the_lease_is_lost_nothing_is_written_and_the_caller_is_told(
     with transaction() as session:
         session.get_one(Run, claim.run_id).lease_token = "someone else's"
     recorder = Recorder(claim.run_id, claim.token)
-    recorder.metric(METRIC)
+    recorder.put(METRIC)
     with pytest.raises(LeaseLostError):
         recorder.flush()
     with pytest.raises(LeaseLostError):
-        recorder.metric(METRIC)
+        recorder.put(METRIC)
     assert steps_of(claim.run_id) == []
 
 
@@ -221,7 +220,7 @@ def test_connections_that_break_lose_nothing(claim: leases.Claim) -> None:
     killer = get_engine().connect()
     with Recorder(claim.run_id, claim.token) as recorder:
         for step in range(1, 101):
-            recorder.metric(replace(METRIC, step=step))
+            recorder.put(replace(METRIC, step=step))
             if step % 20 == 0:
                 killer.execute(
                     text(
@@ -252,7 +251,7 @@ def test_a_worker_that_freezes_in_a_transaction_holds_nobody_up_and_then_writes_
 
     monkeypatch.setattr(recording.recording, "write", freeze_once)
     with Recorder(claim.run_id, claim.token) as recorder:
-        recorder.metric(METRIC)
+        recorder.put(METRIC)
     assert got_at_the_row.is_set()
     assert steps_of(claim.run_id) == [1]
 
@@ -263,5 +262,5 @@ def test_a_full_buffer_makes_the_caller_wait_and_drops_nothing(
     monkeypatch.setattr(recording, "MAX_WAITING", 3)
     with Recorder(claim.run_id, claim.token) as recorder:
         for step in range(1, 51):
-            recorder.metric(replace(METRIC, step=step))
+            recorder.put(replace(METRIC, step=step))
     assert steps_of(claim.run_id) == list(range(1, 51))

@@ -33,7 +33,7 @@ def measure_displacement(
             FinalRecord(pair.pair, *reference[pair.pair], preferred[b], dispreferred[b])
             for b, pair in enumerate(batch)
         ]
-        reporter.finals(found)
+        reporter.put(*found)
         records.extend(found)
         reporter.progress(len(records), len(pairs), "pairs")
 
@@ -44,10 +44,10 @@ def measure_displacement(
 def _summarize(records: Sequence[FinalRecord]) -> dict[str, Any]:
     preferred = [record.final_preferred - record.preferred for record in records]
     dispreferred = [record.final_dispreferred - record.dispreferred for record in records]
-    changes = zip(preferred, dispreferred, strict=True)
+    is_displaced = [displaced(*both) for both in zip(preferred, dispreferred, strict=True)]
     return {
         "measured": len(records),
         "preferred_change": sum(preferred) / len(records),
         "dispreferred_change": sum(dispreferred) / len(records),
-        "displaced_fraction": sum(displaced(*both) for both in changes) / len(records),
+        "displaced_fraction": sum(is_displaced) / len(records),
     }

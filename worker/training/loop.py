@@ -25,7 +25,7 @@ from chesboard.model import LoadedModel
 from chesboard.objectives import PairLogprobs, losses
 from chesboard.pairs import TokenizedPair
 from chesboard.probing.probes import Probes
-from chesboard.records import MetricRecord
+from chesboard.records import MetricRecord, ReferenceRecord, displaced
 from chesboard.reporting import Control, Reporter, RunInterruptedError
 from chesboard.scoring import report_truncation
 from worker.training import checkpoints
@@ -159,12 +159,12 @@ def _complete_reference(
         preferred = states.preferred_logprobs_B().tolist()
         dispreferred = states.dispreferred_logprobs_B().tolist()
         rows = [
-            (pair.pair, preferred[b], dispreferred[b])
+            ReferenceRecord(pair.pair, preferred[b], dispreferred[b])
             for b, pair in enumerate(batch)
             if pair.pair not in known
         ]
-        reporter.reference(rows)
-        reference.update({pair: (a, b) for pair, a, b in rows})
+        reporter.put(*rows)
+        reference.update({row.pair: (row.preferred, row.dispreferred) for row in rows})
         reporter.progress(len(reference), len(pairs), "pairs")
 
     reporter.phase("reference pass")
@@ -221,8 +221,8 @@ class StepStats:
 
     @property
     def displaced(self) -> list[bool]:
-        both = zip(self.preferred_changes, self.margins, strict=True)
-        return [preferred < 0 < margin for preferred, margin in both]
+        both = zip(self.preferred_changes, self.dispreferred_changes, strict=True)
+        return [displaced(*changes) for changes in both]
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -324,7 +324,7 @@ class _Run:
             margin=_mean(seen.margins),
         )
         self._random = RandomState.capture(self._loaded.device)
-        self._reporter.metric(self._metric(seen, norm, rate, tokens / seconds))
+        self._reporter.put(self._metric(seen, norm, rate, tokens / seconds))
         self._reporter.progress(step, self._steps, "steps")
         self._watch_for_divergence(finite, step)
 
@@ -485,11 +485,10 @@ def _summarize_probes(probes: Sequence[Mapping[str, Any]]) -> dict[str, float | 
     names = ("preferred_change", "dispreferred_change", "moved_mass")
     if not probes:
         return dict.fromkeys([*names, "displaced_fraction"])
-    displaced = [
-        probe["preferred_change"] < 0 and probe["preferred_change"] > probe["dispreferred_change"]
-        for probe in probes
+    is_displaced = [
+        displaced(probe["preferred_change"], probe["dispreferred_change"]) for probe in probes
     ]
     return {
         **{name: _mean([probe[name] for probe in probes]) for name in names},
-        "displaced_fraction": _mean(displaced),
+        "displaced_fraction": _mean(is_displaced),
     }

@@ -75,7 +75,11 @@ def test_stop_leaves_no_process(folder: Path) -> None:
 def test_a_server_whose_parent_was_killed_is_followed_by_a_new_one(
     folder: Path, tied: bool
 ) -> None:
-    untie = "" if tied else "import app.local.processes; app.local.processes._bind_to_parent = lambda _: None\n"
+    untie = (
+        ""
+        if tied
+        else "import app.local.processes; app.local.processes._bind_to_parent = lambda _: None\n"
+    )
     code = untie + (
         "import signal; from pathlib import Path; from tests.support import embedded_settings\n"
         "from app.local.embedded import start_services\n"

@@ -124,7 +124,7 @@ class RunLife(RuleBasedStateMachine):
 
     @rule(claim=claims, step=st.integers(0, 3), checkpointed=st.booleans())
     def record(self, claim: leases.Claim, step: int, checkpointed: bool) -> None:
-        batch = recording.Batch(metrics=[a_step(step)], checkpointed=checkpointed)
+        batch = recording.Batch(records=[a_step(step)], checkpointed=checkpointed)
         if not self.holds(claim):
             with pytest.raises(recording.StaleLeaseError), transaction() as session:
                 recording.write(session, self.id, claim.token, batch)

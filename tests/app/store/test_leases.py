@@ -7,7 +7,7 @@ import pytest
 from app.core.database import transaction
 from app.store import leases, recording
 from app.store.runs import Run
-from chesboard.records import ScoreRecord
+from chesboard.records import ReferenceRecord, ScoreRecord
 from tests.app import factories
 
 LEASE = timedelta(seconds=30)
@@ -144,8 +144,10 @@ def a_score(pair: int) -> ScoreRecord:
 
 A_STEP_FURTHER = {
     "a checkpoint": lambda _: recording.Batch(checkpointed=True),
-    "pairs scored": lambda number: recording.Batch(scores=[a_score(number)]),
-    "pairs of the reference": lambda number: recording.Batch(reference=[(number, -1.0, -2.0)]),
+    "pairs scored": lambda number: recording.Batch(records=[a_score(number)]),
+    "pairs of the reference": lambda number: recording.Batch(
+        records=[ReferenceRecord(number, -1.0, -2.0)]
+    ),
 }
 
 
