@@ -9,7 +9,6 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from app.audit import routes as audit
 from app.audit.recording import AuditTrail
-from app.core import errors
 from app.core import logging as logs
 from app.core.settings import get_settings
 from app.datasets import routes as datasets
@@ -26,7 +25,8 @@ from app.scores import routes as scores
 from app.streaming import hub as live
 from app.web import docs_page as apidocs
 from app.web import guard as security
-from app.web import openapi, static
+from app.web import openapi, problems, static
+from app.web.request_context import RequestContext
 from app.web.response_cache import ResponseCache
 
 API = "/api/v1"
@@ -62,13 +62,13 @@ def create_app() -> FastAPI:
     app.state.gatekeeper = security.Gatekeeper(settings)
     app.state.registry = metrics.make_registry()
     # The last added is the outermost: what is refused is refused before anything is read.
-    errors.install(app)
+    problems.install(app)
     app.add_middleware(AuditTrail)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
     app.add_middleware(ResponseCache)
     app.add_middleware(security.BodyLimit, settings=settings)
     app.add_middleware(security.Guard, gatekeeper=app.state.gatekeeper)
-    app.add_middleware(logs.RequestContext)
+    app.add_middleware(RequestContext)
     app.add_middleware(metrics.Requests, registry=app.state.registry)
     for noun in (
         datasets,

@@ -7,7 +7,7 @@ from fastapi.responses import StreamingResponse
 
 from app.audit import queries
 from app.audit.schemas import AuditPage
-from app.core.database import SessionDep
+from app.web.session import SessionDep
 
 router = APIRouter(tags=["audit"])
 

@@ -10,7 +10,6 @@ from pydantic import StringConstraints
 from app.audit import queries as audit
 from app.audit.routes import Words
 from app.auth.permissions import page_context
-from app.core.database import SessionDep
 from app.core.settings import PROJECT_ROOT, get_settings
 from app.datasets import queries as datasets
 from app.datasets.issues import Issue
@@ -27,6 +26,7 @@ from app.runs import selection as selections
 from app.runs.schemas import FINAL, Kind, RunPage, Status
 from app.samples import SAMPLES
 from app.store.selection import count_selected
+from app.web.session import SessionDep
 from app.web.static import PLOTLY_URL
 from chesboard.configs import CONFIGS, Rules
 

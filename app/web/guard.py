@@ -28,12 +28,11 @@ from app.auth.permissions import LOCAL, READING, Keyring, Role, Rule, Visitor
 from app.core.errors import (
     ChesboardError,
     ForbiddenError,
-    TooOftenError,
+    TooManyRequestsError,
     UnauthorizedError,
-    respond,
-    wants_page,
 )
 from app.core.settings import Settings
+from app.web.problems import respond, wants_page
 from app.web.rate_limit import Buckets, address_key
 
 COOKIE = "chesboard_session"
@@ -105,7 +104,7 @@ class Gatekeeper:
         """Who sent the request; None for a stranger.
 
         Raises:
-            TooOftenError: the address has sent too many wrong tokens.
+            TooManyRequestsError: the address has sent too many wrong tokens.
         """
         address = address_of(request)
         if not self.keyring:
@@ -124,11 +123,11 @@ class Gatekeeper:
         """Whose token that is; a wrong one counts against the address.
 
         Raises:
-            TooOftenError: it has sent too many wrong ones, so this one was not looked at.
+            TooManyRequestsError: it has sent too many wrong ones, so this one was not looked at.
         """
         key = address_key(address)
         if wait := self._wrong.wait_seconds(key):
-            raise TooOftenError(
+            raise TooManyRequestsError(
                 "Too many wrong access tokens came from this address. Wait a moment.", wait
             )
         token = self.keyring.by_secret(given)
@@ -138,7 +137,7 @@ class Gatekeeper:
 
     def check_rate(self, method: str, visitor: Visitor | None, address: str) -> None:
         """Raises:
-        TooOftenError: this person at this address asks more often than the settings allow.
+        TooManyRequestsError: this person at this address asks more often than the settings allow.
         """
         if not self.keyring:
             return
@@ -147,7 +146,7 @@ class Gatekeeper:
         if method not in READING:
             wait = max(wait, self._changes.take(key))
         if wait:
-            raise TooOftenError("More requests than this server allows. Wait a moment.", wait)
+            raise TooManyRequestsError("Rate limit exceeded. Wait a moment.", wait)
 
 
 def address_of(request: Request) -> str:
