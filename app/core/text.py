@@ -1,5 +1,9 @@
 """Text that PostgreSQL can hold: no NUL character and no lone surrogate."""
 
+STORABLE_PATTERN = r"^[^\x00]*$"
+"""JSON Schema pattern of text without U+0000, for query parameters: they are decoded from UTF-8,
+so they have no lone surrogates."""
+
 NULL_SYMBOL = "\N{SYMBOL FOR NULL}"
 
 

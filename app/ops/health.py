@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.auth.permissions import visitor_of
+from app.auth.authentication import visitor_of
 from app.core.broker import get_redis
 from app.core.database import transaction
 from app.core.settings import get_settings

@@ -8,8 +8,8 @@ from fastapi.templating import Jinja2Templates
 from pydantic import StringConstraints
 
 from app.audit import queries as audit
-from app.audit.routes import Words
-from app.auth.permissions import page_context
+from app.audit.routes import FilterText
+from app.auth.authentication import page_context
 from app.core.settings import PROJECT_ROOT, get_settings
 from app.datasets import queries as datasets
 from app.datasets.issues import Issue
@@ -245,8 +245,8 @@ def show_status(request: Request) -> HTMLResponse:
 def show_audit(
     request: Request,
     session: SessionDep,
-    action: Words = "",
-    actor: Words = "",
+    action: FilterText = "",
+    actor: FilterText = "",
     offset: Annotated[int, Query(ge=0, lt=2**63)] = 0,
 ) -> HTMLResponse:
     actions, actors = audit.list_names(session)
