@@ -24,7 +24,7 @@ from app.reviews import routes as reviews
 from app.runs import routes as runs
 from app.runs.sweeper import Sweeper
 from app.scores import routes as scores
-from app.streaming import hub as live
+from app.streaming import routes as streaming
 from app.web import docs_page, openapi, problems, static
 from app.web.body_limit import BodyLimit
 from app.web.guard import Guard
@@ -82,7 +82,7 @@ def create_app() -> FastAPI:
         probes,
         displacement,
         reviews,
-        live,
+        streaming,
         audit,
         status,
     ):
