@@ -15,7 +15,7 @@ from app.datasets import queries as datasets
 from app.datasets.issues import Issue
 from app.models import queries as models
 from app.ops.health import check_health
-from app.ops.snapshot import observe
+from app.ops.snapshot import take_snapshot
 from app.ops.status import describe
 from app.pages import forms, words
 from app.pages import selection as selecting
@@ -238,7 +238,7 @@ def show_run(request: Request, session: SessionDep, run_id: int) -> HTMLResponse
 @router.get("/status")
 def show_status(request: Request) -> HTMLResponse:
     # Without a session: the page is there to say that the database is not.
-    return _page(request, "status.html", status=describe(observe(), get_settings()))
+    return _page(request, "status.html", status=describe(take_snapshot(), get_settings()))
 
 
 @router.get("/audit")
