@@ -9,7 +9,8 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from app.audit import routes as audit
 from app.audit.recording import AuditTrail
-from app.core import errors
+from app.auth import login
+from app.auth.authentication import Authenticator
 from app.core import logging as logs
 from app.core.settings import get_settings
 from app.datasets import routes as datasets
@@ -23,10 +24,12 @@ from app.reviews import routes as reviews
 from app.runs import routes as runs
 from app.runs.sweeper import Sweeper
 from app.scores import routes as scores
-from app.streaming import hub as live
-from app.web import docs_page as apidocs
-from app.web import guard as security
-from app.web import openapi, static
+from app.streaming import routes as streaming
+from app.web import docs_page, openapi, problems, static
+from app.web.body_limit import BodyLimit
+from app.web.guard import Guard
+from app.web.headers import SecurityHeaders
+from app.web.request_context import RequestContext
 from app.web.response_cache import ResponseCache
 
 API = "/api/v1"
@@ -59,16 +62,17 @@ def create_app() -> FastAPI:
         redoc_url=None,
     )
     app.state.templates = pages.templates
-    app.state.gatekeeper = security.Gatekeeper(settings)
+    app.state.authenticator = Authenticator(settings)
     app.state.registry = metrics.make_registry()
     # The last added is the outermost: what is refused is refused before anything is read.
-    errors.install(app)
+    problems.install(app)
     app.add_middleware(AuditTrail)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
     app.add_middleware(ResponseCache)
-    app.add_middleware(security.BodyLimit, settings=settings)
-    app.add_middleware(security.Guard, gatekeeper=app.state.gatekeeper)
-    app.add_middleware(logs.RequestContext)
+    app.add_middleware(BodyLimit, settings=settings)
+    app.add_middleware(Guard, settings=settings, authenticator=app.state.authenticator)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(RequestContext)
     app.add_middleware(metrics.Requests, registry=app.state.registry)
     for noun in (
         datasets,
@@ -78,12 +82,12 @@ def create_app() -> FastAPI:
         probes,
         displacement,
         reviews,
-        live,
+        streaming,
         audit,
         status,
     ):
         app.include_router(noun.router, prefix=API)
-    for frame in (pages, health, metrics, security, apidocs, static):
+    for frame in (pages, health, metrics, login, docs_page, static):
         app.include_router(frame.router)
     openapi.install(app)
     app.mount("/static", static.static_files(), name="static")

@@ -136,6 +136,33 @@ def client(database: Services) -> "Iterator[TestClient]":
         yield client
 
 
+@pytest.fixture
+def http() -> "TestClient":
+    """HTTP to the application without a database behind it; redirects are not followed."""
+    from fastapi.testclient import TestClient
+
+    from app.main import create_app
+
+    return TestClient(create_app(), base_url=support.HOME, follow_redirects=False)
+
+
+@pytest.fixture
+def locked(database: Services, monkeypatch: pytest.MonkeyPatch) -> "TestClient":
+    """A server with a token for each role, and one with a name of its own."""
+    from fastapi.testclient import TestClient
+
+    from app.main import create_app
+
+    people = get_settings().data_dir / "tokens"
+    people.write_text(f"# who reviews\nreviewer ada {support.ADAS_TOKEN}\n")
+    monkeypatch.setenv("CHESBOARD_TOKEN", support.OPERATOR_TOKEN)
+    monkeypatch.setenv("CHESBOARD_REVIEWER_TOKEN", support.REVIEWER_TOKEN)
+    monkeypatch.setenv("CHESBOARD_VIEWER_TOKEN", support.VIEWER_TOKEN)
+    monkeypatch.setenv("CHESBOARD_TOKENS_FILE", str(people))
+    get_settings.cache_clear()
+    return TestClient(create_app(), base_url=support.HOME, follow_redirects=False)
+
+
 @pytest.fixture(scope="session")
 def starter_model() -> Path:
     """The starter model's folder, brought once and kept between test runs."""

@@ -103,6 +103,19 @@ def eventually(condition: Callable[[], object], seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
+# --- access tokens ----------------------------------------------------------------------------
+
+HOME = "http://127.0.0.1:8000"
+OPERATOR_TOKEN = "correct horse battery staple"
+REVIEWER_TOKEN = "a reviewer's long token"
+VIEWER_TOKEN = "a viewer's long token"
+ADAS_TOKEN = "adas-own-long-token"
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
 # --- a whole stack ----------------------------------------------------------------------------
 
 STACK_SECONDS = 180

@@ -1,7 +1,5 @@
-"""Reading the audit log."""
+"""Queries of the audit log: pages of events, filter values, and the export of all of them."""
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 
@@ -9,6 +7,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from app.audit.schemas import AuditEventOut, AuditPage
+from app.core.csv import csv_line
 from app.core.database import transaction
 from app.store.audit import AuditEvent
 
@@ -19,7 +18,7 @@ EXPORT_ROWS = 1000
 def list_events(
     session: Session, *, action: str | None, actor: str | None, limit: int, offset: int
 ) -> AuditPage:
-    """Events, the newest first. `action` may be the first part of one: 'run' finds 'run.create'."""
+    """Events, newest first. `action` also matches as a prefix: 'run' finds 'run.create'."""
     conditions = _conditions(action, actor)
     total = session.scalar(select(func.count()).select_from(AuditEvent).where(*conditions)) or 0
     found = session.scalars(
@@ -33,19 +32,19 @@ def list_events(
 
 
 def list_names(session: Session) -> tuple[list[str], list[str]]:
-    """The actions and the actors that occur, for the page's filters."""
+    """The distinct actions and actors, for the page's filters."""
     actions = session.scalars(select(AuditEvent.action).distinct().order_by(AuditEvent.action))
     actors = session.scalars(select(AuditEvent.actor).distinct().order_by(AuditEvent.actor))
     return list(actions), list(actors)
 
 
 def export_events(action: str | None, actor: str | None, form: str) -> Iterator[str]:
-    """All events, the oldest first, as CSV or as one JSON object a line.
+    """All events, oldest first, as CSV or JSON Lines, streamed in batches.
 
-    Opens a transaction of its own: it goes on while the answer is being sent.
+    Opens its own transaction, which stays open while the response is sent.
     """
     if form == "csv":
-        yield _csv_line(COLUMNS)
+        yield csv_line(COLUMNS)
     query = select(AuditEvent).where(*_conditions(action, actor)).order_by(AuditEvent.id)
     with transaction() as session:
         rows = session.scalars(query.execution_options(yield_per=EXPORT_ROWS))
@@ -70,15 +69,4 @@ def _conditions(action: str | None, actor: str | None) -> list[ColumnElement[boo
 def _csv_row(event: AuditEventOut) -> str:
     values = event.model_dump(mode="json")
     values["details"] = json.dumps(values["details"], ensure_ascii=False)
-    return _csv_line([_harmless(str(values[name])) for name in COLUMNS])
-
-
-def _harmless(cell: str) -> str:
-    """A spreadsheet takes a cell that begins so for a formula, and names are anybody's."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
-
-
-def _csv_line(cells: tuple[str, ...] | list[str]) -> str:
-    line = io.StringIO()
-    csv.writer(line).writerow(cells)
-    return line.getvalue()
+    return csv_line(values[name] for name in COLUMNS)

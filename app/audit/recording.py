@@ -1,61 +1,34 @@
-"""Writing the audit log: who did what, when and from where.
+"""Recording requests in the audit log: who did what, when and from where.
 
-Which routes are recorded, and as what, stands beside their roles in app/auth/permissions.py. An
-event is written after the change has committed and before the answer goes out, so whoever has been
-told that something was done finds it in the log. Where the log cannot be written the answer is
-sent all the same, since the change is made, and the server's own log says what is missing.
+Which routes are recorded, and under which action, is declared beside their roles in
+app/auth/permissions.py. An event is written after the change has committed and before the response
+is sent, so a client that has its response finds the event in the log. If the log cannot be written
+the response is sent all the same, since the change is made, and the server log gets the event.
 """
 
 import json
-import logging
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from anyio import to_thread
-from sqlalchemy import insert
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.auth.permissions import READING, Match, Rule, Visitor
-from app.core.database import transaction
-from app.store.audit import AuditEvent
-
-log = logging.getLogger(__name__)
+from app.core.text import sanitize
+from app.store.audit import NewEvent, record
 
 MAX_BODY_BYTES = 1 << 20
-"""Of an answer that is looked into for its details; those of recorded changes are far smaller."""
+"""Of a response that is parsed for details; those of recorded changes are far smaller."""
 
 MAX_TEXT = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    action: str
-    actor: str = ""
-    role: str = ""
-    address: str = ""
-    subject: str = ""
-    details: dict[str, Any] = field(default_factory=dict)
-
-
-def record(event: Event) -> None:
-    """Write an event in a transaction of its own. Never fails: see above."""
-    try:
-        with transaction() as session:
-            add(session, event)
-    except SQLAlchemyError as error:
-        log.error("not in the audit log: %s (%s)", asdict(event), str(error).splitlines()[0])
-
-
-def add(session: Session, event: Event) -> None:
-    """Write an event in the caller's transaction."""
-    session.execute(insert(AuditEvent), [asdict(event)])
+"""Characters of a subject or a detail."""
 
 
 class AuditTrail:
-    """ASGI middleware: records what succeeded and is to be recorded. Inside of compression."""
+    """ASGI middleware: records successful requests whose rule has an action.
+
+    It parses response bodies, so it sits inside the compression.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -69,7 +42,7 @@ class AuditTrail:
 
 
 class _Recorder:
-    """Stands in for `send`: holds an answer back until its event is written."""
+    """Wraps `send`: delays a response until its event is written."""
 
     def __init__(self, scope: Scope, match: Match, send: Send) -> None:
         self._match = match
@@ -86,7 +59,7 @@ class _Recorder:
         elif self._start is not None:
             self._body += message.get("body", b"")
             whole = not message.get("more_body", False)
-            # A download is recorded when it begins.
+            # A download is recorded at its start, not buffered.
             if not whole and self._match.rule.details and len(self._body) < MAX_BODY_BYTES:
                 return
             start, self._start = self._start, None
@@ -95,7 +68,7 @@ class _Recorder:
             message = {**message, "body": self._body}
         await self._send(message)
 
-    def _event(self) -> Event:
+    def _event(self) -> NewEvent:
         answer = _json_object(self._body) if self._match.rule.details else {}
         return describe(self._match, self._visitor, answer)
 
@@ -107,27 +80,24 @@ def is_recorded(rule: Rule, status: int, headers: Headers) -> bool:
     return rule.method not in READING or is_download
 
 
-def describe(match: Match, visitor: Visitor | None, answer: dict[str, Any]) -> Event:
-    """The event of a request: its rule, the values in its path, and what was answered."""
+def describe(match: Match, visitor: Visitor | None, answer: dict[str, Any]) -> NewEvent:
+    """The event of a request, from its rule, its path parameters and its JSON response."""
     rule = match.rule
     assert rule.action is not None
     known = {"id": answer.get("id", "?"), **match.parameters}
-    return Event(
+    return NewEvent(
         rule.action,
         actor=visitor.name if visitor else "",
         role=str(visitor.role) if visitor else "",
         address=visitor.address if visitor else "",
-        subject=_short(rule.subject.format_map(known)),
-        details={name: _short(answer[name]) for name in rule.details if name in answer},
+        subject=_clean(rule.subject.format_map(known)),
+        details={name: _clean(answer[name]) for name in rule.details if name in answer},
     )
 
 
-def _short(value: Any) -> Any:
-    """Text without what PostgreSQL cannot hold, and not the whole of a novel."""
-    if not isinstance(value, str):
-        return value
-    storable = value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
-    return storable[:MAX_TEXT]
+def _clean(value: Any) -> Any:
+    """Text that PostgreSQL can store, truncated; any other value as it is."""
+    return sanitize(value)[:MAX_TEXT] if isinstance(value, str) else value
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

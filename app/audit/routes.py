@@ -1,4 +1,4 @@
-"""The API of the audit log."""
+"""Routes of the audit log: one page of events as JSON, or the export as a download."""
 
 from typing import Annotated, Literal
 
@@ -7,11 +7,12 @@ from fastapi.responses import StreamingResponse
 
 from app.audit import queries
 from app.audit.schemas import AuditPage
-from app.core.database import SessionDep
+from app.core.text import STORABLE_PATTERN
+from app.web.session import SessionDep
 
 router = APIRouter(tags=["audit"])
 
-Words = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")]
+FilterText = Annotated[str | None, Query(max_length=200, pattern=STORABLE_PATTERN)]
 _MEDIA = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}
 
 
@@ -19,17 +20,17 @@ _MEDIA = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}
 def list_audit_events(
     session: SessionDep,
     action: Annotated[
-        Words, Query(description="An action, or its first part: 'run' finds 'run.create'.")
+        FilterText, Query(description="An action or its prefix: 'run' finds 'run.create'.")
     ] = None,
-    actor: Annotated[Words, Query(description="The name of a token.")] = None,
+    actor: Annotated[FilterText, Query(description="The name of a token.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     offset: Annotated[int, Query(ge=0, lt=2**63)] = 0,
     format: Annotated[
         Literal["json", "csv", "jsonl"],
-        Query(description="csv and jsonl are downloads of all events, the oldest first."),
+        Query(description="csv and jsonl are downloads of all events, oldest first."),
     ] = "json",
 ) -> AuditPage | StreamingResponse:
-    """Who did what, when and from where, the newest first."""
+    """Who did what, when and from where, newest first."""
     if format == "json":
         return queries.list_events(session, action=action, actor=actor, limit=limit, offset=offset)
     return StreamingResponse(

@@ -1,4 +1,4 @@
-"""The audit log as the API and its page show it."""
+"""JSON schemas of the audit log."""
 
 from datetime import datetime
 from typing import Any
@@ -12,10 +12,10 @@ class AuditEventOut(BaseModel):
     id: int
     at: datetime
     action: str = Field(description="For example run.create, dataset.export, login.refused.")
-    actor: str = Field(description="The name of the token; 'local' where no token is set.")
+    actor: str = Field(description="The token's name; 'local' without tokens.")
     role: str
     address: str
-    subject: str = Field(description="What it was done to, for example 'run 3'.")
+    subject: str = Field(description="The resource, for example 'run 3'.")
     details: dict[str, Any]
 
 

@@ -1,30 +1,23 @@
-"""Who may do what: the three roles, the tokens that give them, and the rule of every route.
+"""Authorization: the three roles, and the role and audit action of every route.
 
     viewer     reads: pages, data, downloads, the status page
-    reviewer   and judges pairs: flags, verdicts
-    operator   and uploads, runs, deletes, and reads the audit log
+    reviewer   also reviews pairs: flags, verdicts
+    operator   also uploads, runs, deletes, and reads the audit log
 
-Each role may do what those above it may. Where no token is set the server listens on loopback
-only, and whoever reaches it is the operator "local".
+Each role includes the permissions of those above it. Without a configured token the server
+listens on loopback only, and every visitor is the operator "local".
 
 RULES has one line for every route of the application, and tests/app/auth/test_permissions.py fails
-on a route without one. A line also says how a change is named in the audit log (app/audit).
+on a route without one. A line also names the action in the audit log (app/audit).
 """
 
-import hashlib
-import hmac
 import re
-import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from starlette.requests import Request
 from starlette.routing import compile_path
-
-from app.core.settings import Settings
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -36,7 +29,9 @@ class Role(IntEnum):
 
     @classmethod
     def named(cls, name: str) -> Self:
-        """Raises KeyError where no role is called that."""
+        """Raises:
+        KeyError: no role has this name.
+        """
         return cls[name.upper()]
 
     def __str__(self) -> str:
@@ -56,138 +51,14 @@ class Visitor:
         return self.role >= role
 
 
-# --- tokens -----------------------------------------------------------------------------------
-
-LOCAL = "local"
-"""Who comes in where no token is set."""
-
-COOKIE_SECONDS = 7 * 24 * 3600
-_SESSION = re.compile(r"(\d{1,12})\.([0-9a-f]{32})\.([0-9a-f]{64})", re.ASCII)
-
-
-class TokenFileError(ValueError):
-    """The tokens file cannot be used; the message names the line, never the token."""
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    name: str
-    role: Role
-    secret: str
-
-
-class Keyring:
-    """The tokens that this server knows."""
-
-    def __init__(self, tokens: Iterable[Token]) -> None:
-        self._tokens = tuple(tokens)
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """Those that the settings name.
-
-        Raises:
-            TokenFileError: the tokens file cannot be read, or a line of it is not as it should be.
-        """
-        given = (
-            (Role.OPERATOR, settings.token),
-            (Role.REVIEWER, settings.reviewer_token),
-            (Role.VIEWER, settings.viewer_token),
-        )
-        tokens = [
-            Token(str(role), role, secret.get_secret_value())
-            for role, secret in given
-            if secret is not None
-        ]
-        if settings.tokens_file is not None:
-            tokens += read_tokens(settings.tokens_file)
-        if len({token.secret for token in tokens}) < len(tokens):
-            raise TokenFileError("The same access token is given twice, with different names.")
-        return cls(tokens)
-
-    def __bool__(self) -> bool:
-        return bool(self._tokens)
-
-    def strongest(self) -> str | None:
-        """A token of the highest role there is: for this program's own calls."""
-        best = max(self._tokens, key=lambda token: token.role, default=None)
-        return None if best is None else best.secret
-
-    def by_secret(self, given: str) -> Token | None:
-        """Whose token that is. Every one is compared with, each in constant time."""
-        data = given.encode("utf-8", "replace")
-        found = None
-        for token in self._tokens:
-            if hmac.compare_digest(data, token.secret.encode()):
-                found = token
-        return found
-
-    def by_session(self, cookie: str, now: float) -> Token | None:
-        """Whose session that is; None where it is none of ours or has run out."""
-        parts = _SESSION.fullmatch(cookie)
-        if parts is None or int(parts[1]) < now:
-            return None
-        found = None
-        for token in self._tokens:
-            if hmac.compare_digest(_signature(token.secret, parts[1], parts[2]), parts[3]):
-                found = token
-        return found
-
-
-def new_session(token: Token, now: float) -> str:
-    """A cookie's value: proves knowledge of the token without holding it, for a week.
-
-    A new token ends all sessions of the old one.
-    """
-    expires, salt = str(int(now) + COOKIE_SECONDS), secrets.token_hex(16)
-    return f"{expires}.{salt}.{_signature(token.secret, expires, salt)}"
-
-
-def _signature(secret: str, expires: str, salt: str) -> str:
-    message = f"chesboard session {expires} {salt}"
-    return hmac.new(secret.encode(), message.encode(), hashlib.sha256).hexdigest()
-
-
-def read_tokens(path: Path) -> list[Token]:
-    """The tokens of a file with a `role name token` on each line; # begins a comment.
-
-    Raises:
-        TokenFileError: it cannot be read, or a line is not of that form.
-    """
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise TokenFileError(f"The tokens file {path} cannot be read: {error}.") from None
-    tokens = []
-    for number, line in enumerate(lines, start=1):
-        words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
-        if len(words) != 3 or words[0].upper() not in Role.__members__:
-            raise TokenFileError(
-                f"{path}, line {number}: expected `role name token` with the role viewer, "
-                "reviewer or operator."
-            )
-        if len(words[2]) < Settings.MIN_TOKEN_CHARACTERS:
-            raise TokenFileError(
-                f"{path}, line {number}: a token has at least "
-                f"{Settings.MIN_TOKEN_CHARACTERS} characters."
-            )
-        tokens.append(Token(words[1], Role.named(words[0]), words[2]))
-    return tokens
-
-
-# --- rules ------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a route asks for, and how its use is recorded.
+    """The role that a route requires, and its entry in the audit log.
 
-    role: None means that it is open. action: its name in the audit log; None where it is not
-    recorded. subject: what it was done to, filled in from the path and the JSON that is answered.
-    details: fields of that JSON that are worth keeping. Reading is recorded where it is a download
-    (the answer is an attachment), a change where it succeeded; `only`: with this status.
+    role: None is open to everyone. action: name in the audit log; None is not recorded. subject:
+    template, filled in from the path parameters and the JSON response. details: fields of that
+    JSON to record. A read is recorded if it is a download (the response is an attachment), a
+    change if it succeeded; `only`: with this status code.
     """
 
     method: str
@@ -211,7 +82,7 @@ _OF_DATASET = ("name", "pairs", "rejected", "source_filename", "source_sha256")
 _OF_RUN = ("name", "kind", "status", "dataset_id")
 
 RULES: tuple[Rule, ...] = (
-    # What a browser needs to show the login form, and a supervisor to see that we are up.
+    # The login form and its assets, and the health check of a supervisor.
     Rule("GET", "/login", OPEN),
     Rule("POST", "/login", OPEN),
     Rule("POST", "/logout", OPEN),
@@ -229,7 +100,7 @@ RULES: tuple[Rule, ...] = (
     Rule("GET", "/docs", VIEWER),
     Rule("GET", "/status", VIEWER),
     Rule("GET", "/audit", OPERATOR),
-    # Seeing inside.
+    # Monitoring and the API's description.
     Rule("GET", "/metrics", VIEWER),
     Rule("GET", f"{_API}/openapi.json", VIEWER),
     Rule("GET", f"{_API}/status", VIEWER),
@@ -246,14 +117,14 @@ RULES: tuple[Rule, ...] = (
     Rule(
         *("POST", f"{_API}/samples/{{name}}", OPERATOR, "dataset.upload", "dataset {id}"),
         details=_OF_DATASET,
-        only=201,  # 200 says that it was there already
+        only=201,  # 200: it existed already
     ),
     Rule("POST", f"{_API}/datasets/preview", OPERATOR),
     Rule("GET", f"{_API}/datasets/progress/{{key}}", OPERATOR),
     Rule("DELETE", f"{_API}/datasets/progress/{{key}}", OPERATOR, "dataset.upload.cancel"),
     Rule("GET", f"{_DATASET}/rejected", VIEWER, "dataset.export", "dataset {dataset_id}"),
     Rule("POST", f"{_DATASET}/selection", OPERATOR),
-    # Judging pairs.
+    # Reviewing pairs.
     Rule("GET", "/review", VIEWER),
     Rule("GET", _PAIR, VIEWER),
     Rule("PATCH", _PAIR, REVIEWER, "pair.edit", _NAMED),
@@ -303,7 +174,7 @@ RULES: tuple[Rule, ...] = (
 
 
 STORES_NOTHING = frozenset({f"{_API}/datasets/preview", f"{_DATASET}/selection"})
-"""Asked by POST for the size of the question; nothing is changed, so nothing is recorded."""
+"""POST only because the query needs a body; nothing is changed, so nothing is recorded."""
 
 
 def _compiled(rules: Iterable[Rule]) -> Mapping[str, tuple[tuple[re.Pattern[str], Rule], ...]]:
@@ -316,7 +187,7 @@ def _compiled(rules: Iterable[Rule]) -> Mapping[str, tuple[tuple[re.Pattern[str]
 
 _COMPILED = _compiled(RULES)
 UNKNOWN = "(other)"
-"""The path of the rule for addresses that are no route's; few names, whatever strangers ask for."""
+"""Rule path of every address without a route, so that metric labels stay few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,9 +197,10 @@ class Match:
 
 
 def match(method: str, path: str) -> Match:
-    """The rule of a request. Where several routes fit the path, the strictest.
+    """The rule of a request; the strictest if several routes match the path.
 
-    An address that is no route's will be told "not found", to those who are logged in.
+    An address without a route requires a role too, so that anonymous visitors cannot probe for
+    paths; authenticated ones get a 404.
     """
     method = "GET" if method == "HEAD" else method
     found = [
@@ -339,18 +211,3 @@ def match(method: str, path: str) -> Match:
     if not found:
         return Match(Rule(method, UNKNOWN, VIEWER if method in READING else OPERATOR), {})
     return max(found, key=lambda match: match.rule.role or 0)
-
-
-# --- what pages need to know ------------------------------------------------------------------
-
-
-def visitor_of(request: Request) -> Visitor | None:
-    """Who sent the request; None for a stranger at an open address."""
-    found: Visitor | None = getattr(request.state, "visitor", None)
-    return found
-
-
-def page_context(request: Request) -> dict[str, Any]:
-    """For every template: who looks, and so what is to be hidden (see the end of style.css)."""
-    visitor = visitor_of(request)
-    return {"visitor": visitor, "role": "none" if visitor is None else str(visitor.role)}

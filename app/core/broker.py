@@ -1,7 +1,7 @@
-"""Sending runs to the workers, and waking pages when a run has written something.
+"""The message broker: the Celery queue of runs, and Redis pub/sub wake-ups of event streams.
 
-A message carries a run's id and nothing else. Losing every message loses nothing: the sweeper
-sends unfinished runs again, and pages fall back to polling the store.
+A task carries nothing but a run's id. Losing every message loses no data: the sweeper enqueues
+unfinished runs again, and event streams fall back to polling PostgreSQL.
 """
 
 import logging
@@ -15,7 +15,7 @@ from app.core.settings import get_settings
 EXECUTE_RUN = "chesboard.execute_run"
 QUEUE = "chesboard"
 CHANNEL_PREFIX = "chesboard:run:"
-GIVE_UP_AT_ONCE = {"max_retries": 1, "interval_start": 0, "interval_step": 0}
+NO_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0}
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +32,13 @@ def get_celery() -> Celery:
         task_ignore_result=True,
         task_serializer="json",
         accept_content=["json"],
-        # Claiming a run in PostgreSQL decides who works, so a message may be acknowledged as
-        # soon as it is taken: no visibility timeout can hand out a long run a second time.
+        # The claim in PostgreSQL decides which worker executes a run, so a message is acknowledged
+        # on receipt: no visibility timeout can deliver a long run a second time.
         task_acks_late=False,
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,  # a worker outlasts any absence of its broker
+        broker_connection_max_retries=None,  # a worker survives any outage of the broker
         broker_transport_options={"socket_timeout": 10, "socket_connect_timeout": 5},
     )
     return celery
@@ -51,20 +51,28 @@ def get_redis() -> redis.Redis:
     )
 
 
-def enqueue(run_id: int) -> bool:
-    """Tell the workers of a run. False where the broker is away; the sweeper then repeats it."""
+def broker_is_up() -> bool:
+    """Whether Redis answers a PING."""
     try:
-        # A connection of its own, which gives up at once: someone waits for the answer.
-        with get_celery().connection_for_write(transport_options=GIVE_UP_AT_ONCE) as connection:
+        return bool(get_redis().ping())
+    except redis.RedisError:
+        return False
+
+
+def enqueue(run_id: int) -> bool:
+    """Send a run to the workers. False if the broker is down; the sweeper then sends it again."""
+    try:
+        # A connection without retries: a request is waiting for this.
+        with get_celery().connection_for_write(transport_options=NO_RETRY) as connection:
             get_celery().send_task(EXECUTE_RUN, args=[run_id], retry=False, connection=connection)
-    except Exception as error:  # kombu raises its own and the client's errors alike
-        log.warning("run %s is stored but the broker did not take it: %s", run_id, error)
+    except Exception as error:  # kombu raises its own errors and the client's
+        log.warning("run %s is stored but could not be enqueued: %s", run_id, error)
         return False
     return True
 
 
 def wake(run_id: int, revision: int) -> None:
-    """Tell live pages that a run has something new. Best effort."""
+    """Publish that a run has a new revision, for its event streams. Best effort."""
     try:
         get_redis().publish(wake_channel(run_id), str(revision))
     except redis.RedisError as error:
@@ -72,6 +80,6 @@ def wake(run_id: int, revision: int) -> None:
 
 
 def reset_broker() -> None:
-    """Forget the connections, after the settings changed."""
+    """Drop the cached connections, after the settings changed."""
     get_celery.cache_clear()
     get_redis.cache_clear()

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Depends
 from sqlalchemy import Engine, MetaData, create_engine, event
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
@@ -68,16 +67,6 @@ def transaction() -> Iterator[Session]:
     """One transaction: commits at the end, rolls back on any exception."""
     with _session_factory().begin() as session:
         yield session
-
-
-def _request_session() -> Iterator[Session]:
-    with transaction() as session:
-        yield session
-
-
-# "function" scope: the commit happens before the response is sent, so a client that
-# gets its 201 can read what it made.
-SessionDep = Annotated[Session, Depends(_request_session, scope="function")]
 
 
 def reset_engine() -> None:

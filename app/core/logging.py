@@ -7,8 +7,6 @@ escapes line breaks, and the lines for people have them taken out.
 
 import json
 import logging
-import re
-import secrets
 import sys
 import traceback
 from collections.abc import Iterator
@@ -17,12 +15,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 from app.core.settings import Settings
-
-_RUN_PATH = re.compile(r"/(?:api/v1/)?runs/(\d{1,18})(?:/|$)", re.ASCII)
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 run_id: ContextVar[int | None] = ContextVar("run_id", default=None)
@@ -40,29 +33,6 @@ QUIET = (
     "celery.app.trace",
     "celery.worker.strategy",
 )
-
-
-class RequestContext:
-    """ASGI middleware: gives each request an id, which its log lines and its answer carry."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        name = secrets.token_hex(6)
-        request_id.set(name)
-        if found := _RUN_PATH.match(scope["path"]):
-            run_id.set(int(found[1]))
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-ID"] = name
-            await send(message)
-
-        await self.app(scope, receive, send_with_id)
 
 
 @contextmanager

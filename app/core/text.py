@@ -2,7 +2,10 @@
 
 from chesboard.formats.text import NULL_SYMBOL, find_unstorable, sanitize
 
-__all__ = ["NULL_SYMBOL", "sanitize", "storable"]
+__all__ = ["NULL_SYMBOL", "STORABLE_PATTERN", "sanitize", "storable"]
+STORABLE_PATTERN = r"^[^\x00]*$"
+"""JSON Schema pattern of text without U+0000, for query parameters: they are decoded from UTF-8,
+so they have no lone surrogates."""
 
 
 def storable(text: str) -> str:

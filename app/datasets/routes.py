@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, File, Form, Query, Response, UploadFile
 from fastapi.responses import StreamingResponse
 
-from app.core.database import SessionDep
 from app.core.errors import ConflictError
 from app.core.settings import get_settings
 from app.datasets import exporting, progress, queries
@@ -26,6 +25,7 @@ from app.datasets.schemas import (
 from app.datasets.storing import measure_file, store_dataset
 from app.samples import SAMPLES, get_sample
 from app.store.datasets import Dataset
+from app.web.session import SessionDep
 from chesboard.configs import Verdict
 from chesboard.formats.rows import Reason
 

@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
-from app.core.database import SessionDep
 from app.displacement import queries
 from app.displacement.schemas import DisplacementList, MeasuredRunList
 from app.scores.schemas import Measure
+from app.web.session import SessionDep
 
 router = APIRouter(tags=["displacement"])
 

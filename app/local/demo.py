@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import typer
 
-from app.auth.permissions import Keyring
+from app.auth.tokens import Keyring
 from app.core.settings import Settings
 from app.local.pull import STARTER_MODEL, pull
 from app.local.stack import Stack

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from app.auth.permissions import Keyring, TokenFileError
+from app.auth.tokens import Keyring, TokenFileError
 from app.core.settings import PROJECT_ROOT, Settings
 from app.local.embedded import FolderLock, Services, SetupError, start_services
 from app.local.processes import Child, Children, ChildSpec

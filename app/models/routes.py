@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter
 
-from app.core.database import SessionDep
 from app.models import queries
 from app.models.schemas import ModelList
+from app.web.session import SessionDep
 
 router = APIRouter(tags=["models"])
 

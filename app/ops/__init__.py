@@ -1,0 +1,1 @@
+"""Monitoring: health check, status report and Prometheus metrics of the whole deployment."""

@@ -1,7 +1,7 @@
-"""GET /metrics: for Prometheus.
+"""GET /metrics: the deployment and this process in the Prometheus exposition format.
 
-What concerns the whole (queue, leases, workers) is read from PostgreSQL when asked, so that any
-one web process tells it; what concerns this process (requests) is counted here.
+Metrics of the deployment (queue, leases, workers) are read from PostgreSQL on each scrape, so any
+one web process reports all of them; metrics of this process (requests) are counted in it.
 """
 
 import time
@@ -15,39 +15,39 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.auth.permissions import UNKNOWN
-from app.ops.snapshot import Observation, Stored, observe
+from app.ops.snapshot import DatabaseState, DeploymentSnapshot, take_snapshot
 
 router = APIRouter(include_in_schema=False)
 
 STATUSES = ("queued", "running", "succeeded", "failed", "cancelled")
-OF_WORKERS = {
-    "memory_bytes": "Memory of the worker's process.",
+WORKER_METRICS = {
+    "memory_bytes": "Resident memory of the worker process.",
     "gpu_memory_bytes": "Memory in use on the worker's GPU.",
     "gpu_memory_total_bytes": "Memory of the worker's GPU.",
-    "gpu_memory_peak_bytes": "Most memory that the worker has reserved on its GPU.",
-    "recorder_waiting": "Records that wait to be stored.",
-    "recorder_lag_seconds": "How long the recorder has been trying to store its batch.",
+    "gpu_memory_peak_bytes": "Peak memory reserved by the worker on its GPU.",
+    "recorder_waiting": "Records queued in the recorder.",
+    "recorder_lag_seconds": "How long the recorder has been retrying its current batch.",
 }
 
 
 class Requests:
-    """ASGI middleware: counts and times requests, by route rather than by address.
+    """ASGI middleware: counts and times requests, by route rather than by path.
 
-    The time is that until the answer begins: event streams stay open.
+    The duration ends with the start of the response: event streams stay open.
     """
 
     def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
         self.app = app
         self._seconds = Histogram(
             "chesboard_http_request_seconds",
-            "Time until an answer begins.",
+            "Time until the start of the response.",
             ("method", "route"),
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
             registry=registry,
         )
         self._count = Counter(
             "chesboard_http_requests",
-            "Requests by what was answered.",
+            "Requests by response status.",
             ("method", "route", "status"),
             registry=registry,
         )
@@ -62,7 +62,7 @@ class Requests:
             if message["type"] == "http.response.start":
                 match = scope.get("state", {}).get("match")
                 route = match.rule.path if match else UNKNOWN
-                # An unknown method would be a label of a stranger's choice.
+                # Not the method of an unknown path: it would be a label of the client's choice.
                 method = scope["method"] if route != UNKNOWN else "(any)"
                 self._seconds.labels(method, route).observe(time.perf_counter() - began)
                 self._count.labels(method, route, str(message["status"])).inc()
@@ -71,71 +71,75 @@ class Requests:
         await self.app(scope, receive, send_and_count)
 
 
-class Whole(Collector):
-    """Looks when it is asked."""
+class DeploymentCollector(Collector):
+    """Takes a snapshot of the deployment on each scrape."""
 
     def collect(self) -> Iterator[Metric]:
-        yield from families(observe())
+        yield from families(take_snapshot())
 
     def describe(self) -> list[Metric]:
-        # Without it, registering would look at once.
+        # Without it, registration would call collect().
         return []
 
 
-def families(seen: Observation) -> Iterator[Metric]:
-    """The metrics of one look."""
-    yield GaugeMetricFamily("chesboard_database_up", "1: it answers.", value=_bit(seen.stored))
-    yield GaugeMetricFamily("chesboard_broker_up", "1: it answers.", value=_bit(seen.broker_is_up))
+def families(snapshot: DeploymentSnapshot) -> Iterator[Metric]:
+    """The metrics of one snapshot."""
+    yield GaugeMetricFamily("chesboard_database_up", "1: up.", value=_bit(snapshot.database))
+    yield GaugeMetricFamily("chesboard_broker_up", "1: up.", value=_bit(snapshot.broker_is_up))
     yield GaugeMetricFamily(
-        "chesboard_disk_free_bytes", "Where the data folder lies.", value=seen.disk_free_bytes
+        "chesboard_disk_free_bytes",
+        "Free space on the file system of the data folder.",
+        value=snapshot.disk_free_bytes,
     )
-    if seen.stored is not None:
-        yield from _of_runs(seen.stored)
-        yield from _of_workers(seen.stored)
+    if snapshot.database is not None:
+        yield from _of_runs(snapshot.database)
+        yield from _of_workers(snapshot.database)
 
 
-def _of_runs(stored: Stored) -> Iterator[Metric]:
+def _of_runs(database: DatabaseState) -> Iterator[Metric]:
     runs = GaugeMetricFamily("chesboard_runs", "Runs by status.", labels=("status",))
     for status in STATUSES:
-        runs.add_metric((status,), stored.runs.get(status, 0))
+        runs.add_metric((status,), database.runs.get(status, 0))
     yield runs
     yield GaugeMetricFamily(
-        "chesboard_queue_length", "Runs that wait.", value=stored.runs.get("queued", 0)
+        "chesboard_queue_length", "Queued runs.", value=database.runs.get("queued", 0)
     )
     yield GaugeMetricFamily(
         "chesboard_queue_oldest_seconds",
         "How long the oldest queued run has waited.",
-        value=stored.waiting_seconds or 0,
+        value=database.waiting_seconds or 0,
     )
     yield GaugeMetricFamily(
-        "chesboard_database_bytes", "Size of the database.", value=stored.database_bytes
+        "chesboard_database_bytes", "Size of the database.", value=database.database_bytes
     )
     for name, text in (
-        ("lease_seconds_left", "Until the lease of a running run runs out; negative: it has."),
-        ("recorded_seconds_ago", "Since the last step of a running run was stored."),
-        ("step_seconds", "Mean time from step to step of a running run, over its last steps."),
-        ("tokens_per_second", "Of a running run's last step."),
+        ("lease_seconds_left", "Until the lease of a running run expires; negative: expired."),
+        ("recorded_seconds_ago", "Time since the last step of a running run was stored."),
+        ("step_seconds", "Mean time per step of a running run, over its last steps."),
+        ("tokens_per_second", "Throughput of a running run's last step."),
     ):
         family = GaugeMetricFamily(f"chesboard_run_{name}", text, labels=("run",))
-        for run in stored.running:
+        for run in database.running:
             if (value := getattr(run, name)) is not None:
                 family.add_metric((str(run.id),), value)
         yield family
 
 
-def _of_workers(stored: Stored) -> Iterator[Metric]:
+def _of_workers(database: DatabaseState) -> Iterator[Metric]:
     seen = GaugeMetricFamily(
-        "chesboard_worker_seen_seconds_ago", "Since a worker was heard of.", labels=("worker",)
+        "chesboard_worker_seen_seconds_ago",
+        "Time since a worker was last seen.",
+        labels=("worker",),
     )
-    busy = GaugeMetricFamily("chesboard_worker_busy", "1: works on a run.", labels=("worker",))
-    for worker in stored.workers:
+    busy = GaugeMetricFamily("chesboard_worker_busy", "1: executes a run.", labels=("worker",))
+    for worker in database.workers:
         seen.add_metric((worker.name,), worker.seen_seconds_ago)
         busy.add_metric((worker.name,), _bit(worker.run_id))
     yield seen
     yield busy
-    for name, text in OF_WORKERS.items():
+    for name, text in WORKER_METRICS.items():
         family = GaugeMetricFamily(f"chesboard_worker_{name}", text, labels=("worker",))
-        for worker in stored.workers:
+        for worker in database.workers:
             if name in worker.report:
                 family.add_metric((worker.name,), float(worker.report[name]))
         yield family
@@ -146,9 +150,9 @@ def _bit(value: object) -> int:
 
 
 def make_registry() -> CollectorRegistry:
-    """One application's own: several may live in one process (tests)."""
+    """A registry per application: tests have several in one process."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Whole())
+    registry.register(DeploymentCollector())
     return registry
 
 

@@ -1,6 +1,6 @@
-"""What can be seen of the whole from outside a request: workers, queue, leases, storage.
+"""A snapshot of the deployment: workers, queue, leases, database, broker and disk.
 
-One look, made of a few short queries, for the status page, its JSON and /metrics.
+Read by a few short queries, for the status page, its JSON and /metrics.
 """
 
 import shutil
@@ -9,56 +9,56 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-import redis
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.core.broker import get_redis
+from app.core.broker import broker_is_up
 from app.core.database import transaction
 from app.core.settings import get_settings
 from app.store.runs import Metric, Run, Worker
 
-STEPS_LOOKED_AT = 20
-FAILED_LATELY = timedelta(hours=24)
-FORGOTTEN_AFTER = timedelta(days=1)
-"""A worker that was silent for so long is not spoken of any more."""
+RECENT_STEPS = 20
+"""Steps that the mean time per step is taken over."""
+RECENT_FAILURES = timedelta(hours=24)
+WORKER_HISTORY = timedelta(days=1)
+"""A worker that was last seen longer ago is not listed."""
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerSeen:
+class WorkerState:
     name: str
     device: str
     run_id: int | None
     seen_seconds_ago: float
     is_live: bool
-    """Heard of within a lease."""
+    """Seen within the duration of a lease."""
     report: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class RunningRun:
+class RunningState:
     id: int
     name: str
     worker: str | None
     lease_seconds_left: float
     recorded_seconds_ago: float | None
-    """Since its last step was stored; None before the first."""
+    """Seconds since its last step was stored; None before the first."""
     step_seconds: float | None
-    """Mean time from step to step over the last few."""
+    """Mean time per step over the last RECENT_STEPS."""
     tokens_per_second: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class FailedRun:
+class FailedState:
     id: int
     name: str
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """What PostgreSQL told."""
+class DatabaseState:
+    """What was read from PostgreSQL; all times by its clock."""
 
     server_version: str
     database_bytes: int
@@ -66,16 +66,16 @@ class Stored:
     now: datetime
     runs: dict[str, int]
     waiting_seconds: float | None
-    """How long the oldest queued run has waited."""
-    workers: list[WorkerSeen]
-    running: list[RunningRun]
-    failed_lately: list[FailedRun]
+    """How long the oldest queued run has waited; None for an empty queue."""
+    workers: list[WorkerState]
+    running: list[RunningState]
+    recent_failures: list[FailedState]
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
-    stored: Stored | None
-    """None where the database does not answer."""
+class DeploymentSnapshot:
+    database: DatabaseState | None
+    """None if the database does not answer."""
     broker_is_up: bool
     disk_free_bytes: int
     disk_total_bytes: int
@@ -83,13 +83,13 @@ class Observation:
     database_error: str = field(default="")
 
 
-def observe() -> Observation:
-    """Look now. Takes seconds where a server does not answer."""
-    stored, error = _look()
+def take_snapshot() -> DeploymentSnapshot:
+    """Read the state now; takes seconds if PostgreSQL or Redis does not answer."""
+    database, error = _read_database()
     disk = shutil.disk_usage(_existing_folder())
-    return Observation(
-        stored=stored,
-        broker_is_up=_broker_answers(),
+    return DeploymentSnapshot(
+        database=database,
+        broker_is_up=broker_is_up(),
         disk_free_bytes=disk.free,
         disk_total_bytes=disk.total,
         expected_revision=_newest_revision(),
@@ -116,23 +116,15 @@ def _newest_revision() -> str:
     return ScriptDirectory.from_config(config).get_current_head() or ""
 
 
-def _broker_answers() -> bool:
-    try:
-        return bool(get_redis().ping())
-    except redis.RedisError:
-        return False
-
-
-def _look() -> tuple[Stored | None, str]:
+def _read_database() -> tuple[DatabaseState | None, str]:
     try:
         with transaction() as session:
-            return look(session), ""
+            return read_database(session), ""
     except SQLAlchemyError as error:
         return None, str(getattr(error, "orig", error)).splitlines()[0]
 
 
-def look(session: Session) -> Stored:
-    """What PostgreSQL has to tell; all times by its clock."""
+def read_database(session: Session) -> DatabaseState:
     now = session.execute(select(func.clock_timestamp())).scalar_one()
     counted = session.execute(select(Run.status, func.count().label("number")).group_by(Run.status))
     oldest = session.scalar(
@@ -142,11 +134,11 @@ def look(session: Session) -> Stored:
     )
     failed = session.scalars(
         select(Run)
-        .where(Run.status == "failed", Run.finished_at > now - FAILED_LATELY)
+        .where(Run.status == "failed", Run.finished_at > now - RECENT_FAILURES)
         .order_by(Run.finished_at.desc())
         .limit(10)
     )
-    return Stored(
+    return DatabaseState(
         server_version=str(session.scalar(text("SHOW server_version"))),
         database_bytes=int(
             session.scalar(text("SELECT pg_database_size(current_database())")) or 0
@@ -157,19 +149,20 @@ def look(session: Session) -> Stored:
         waiting_seconds=None if oldest is None else (now - oldest).total_seconds(),
         workers=_workers(session, now),
         running=_running(session, now),
-        failed_lately=[
-            FailedRun(run.id, run.name, str((run.error or {}).get("message", ""))) for run in failed
+        recent_failures=[
+            FailedState(run.id, run.name, str((run.error or {}).get("message", "")))
+            for run in failed
         ],
     )
 
 
-def _workers(session: Session, now: datetime) -> list[WorkerSeen]:
+def _workers(session: Session, now: datetime) -> list[WorkerState]:
     lease = get_settings().lease
     rows = session.scalars(
-        select(Worker).where(Worker.seen_at > now - FORGOTTEN_AFTER).order_by(Worker.name)
+        select(Worker).where(Worker.seen_at > now - WORKER_HISTORY).order_by(Worker.name)
     )
     return [
-        WorkerSeen(
+        WorkerState(
             row.name,
             row.device,
             row.run_id,
@@ -181,17 +174,17 @@ def _workers(session: Session, now: datetime) -> list[WorkerSeen]:
     ]
 
 
-def _running(session: Session, now: datetime) -> list[RunningRun]:
+def _running(session: Session, now: datetime) -> list[RunningState]:
     runs = session.scalars(select(Run).where(Run.status == "running").order_by(Run.id))
     return [_running_run(session, run, now) for run in runs]
 
 
-def _running_run(session: Session, run: Run, now: datetime) -> RunningRun:
+def _running_run(session: Session, run: Run, now: datetime) -> RunningState:
     steps = session.execute(
         select(Metric.step, Metric.recorded_at, Metric.tokens_per_second)
         .where(Metric.run_id == run.id)
         .order_by(Metric.step.desc())
-        .limit(STEPS_LOOKED_AT)
+        .limit(RECENT_STEPS)
     ).all()
     left = (run.lease_expires_at - now).total_seconds() if run.lease_expires_at else 0.0
     ago = per_step = speed = None
@@ -202,4 +195,4 @@ def _running_run(session: Session, run: Run, now: datetime) -> RunningRun:
         if last.step > first.step:
             seconds = (last.recorded_at - first.recorded_at).total_seconds()
             per_step = max(0.0, seconds) / (last.step - first.step)
-    return RunningRun(run.id, run.name, run.worker, left, ago, per_step, speed)
+    return RunningState(run.id, run.name, run.worker, left, ago, per_step, speed)

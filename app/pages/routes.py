@@ -8,15 +8,14 @@ from fastapi.templating import Jinja2Templates
 from pydantic import StringConstraints
 
 from app.audit import queries as audit
-from app.audit.routes import Words
-from app.auth.permissions import page_context
-from app.core.database import SessionDep
+from app.audit.routes import FilterText
+from app.auth.authentication import page_context
 from app.core.settings import PROJECT_ROOT, get_settings
 from app.datasets import queries as datasets
 from app.datasets.issues import Issue
 from app.models import queries as models
 from app.ops.health import check_health
-from app.ops.snapshot import observe
+from app.ops.snapshot import take_snapshot
 from app.ops.status import describe
 from app.pages import forms, words
 from app.pages import selection as selecting
@@ -27,6 +26,7 @@ from app.runs import selection as selections
 from app.runs.schemas import FINAL, Kind, RunPage, Status
 from app.samples import SAMPLES
 from app.store.selection import count_selected
+from app.web.session import SessionDep
 from app.web.static import PLOTLY_URL
 from chesboard.configs import CONFIGS, Rules
 
@@ -238,15 +238,15 @@ def show_run(request: Request, session: SessionDep, run_id: int) -> HTMLResponse
 @router.get("/status")
 def show_status(request: Request) -> HTMLResponse:
     # Without a session: the page is there to say that the database is not.
-    return _page(request, "status.html", status=describe(observe(), get_settings()))
+    return _page(request, "status.html", status=describe(take_snapshot(), get_settings()))
 
 
 @router.get("/audit")
 def show_audit(
     request: Request,
     session: SessionDep,
-    action: Words = "",
-    actor: Words = "",
+    action: FilterText = "",
+    actor: FilterText = "",
     offset: Annotated[int, Query(ge=0, lt=2**63)] = 0,
 ) -> HTMLResponse:
     actions, actors = audit.list_names(session)

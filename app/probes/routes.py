@@ -4,7 +4,6 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 
-from app.core.database import SessionDep
 from app.probes import queries
 from app.probes.schemas import (
     AnswerList,
@@ -15,6 +14,7 @@ from app.probes.schemas import (
     WatchedSeries,
 )
 from app.runs.windows import WindowDep
+from app.web.session import SessionDep
 
 router = APIRouter(tags=["probes"])
 

@@ -4,7 +4,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
-from app.core.database import SessionDep
 from app.core.errors import InvalidInputError
 from app.reviews import bulk, deciding, queries, queue
 from app.reviews.schemas import (
@@ -26,6 +25,7 @@ from app.reviews.schemas import (
     UndoRequest,
     Version,
 )
+from app.web.session import SessionDep
 
 router = APIRouter(tags=["reviews"])
 

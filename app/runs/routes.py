@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
 from app.core.broker import enqueue, wake
-from app.core.database import SessionDep, transaction
+from app.core.database import transaction
 from app.core.settings import get_settings
 from app.runs import queries, requests, weights
 from app.runs import selection as selections
@@ -28,6 +28,7 @@ from app.runs.schemas import (
 )
 from app.runs.windows import WindowDep
 from app.store.lookup import require_run
+from app.web.session import SessionDep
 from chesboard.configs import Selection
 
 router = APIRouter(tags=["runs"])

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
-from app.core.database import SessionDep
 from app.scores import queries
 from app.scores.schemas import FlagQueue, FlagRequest, ScorePage, ScoreSummary, SortKey
+from app.web.session import SessionDep
 
 router = APIRouter(tags=["scores"])
 

@@ -1,8 +1,8 @@
-"""What a run wrote after a given revision, as Server-Sent Events. Reads only; no asyncio here.
+"""Rows that a run wrote after a given revision, encoded as Server-Sent Events; synchronous reads.
 
 Rows written in one transaction share a revision, and only the last event of a revision carries
-an `id:` line. So a browser that was cut off in the middle of a revision gets the whole of it
-again, and one that got all of it gets nothing twice.
+an `id:` line. So a browser that was disconnected within a revision gets all of it again, and one
+that received all of it gets nothing twice.
 """
 
 import json
@@ -21,12 +21,12 @@ from app.store.probes import ProbeAnswer, ProbeStep
 from app.store.runs import Metric
 
 ROWS_A_CHUNK = 500
-"""About so many rows are held at a time. One revision is never cut, however large."""
+"""Approximate number of rows in memory at a time. A revision is never split, however large."""
 
 _PROBE_COLUMNS = [
     column.name for column in ProbeStep.__table__.c if column.name not in ("run_id", "revision")
 ]
-# What changes at every step; a change of anything else is a change of status.
+# Fields that change at every step; a change of any other is a `status` event.
 _PROGRESS = frozenset({"progress", "phase", "revision", "verdict", "displaced"})
 
 
@@ -40,7 +40,7 @@ class Chunk:
 
 
 def read_run(session: Session, run_id: int) -> RunOut | None:
-    """The run as it is shown, or None where it is gone."""
+    """The run as the API returns it; None if it does not exist."""
     try:
         return get_run(session, run_id)
     except NotFoundError:
@@ -56,7 +56,7 @@ def read_rows(
 ) -> Chunk:
     """The rows of the next revisions after `start`, at most up to `upto`.
 
-    closing: the event that ends revision `upto`, where the caller has one; it gets the id.
+    closing: encoded event that ends revision `upto`, if any; it carries the id.
     """
     end = _chunk_end(session, run_id, start, upto)
     metrics = session.scalars(
@@ -88,7 +88,7 @@ def read_rows(
 
 
 def _chunk_end(session: Session, run_id: int, start: int, upto: int) -> int:
-    """The revision that a chunk after `start` ends with: `upto`, or earlier if that is too much."""
+    """Last revision of the chunk after `start`: `upto`, or an earlier one to bound its rows."""
     revisions = union_all(
         *(
             select(table.revision)
@@ -107,7 +107,7 @@ def _chunk_end(session: Session, run_id: int, start: int, upto: int) -> int:
 
 
 def _join(rows: Sequence[tuple[int, bytes]]) -> bytes:
-    """One byte string; the last event of each revision gets its id."""
+    """Concatenate events; the last one of each revision carries its id."""
     parts: list[bytes] = []
     for index, (revision, event) in enumerate(rows):
         is_last = index + 1 == len(rows) or rows[index + 1][0] != revision
@@ -120,7 +120,7 @@ def status_event(run: RunOut) -> bytes:
 
 
 def change_event(before: RunOut, now: RunOut) -> bytes:
-    """`progress` where nothing else has changed, otherwise `status` with the whole run."""
+    """`progress` if nothing else has changed, otherwise `status` with the whole run."""
     if before.model_dump(exclude=set(_PROGRESS)) != now.model_dump(exclude=set(_PROGRESS)):
         return status_event(now)
     rest = now.model_dump(mode="json", include=set(_PROGRESS) - {"progress"})
@@ -143,6 +143,6 @@ def _answer_event(row: ProbeAnswer) -> bytes:
 
 
 def encode(event: str, data: dict[str, Any]) -> bytes:
-    # JSON has no line breaks outside its strings and none inside them, so one data line does.
+    # JSON on one line escapes line breaks within strings, so one `data:` line is enough.
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return f"event: {event}\ndata: {text}\n\n".encode()

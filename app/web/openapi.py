@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from app.auth.permissions import match
-from app.core.errors import PROBLEM_JSON
+from app.web.problems import PROBLEM_JSON
 
 METHODS = ("get", "post", "put", "patch", "delete")
 MEDIA = {

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from app.core.database import transaction
-from app.streaming import hub as live
+from app.streaming import feed
 from tests.app import factories
 from tests.app.streaming.test_hub import serving, write
 from tests.support import eventually
@@ -20,16 +20,16 @@ def test_the_page_says_that_the_database_is_away_and_catches_up(
 ) -> None:
     from playwright.sync_api import expect
 
-    monkeypatch.setattr(live, "POLL_SECONDS", 0.1)
-    monkeypatch.setattr(live, "SAFETY_POLL_SECONDS", 0.1)
-    away, really = threading.Event(), live._load_run
+    monkeypatch.setattr(feed, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(feed, "SAFETY_POLL_SECONDS", 0.1)
+    away, really = threading.Event(), feed.load_run
 
     def load(run_id: int) -> Any:
         if away.is_set():
             raise OperationalError("select", None, ConnectionError("the database is away"))
         return really(run_id)
 
-    monkeypatch.setattr(live, "_load_run", load)
+    monkeypatch.setattr(feed, "load_run", load)
     with transaction() as session:
         run = factories.run(session, factories.dataset(session).id, progress_total=9)
         factories.probe(session, run.id)
@@ -37,7 +37,7 @@ def test_the_page_says_that_the_database_is_away_and_catches_up(
     expect.set_options(timeout=30_000)
     with serving() as server:
         page.goto(f"{server.url.removesuffix('/api/v1')}/runs/{run.id}")
-        eventually(lambda: server.app.state.live.feeds, seconds=30)  # the page listens
+        eventually(lambda: server.app.state.hub.feeds, seconds=30)  # the page listens
         write(run.id, 1)
         expect(page.locator("[data-progress-text]")).to_have_text("1 of 9 steps")
         banner = page.locator("[data-banner]")

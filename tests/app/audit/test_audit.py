@@ -14,7 +14,8 @@ from app.audit import recording
 from app.core.database import transaction
 from app.core.settings import get_settings
 from app.main import create_app
-from app.store.audit import AuditEvent
+from app.store import audit as store_audit
+from app.store.audit import AuditEvent, NewEvent
 from app.store.runs import Run
 from tests.app import factories
 
@@ -131,14 +132,14 @@ def test_logins_and_their_names_are(database: Any, monkeypatch: pytest.MonkeyPat
 def test_whoever_got_the_answer_finds_it_in_the_log(client: TestClient) -> None:
     """Written before the answer goes out, not some time after."""
     order: list[str] = []
-    real = recording.add
+    real = store_audit.add
 
     def add(*arguments: Any) -> None:
         order.append("written")
         real(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recording, "add", add)
+        patch.setattr(store_audit, "add", add)
         with client.stream("POST", "/api/v1/samples/sentences") as answer:
             order.append("answered")
             answer.read()
@@ -151,16 +152,16 @@ def test_a_log_that_cannot_be_written_is_told_to_the_servers_own(
     def fail(*_: Any) -> None:
         raise OperationalError("insert", {}, Exception("gone"))
 
-    monkeypatch.setattr(recording, "add", fail)
+    monkeypatch.setattr(store_audit, "add", fail)
     assert client.post("/api/v1/samples/sentences").status_code == 201
     assert "not in the audit log" in caplog.text
     assert "dataset.upload" in caplog.text
 
 
 def test_text_that_postgresql_cannot_hold_does_not_stop_it(database: Any) -> None:
-    short = recording._short("a\0b\ud800" + "x" * 1000)
-    recording.record(recording.Event("test", details={"name": short}))
-    assert events()[0].details["name"].startswith("a\N{REPLACEMENT CHARACTER}b?xxx")
+    short = recording._clean("a\0b\ud800" + "x" * 1000)
+    store_audit.record(NewEvent("test", details={"name": short}))
+    assert events()[0].details["name"].startswith("a\N{SYMBOL FOR NULL}b?xxx")
     assert len(events()[0].details["name"]) == recording.MAX_TEXT
 
 
@@ -172,7 +173,7 @@ def written(client: TestClient) -> TestClient:
     for number, (action, actor) in enumerate(
         [("run.create", "ada"), ("run.delete", "grace"), ("runner", "ada"), ("login", "=ada()")]
     ):
-        recording.record(recording.Event(action, actor, "operator", "::1", f"run {number}"))
+        store_audit.record(NewEvent(action, actor, "operator", "::1", f"run {number}"))
     return client
 
 
@@ -209,7 +210,7 @@ def test_its_page_shows_it_escaped_and_in_pages(written: TestClient) -> None:
     with transaction() as session:
         session.execute(delete(Run))
     for _ in range(101):
-        recording.record(recording.Event("run.create", "<b>eve</b>"))
+        store_audit.record(NewEvent("run.create", "<b>eve</b>"))
     first = written.get("/audit").text
     assert "&lt;b&gt;eve&lt;/b&gt;" in first
     assert "<b>eve</b>" not in first

@@ -1,14 +1,11 @@
-"""Who may do what: every route has its rule, and tokens are read as they are written."""
-
-from pathlib import Path
+"""Who may do what: every route has its rule."""
 
 import pytest
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 
 from app.auth import permissions as access
-from app.auth.permissions import Keyring, Role
-from app.core.settings import Settings
+from app.auth.permissions import Role
 from app.main import create_app
 
 
@@ -76,50 +73,3 @@ def test_a_path_that_is_written_otherwise_leads_nowhere(database) -> None:
     http = TestClient(create_app(), base_url="http://127.0.0.1")
     for path in ("/static/..%2faudit", "/static/%2e%2e/audit", "/login%3Fx", "/AUDIT"):
         assert http.get(path).status_code == 404, path
-
-
-# --- tokens -----------------------------------------------------------------------------------
-
-
-def test_a_tokens_file_names_people(tmp_path: Path) -> None:
-    file = tmp_path / "tokens"
-    file.write_text(
-        "# who may what\n\nviewer  grace  token-of-grace\noperator\tada token-of-ada \n"
-    )
-    keyring = Keyring.of(Settings(tokens_file=file, viewer_token="everybody-else"))
-    ada = keyring.by_secret("token-of-ada")
-    assert ada is not None
-    assert (ada.name, ada.role) == ("ada", Role.OPERATOR)
-    assert keyring.by_secret("token-of") is None
-    assert keyring.by_secret("") is None
-    assert keyring.strongest() == "token-of-ada"
-
-
-@pytest.mark.parametrize(
-    ("lines", "words"),
-    [
-        ("viewer grace", "line 1: expected"),
-        ("viewer a b c", "line 1: expected"),
-        ("# fine\nowner ada token-of-ada", "line 2: expected"),
-        ("viewer ada secret", "line 1: a token has at least 8 characters"),
-        ("viewer ada same-secret\noperator grace same-secret", "given twice"),
-    ],
-)
-def test_a_tokens_file_that_is_wrong_is_told_without_its_secrets(
-    tmp_path: Path, lines: str, words: str
-) -> None:
-    file = tmp_path / "tokens"
-    file.write_text(lines)
-    with pytest.raises(access.TokenFileError, match=words) as refused:
-        Keyring.of(Settings(tokens_file=file))
-    assert "secret" not in str(refused.value)
-
-
-def test_a_tokens_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(access.TokenFileError, match="cannot be read"):
-        Keyring.of(Settings(tokens_file=tmp_path / "none"))
-
-
-def test_without_a_token_there_is_no_keyring() -> None:
-    assert not Keyring.of(Settings())
-    assert Keyring.of(Settings()).strongest() is None

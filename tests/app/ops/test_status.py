@@ -11,7 +11,7 @@ from sqlalchemy import func, text
 from app.core import database as db
 from app.core.database import transaction
 from app.core.settings import get_settings
-from app.ops.snapshot import Observation, observe
+from app.ops.snapshot import DeploymentSnapshot, take_snapshot
 from app.ops.status import describe
 from app.store.runs import Run, Worker
 from tests.app import factories
@@ -54,19 +54,19 @@ def samples(client: TestClient) -> dict[tuple[str, ...], float]:
 
 @pytest.fixture(autouse=True)
 def _enough_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.ops.status.LITTLE_DISK_BYTES", 0)
+    monkeypatch.setattr("app.ops.status.MIN_DISK_BYTES", 0)
 
 
 def test_all_is_well(client: TestClient) -> None:
     worker()
     assert findings(client) == []
-    assert client.get("/api/v1/status").json()["sentence"] == "All is well; nothing runs."
+    assert client.get("/api/v1/status").json()["sentence"] == "Operational; no run in progress."
 
 
 def test_a_queue_without_a_worker(client: TestClient) -> None:
     run("queued")
-    assert findings(client) == ["1 run in the queue, and no worker."]
-    assert "Something is wrong." in client.get("/status").text
+    assert findings(client) == ["1 run in the queue, and no worker is running."]
+    assert "There are problems." in client.get("/status").text
     assert "chesboard worker" in client.get("/status").text
 
 
@@ -74,7 +74,7 @@ def test_a_worker_that_went_silent_and_its_run(client: TestClient) -> None:
     number = run("running", worker="ada", lease_expires_at=ago(40), lease_token="t")
     worker("ada", 70, run_id=number)
     silent, lease = findings(client)
-    assert silent.startswith("Worker ada was last heard of 7")
+    assert silent.startswith("Worker ada was last seen 7")
     assert f"The worker of run {number}" in lease
     assert "ran out" in client.get("/status").text
 
@@ -87,7 +87,7 @@ def test_a_worker_of_yesterday_is_forgotten(client: TestClient) -> None:
 def test_an_idle_worker_that_does_not_hear(client: TestClient) -> None:
     run("queued", created_at=ago(120))
     worker()
-    assert findings(client)[0].startswith("A run has waited for 12")
+    assert findings(client)[0].startswith("A run has been queued for 12")
 
 
 def test_a_recorder_that_cannot_store(client: TestClient) -> None:
@@ -119,9 +119,9 @@ def test_a_schema_that_is_behind(client: TestClient) -> None:
 
 
 def test_a_full_disk(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.ops.status.LITTLE_DISK_BYTES", 2 * GB)
-    seen = observe()
-    little = Observation(seen.stored, True, GB, 100 * GB, seen.expected_revision)
+    monkeypatch.setattr("app.ops.status.MIN_DISK_BYTES", 2 * GB)
+    seen = take_snapshot()
+    little = DeploymentSnapshot(seen.database, True, GB, 100 * GB, seen.expected_revision)
     [found] = describe(little, get_settings()).findings
     assert found.what.startswith("Only 1.1 GB are free")
 

@@ -25,8 +25,8 @@ from app.local.embedded import Services, free_port
 from app.main import create_app
 from app.store.revisions import next_revision
 from app.store.runs import Run
-from app.streaming import events
-from app.streaming import hub as live
+from app.streaming import events, feed
+from app.streaming.hub import Hub
 from tests.app import factories
 from tests.support import eventually
 
@@ -358,7 +358,7 @@ def test_a_wake_up_brings_a_step_at_once(server: Server, run_id: int) -> None:
             write(run_id, step)
             take(found, lambda event: event.id is not None)
             delays.append(time.monotonic() - written)
-    assert sorted(delays)[5] < live.POLL_SECONDS / 2
+    assert sorted(delays)[5] < feed.POLL_SECONDS / 2
 
 
 def test_without_redis_the_store_is_polled(
@@ -372,22 +372,22 @@ def test_without_redis_the_store_is_polled(
         began = time.monotonic()
         write(run_id, 1)
         assert steps(take(found, lambda event: event.id is not None)) == [1]
-        assert time.monotonic() - began < live.SAFETY_POLL_SECONDS / 2
+        assert time.monotonic() - began < feed.SAFETY_POLL_SECONDS / 2
 
 
 def test_a_page_is_told_when_the_store_goes_away_and_when_it_is_back(
     server: Server, run_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(live, "SAFETY_POLL_SECONDS", 0.05)
-    away, really = threading.Event(), live._load_run
+    monkeypatch.setattr(feed, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(feed, "SAFETY_POLL_SECONDS", 0.05)
+    away, really = threading.Event(), feed.load_run
 
     def load(run_id: int) -> Any:
         if away.is_set():
             raise OperationalError("select", None, ConnectionError("the database is away"))
         return really(run_id)
 
-    monkeypatch.setattr(live, "_load_run", load)
+    monkeypatch.setattr(feed, "load_run", load)
     with stream(server.url, run_id, since=1) as found:
         write(run_id, 1)
         assert "store" not in names(take(found, lambda event: event.id is not None))
@@ -405,7 +405,7 @@ def test_a_page_is_told_when_the_store_goes_away_and_when_it_is_back(
 def test_a_lost_wake_up_costs_a_while_and_no_step(
     server: Server, run_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "SAFETY_POLL_SECONDS", 0.3)
+    monkeypatch.setattr(feed, "SAFETY_POLL_SECONDS", 0.3)
     with stream(server.url, run_id, since=1) as found:
         eventually(lambda: get_redis().pubsub_numpat() == 1)
         for step in (1, 2, 3):
@@ -416,7 +416,7 @@ def test_a_lost_wake_up_costs_a_while_and_no_step(
 def test_a_silent_stream_is_kept_alive(
     server: Server, run_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "KEEP_ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr(feed, "KEEP_ALIVE_SECONDS", 0.1)
     url = f"{server.url}/runs/{run_id}/events"
     with httpx.stream("GET", url, params={"since": 1}, timeout=10) as answer:
         lines = answer.iter_lines()
@@ -428,13 +428,13 @@ def test_a_silent_stream_is_kept_alive(
 def test_watchers_of_a_run_share_one_feed_and_the_last_takes_it_down(
     server: Server, run_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "SAFETY_POLL_SECONDS", 60)
+    monkeypatch.setattr(feed, "SAFETY_POLL_SECONDS", 60)
     reads: list[int] = []
     read_rows = events.read_rows
     monkeypatch.setattr(
         events, "read_rows", lambda *given: (reads.append(given[2]), read_rows(*given))[1]
     )
-    hub: live.Hub = server.app.state.live
+    hub: Hub = server.app.state.hub
     with (
         stream(server.url, run_id, since=1) as one,
         stream(server.url, run_id, since=1) as two,

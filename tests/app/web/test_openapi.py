@@ -63,7 +63,7 @@ def guarded(database: Any, models_dir: Any, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("CHESBOARD_TOKEN", TOKEN)
     monkeypatch.setenv("CHESBOARD_REQUESTS_PER_SECOND", "1e6")
     # Its callers have wrong tokens, on purpose.
-    monkeypatch.setattr("app.web.guard.WRONG_TOKENS", 1_000_000)
+    monkeypatch.setattr("app.auth.authentication.MAX_WRONG_TOKENS", 1_000_000)
     get_settings.cache_clear()
     (models_dir / "tiny").mkdir()
     (models_dir / "tiny" / "config.json").write_text("{}")

@@ -1,13 +1,13 @@
-"""How often somebody may ask. Time is driven by hand."""
+"""Token buckets, with the time given by hand."""
 
 import pytest
 
-from app.web import rate_limit as limits
-from app.web.rate_limit import Buckets, address_key
+from app.core import rate_limit
+from app.core.rate_limit import TokenBuckets, address_key
 
 
 def test_a_burst_and_then_the_rate() -> None:
-    buckets = Buckets(per_second=2, burst=3)
+    buckets = TokenBuckets(per_second=2, burst=3)
     assert [buckets.take("a", 100) for _ in range(3)] == [0, 0, 0]
     assert buckets.take("a", 100) == pytest.approx(0.5)
     assert buckets.take("b", 100) == 0
@@ -16,24 +16,24 @@ def test_a_burst_and_then_the_rate() -> None:
 
 
 def test_silence_fills_a_bucket_no_higher_than_the_burst() -> None:
-    buckets = Buckets(per_second=1, burst=2)
+    buckets = TokenBuckets(per_second=1, burst=2)
     buckets.take("a", 0)
     assert [buckets.take("a", 1000) for _ in range(3)] == [0, 0, 1]
 
 
 def test_looking_takes_nothing() -> None:
-    buckets = Buckets(per_second=1, burst=1)
+    buckets = TokenBuckets(per_second=1, burst=1)
     assert [buckets.wait_seconds("a", 0) for _ in range(5)] == [0] * 5
     buckets.take("a", 0)
     assert buckets.wait_seconds("a", 0.25) == pytest.approx(0.75)
 
 
 def test_what_is_remembered_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_KEYS", 10)
-    buckets = Buckets(per_second=1, burst=1)
+    monkeypatch.setattr(rate_limit, "MAX_KEYS", 10)
+    buckets = TokenBuckets(per_second=1, burst=1)
     for number in range(100):
         buckets.take(str(number), 0)
-    assert len(buckets._filled) == 10
+    assert len(buckets._levels) == 10
     # The latest are kept.
     assert buckets.wait_seconds("99", 0) == 1
 

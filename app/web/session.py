@@ -1,0 +1,19 @@
+"""The database session of a request, as a FastAPI dependency."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import Depends
+from sqlalchemy.orm import Session
+
+from app.core.database import transaction
+
+
+def _request_session() -> Iterator[Session]:
+    with transaction() as session:
+        yield session
+
+
+# "function" scope commits before the response is sent: a client that gets its 201 can read what
+# it created.
+SessionDep = Annotated[Session, Depends(_request_session, scope="function")]
