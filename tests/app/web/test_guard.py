@@ -13,7 +13,8 @@ from starlette.datastructures import Headers
 
 from app.auth import permissions as access
 from app.core.errors import ForbiddenError, UnauthorizedError
-from app.core.settings import PROJECT_ROOT, Settings, get_settings
+from app.core.resources import folder
+from app.core.settings import Settings, get_settings
 from app.local.embedded import Services
 from app.main import create_app
 from app.web import guard as security
@@ -372,7 +373,7 @@ def test_every_answer_carries_the_security_headers(http: TestClient) -> None:
 
 
 def test_our_own_templates_have_no_inline_style_or_script() -> None:
-    for template in (PROJECT_ROOT / "templates").glob("*.html"):
+    for template in folder("templates").glob("*.html"):
         text = template.read_text()
         assert not re.search(r"\sstyle=|<style|\son[a-z]+=|javascript:", text), template.name
         assert not re.search(r"<script(?![^>]*(\bsrc=|application/json))", text), template.name
