@@ -42,12 +42,12 @@ chaos: .venv/installed-test ## Kill and starve everything in the middle of runs 
 	$(BIN)/python -m tests.chaos $(ARGS)
 
 migration: .venv/installed-test ## Write the migration for changed tables (MESSAGE="add reviews")
-	$(BIN)/python -m app.migrations $(MESSAGE)
+	$(BIN)/python -m app.local.migrate $(MESSAGE)
 	$(BIN)/ruff check --quiet --fix migrations
 	$(BIN)/ruff format --quiet migrations
 
 clean: ## Remove the virtual environment and caches; data and models stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -55,17 +55,17 @@ clean: ## Remove the virtual environment and caches; data and models stay
 	$(PYTHON) -m venv .venv
 
 # A stamp for each set of packages, renewed when what is asked for changes.
-.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
+.venv/installed: pyproject.toml setup.py constraints.txt | .venv/bin/python
 	@echo "Installing into .venv (PyTorch is large: this takes a few minutes the first time)"
-	$(INSTALL) -c constraints.txt -e .
+	$(INSTALL) -c constraints.txt -e '.[server]'
 	@touch $@
 
-.venv/installed-test: pyproject.toml constraints.txt | .venv/bin/python
+.venv/installed-test: pyproject.toml setup.py constraints.txt | .venv/bin/python
 	@echo "Installing into .venv (PyTorch is large: this takes a few minutes the first time)"
 	$(INSTALL) -c constraints.txt -e '.[test]'
 	@touch $@ .venv/installed
 
-.venv/installed-bench: pyproject.toml constraints.txt | .venv/bin/python
+.venv/installed-bench: pyproject.toml setup.py constraints.txt | .venv/bin/python
 	@echo "Installing into .venv what benchmarks compare with"
 	$(INSTALL) -c constraints.txt -e '.[bench]'
 	@touch $@ .venv/installed-test .venv/installed

@@ -1,4 +1,4 @@
-"""The command line. What is heavy to import is imported by the command that needs it."""
+"""The command line of the server. Each command imports what is heavy by itself."""
 
 import os
 from pathlib import Path
@@ -8,14 +8,14 @@ import typer
 from pydantic import AliasChoices, ValidationError
 
 from app.core import logging as logs
-from app.core.settings import PROJECT_ROOT, Settings
-from app.local.embedded import SetupError
+from app.core.settings import Settings
+from app.local.errors import SetupError
 
 USAGE_ERROR = 2
 
 
 def _environment_help() -> str:
-    """The settings, by the names of their environment variables."""
+    """The list of settings by environment variable."""
     lines = ["\b", "Settings are read from the environment:"]
     for name, field in Settings.model_fields.items():
         alias = field.validation_alias
@@ -34,7 +34,7 @@ cli = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-models = typer.Typer(help="The models that runs can name.", no_args_is_help=True)
+models = typer.Typer(help="Models that runs can use.", no_args_is_help=True)
 cli.add_typer(models, name="models")
 
 HostOption = Annotated[str | None, typer.Option(help="Address to listen on.")]
@@ -52,26 +52,26 @@ def up(host: HostOption = None, port: PortOption = None) -> None:
         typer.echo(f"Chesboard is at {stack.url} - Ctrl-C stops it.")
         _say_how_to_get_a_model(settings)
         stack.run_forever()
-        typer.echo("Stopping: a run that is under way goes back to the queue.")
+        typer.echo("Stopping: the current run returns to the queue.")
 
 
 @cli.command()
 def web(host: HostOption = None, port: PortOption = None) -> None:
-    """Start the web server alone; DATABASE_URL and REDIS_URL say where the rest is."""
+    """Start the web server alone, on the services at DATABASE_URL and REDIS_URL."""
     from app.local.stack import check_exposure, check_port, web_command
 
     settings = _settings(host=host, port=port)
     _require_services(settings)
     check_exposure(settings)
     check_port(settings)
-    # The application reads its settings by itself.
+    # The application reads its settings from the environment.
     os.environ.update(CHESBOARD_HOST=settings.host, CHESBOARD_PORT=str(settings.port))
     _become(web_command(settings))
 
 
 @cli.command()
 def worker() -> None:
-    """Start one worker; DATABASE_URL and REDIS_URL say where the rest is."""
+    """Start one worker, on the services at DATABASE_URL and REDIS_URL."""
     from app.local.stack import worker_command
 
     settings = _settings()
@@ -81,7 +81,7 @@ def worker() -> None:
 
 @cli.command()
 def migrate() -> None:
-    """Bring the database at DATABASE_URL up to date. (`up` does so by itself.)"""
+    """Migrate the database at DATABASE_URL to the newest schema. (`up` does so by itself.)"""
     from app.local.migrate import upgrade
 
     upgrade(_required(_settings().required_database_url))
@@ -90,10 +90,11 @@ def migrate() -> None:
 
 @cli.command()
 def backup(
-    file: Annotated[Path, typer.Argument(help="The archive to write; it must not be there yet.")],
+    file: Annotated[Path, typer.Argument(help="The archive to write; it must not exist.")],
 ) -> None:
-    """Write the database, checkpoints and results into one file. Nothing needs to stop for it."""
-    from app.local.backup import back_up, reachable_database
+    """Write the database, checkpoints and results to one file, also while runs are under way."""
+    from app.local.backup.create import back_up
+    from app.local.postgres import reachable_database
 
     settings = _settings()
     with reachable_database(settings) as url:
@@ -104,12 +105,11 @@ def backup(
 @cli.command()
 def restore(
     file: Annotated[Path, typer.Argument(help="An archive that `chesboard backup` wrote.")],
-    force: Annotated[
-        bool, typer.Option(help="Also where there is data, which is lost then.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing data.")] = False,
 ) -> None:
-    """Bring back what a backup holds: all of it, or nothing. Stop Chesboard first."""
-    from app.local.backup import reachable_database, restore_all
+    """Restore a backup, all or nothing. Stop Chesboard first."""
+    from app.local.backup.restore import restore_all
+    from app.local.postgres import reachable_database
 
     settings = _settings()
     with reachable_database(settings, exclusive=True) as url:
@@ -119,10 +119,12 @@ def restore(
 
 @cli.command()
 def demo(
-    stay: Annotated[bool, typer.Option(help="Go on serving when the demo is done.")] = True,
+    stay: Annotated[
+        bool, typer.Option("--stay/--quit", help="Keep serving when the demo is done, or stop.")
+    ] = True,
     browser: Annotated[bool, typer.Option(help="Open the live page in a browser.")] = True,
 ) -> None:
-    """Watch a small model that is trained to prefer "No" over "Never" move toward "Yes"."""
+    """Train a small model to prefer "No" over "Never" and watch it move toward "Yes"."""
     from app.local.demo import DemoError, run_demo
 
     try:
@@ -133,25 +135,25 @@ def demo(
 
 @models.command("pull")
 def pull_model(
-    name: Annotated[str | None, typer.Argument(help="Which; default: the starter model.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Default: the starter model.")] = None,
 ) -> None:
-    """Bring a model into the models folder."""
+    """Download a model into the models folder."""
     from app.local.pull import STARTER_MODEL, pull
 
     name, folder = name or STARTER_MODEL, _settings().models_path
-    typer.echo(f"Looking for {name} in {folder}; it is downloaded if it is not there.")
+    typer.echo(f"Looking for {name} in {folder}; downloading it if it is missing.")
     typer.echo(f"{pull(name, folder)} is complete.")
 
 
 def _settings(**options: Any) -> Settings:
-    """The settings, with what was given on the command line in place of the environment's."""
+    """The settings; command-line options override the environment."""
     given = {name: value for name, value in options.items() if value is not None}
     try:
         settings = Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise SetupError(f"The setting {name} is not usable: {first['msg']}.") from None
+        raise SetupError(f"The setting {name} is invalid: {first['msg']}.") from None
     logs.configure(settings, "main")
     return settings
 
@@ -171,17 +173,16 @@ def _required(get: Any) -> str:
 def _say_how_to_get_a_model(settings: Settings) -> None:
     folder = settings.models_path
     if not folder.is_dir() or not any(folder.iterdir()):
-        typer.echo(f"There is no model in {folder} yet: `chesboard models pull` brings one.")
+        typer.echo(f"There is no model in {folder} yet: `chesboard models pull` downloads one.")
 
 
 def _become(command: list[str]) -> None:
-    """Go on as another program, which gets our process and so our signals."""
-    os.chdir(PROJECT_ROOT)
+    """Replace this process by another program, which then receives its signals."""
     os.execv(command[0], command)  # noqa: S606 - no shell; the command is ours
 
 
 def main() -> None:
-    """Run a command. What a user can put right is told in one line, with exit status 2."""
+    """Run a command; a SetupError is printed as one line, with exit status 2."""
     try:
         cli()
     except SetupError as error:

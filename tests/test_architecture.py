@@ -55,7 +55,7 @@ def test_worker_imports_of_app_only_what_it_records_to() -> None:
 
 def test_nothing_but_the_settings_reads_the_environment() -> None:
     # Handing the environment on to child processes is not reading a setting from it.
-    launchers = {"processes.py", "embedded.py", "stack.py", "cli.py"}
+    launchers = {"processes.py", "embedded.py", "postgres.py", "stack.py", "tables.py", "cli.py"}
     for path in [*files("app"), *files("worker")]:
         if path.name not in launchers:
             assert "os.environ" not in path.read_text(), path

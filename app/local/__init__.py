@@ -1,0 +1,1 @@
+"""Runs Chesboard on one machine: embedded servers, processes, migrations, backup and the demo."""

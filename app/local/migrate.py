@@ -1,6 +1,6 @@
-"""The database's schema and its changes: migrations/versions, run by Alembic.
+"""Brings the database's schema to a revision: migrations/versions, run by Alembic.
 
-A new migration is made from the tables with `python -m app.migrations "what changes"`; read it
+A new migration is generated from the tables with `make migration MESSAGE="what changes"`; read it
 before it is committed.
 """
 
@@ -22,20 +22,20 @@ import app.store.reviews
 import app.store.runs
 import app.store.scores  # noqa: F401 - the imports register the tables
 from app.core.database import Base
-from app.core.settings import PROJECT_ROOT
-from app.local.embedded import SetupError
+from app.core.resources import folder
+from app.local.errors import SetupError
 
 METADATA = Base.metadata
 LOCK_TIMEOUT = "10s"
-# Any number will do, so long as nothing else takes advisory locks under it.
+# An arbitrary key of a PostgreSQL advisory lock.
 ADVISORY_LOCK = 0x43484553
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the database at `url` up to a revision. Several processes may call it at once.
+    """Migrate the database at `url` up to a revision. Safe to call from several processes at once.
 
     Raises:
-        SetupError: the database does not answer, or is of a later version than this program.
+        SetupError: the database does not answer, or its schema is newer than this program.
     """
     try:
         with locked(url) as connection:
@@ -44,25 +44,28 @@ def upgrade(url: str, revision: str = "head") -> None:
         reason = str(error.orig).splitlines()[0]
         raise SetupError(f"The database could not be migrated: {reason}") from error
     except CommandError as error:
-        raise SetupError(f"The database is not one that this version knows: {error}") from error
+        raise SetupError(
+            f"The database has a schema that this version does not know: {error}"
+        ) from error
 
 
 def downgrade(url: str, revision: str) -> None:
-    """Take the database back to a revision; "base" drops every table."""
+    """Migrate the database down to a revision; "base" drops every table."""
     with locked(url) as connection:
         command.downgrade(alembic_config(connection), revision)
 
 
 def alembic_config(connection: Connection) -> Config:
+    """Alembic's configuration for the migrations folder, on an open connection."""
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(PROJECT_ROOT / "migrations"))
+    config.set_main_option("script_location", str(folder("migrations")))
     config.set_main_option("file_template", "%%(year)d_%%(month).2d_%%(day).2d_%%(slug)s")
     return config
 
 
 @contextmanager
 def locked(url: str) -> Iterator[Connection]:
-    """A connection that is the only one to migrate, and gives up rather than block the users."""
+    """A connection that holds the migration lock; statements give up after LOCK_TIMEOUT."""
     engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
     try:
         with engine.connect() as connection:
@@ -72,7 +75,7 @@ def locked(url: str) -> Iterator[Connection]:
             yield connection
             connection.commit()
     finally:
-        engine.dispose()  # closing the connection lets go of the advisory lock
+        engine.dispose()  # closing the connection releases the advisory lock
 
 
 def make_revision(url: str, message: str) -> None:
@@ -87,17 +90,17 @@ def make_revision(url: str, message: str) -> None:
 
 
 def _make_revision_on_scratch_server(message: str) -> None:
-    """As make_revision, on an embedded server made for the purpose and thrown away."""
+    """As make_revision, on a temporary embedded server."""
     import tempfile
     from pathlib import Path
 
-    from app.local.embedded import start_postgres
+    from app.local.postgres import start_postgres
     from app.local.processes import Children
 
     children = Children()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as scratch:
         try:
-            url = start_postgres(Path(folder) / "postgres", children, durable=False)
+            url = start_postgres(Path(scratch) / "postgres", children, durable=False)
             upgrade(url)
             make_revision(url, message)
         finally:

@@ -1,8 +1,8 @@
-"""Child processes of one parent: started together, restarted when they die, stopped in order.
+"""Supervises child processes: starts them, restarts those that die, stops them in order.
 
-The terminal's Ctrl-C reaches only the parent, because each child leads a process group of its
-own; the parent then stops them one by one, the last started first. On Linux the kernel also
-ends the children when the parent is killed.
+Each child leads its own process group, so the terminal's Ctrl-C reaches only the parent, which
+then stops the children one by one, last started first. On Linux the kernel also ends the children
+when the parent is killed (PR_SET_PDEATHSIG).
 """
 
 import ctypes
@@ -20,40 +20,47 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
+from app.local.errors import SetupError
+
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
+READY_SECONDS = 60.0
+# A server that died this often before it was ready will not start by itself.
+DEATHS_BEFORE_GIVING_UP = 3
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 30.0
-# A child that lived this long was healthy: its next restart starts from the short delay again.
+# A child that lived this long was healthy: the restart backoff starts over.
 HEALTHY_SECONDS = 60.0
 _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
-    """What to start and how to end it."""
+    """How to start a child process and how to stop it."""
 
     name: str
     argv: Sequence[str]
     environment: Mapping[str, str]
     cwd: Path | None = None
     user: str | None = None
-    """Run as this system user (only root may ask for that)."""
+    """The system user to run as; only root may set it."""
     stop_signal: signal.Signals = signal.SIGTERM
     orphan_signal: signal.Signals = signal.SIGKILL
-    """What the kernel sends when the parent is gone."""
+    """The signal that the kernel sends when the parent dies."""
     grace_seconds: float = 10.0
-    """How long it may take to end after the stop signal, before SIGKILL."""
+    """Seconds from the stop signal to SIGKILL."""
     log_path: Path | None = None
-    """Where its output goes; None: the parent's log, each line behind the child's name."""
+    """File for its output; None: the parent's stderr, each line prefixed with the child's name."""
 
 
 def _bind_to_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
-    """A function for the child to run before exec, which ties its life to the parent's."""
+    """A preexec function that makes the kernel signal the child when the parent dies."""
     if sys.platform != "linux":
         return None
-    # Loaded here, in the parent: between fork and exec as little as possible may happen.
+    # Loaded in the parent: little is safe between fork and exec.
     prctl = ctypes.CDLL(None).prctl
     parent = os.getpid()
 
@@ -66,7 +73,7 @@ def _bind_to_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
 
 
 def identity(user: str | None) -> dict[str, Any]:
-    """Popen's arguments for running as this system user, with none of root's groups."""
+    """Popen's arguments to run as a system user without root's supplementary groups."""
     if user is None:
         return {}
     entry = pwd.getpwnam(user)
@@ -125,7 +132,7 @@ class Child:
                 self._write_line(f"{self.spec.name:>8} | {text}")
 
     def watch(self) -> None:
-        """Note a death, and start again once its delay is over."""
+        """Record a death, and restart with exponential backoff."""
         if self.alive:
             return
         now = time.monotonic()
@@ -149,7 +156,7 @@ class Child:
         self._delay = min(2 * self._delay, LONGEST_DELAY_SECONDS)
 
     def stop(self) -> None:
-        """Ask it to end; after its grace kill it and what is left of its process group."""
+        """Send the stop signal; after the grace period kill it and its process group."""
         if self._process is None:
             return
         if self.alive:
@@ -168,7 +175,7 @@ class Child:
 
 
 class Children:
-    """Starts children in order, keeps them alive, and stops them in the opposite order."""
+    """Starts children in order, restarts those that die, and stops them in reverse order."""
 
     def __init__(self, write_line: Callable[[str], None] | None = None) -> None:
         self._write_line = write_line or _write_to_stderr
@@ -179,7 +186,7 @@ class Children:
         self._monitor: threading.Thread | None = None
 
     def add(self, spec: ChildSpec) -> Child:
-        """Start a child and watch it from now on."""
+        """Start a child and restart it whenever it dies."""
         with self._lock:
             assert not self._stopping
             child = Child(spec, self._write_line)
@@ -191,14 +198,14 @@ class Children:
         return child
 
     def stop(self) -> None:
-        """Stop all children, the last started first. May be called again."""
+        """Stop all children, last started first. Idempotent."""
         with self._lock:
             if not self._stopping:
                 self._stopping = True
                 for child in reversed(self._children):
                     child.stop()
-        # The kernel counts a child's parent as dead when the *thread* that started it ends. So
-        # the monitor, which did the restarts, may only end when no child is left.
+        # PR_SET_PDEATHSIG fires when the *thread* that started the child ends. So the monitor,
+        # which did the restarts, may end only when no child is left.
         self._done.set()
         if self._monitor is not None:
             self._monitor.join()
@@ -214,10 +221,51 @@ class Children:
             try:
                 child.watch()
             except OSError as error:
-                # For example out of processes: worth another try at the next look.
+                # For example EAGAIN from fork: retried at the next poll.
                 log.warning("%s could not be started: %s", child.spec.name, error)
 
 
 def _write_to_stderr(line: str) -> None:
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
+
+
+def end_orphan(pid_file: Path, name: str, stop_signal: signal.Signals) -> None:
+    """Stop the server that a killed parent left running, or remove its stale pid file.
+
+    Only the holder of the data folder's lock calls this, so a server on it has lost its parent.
+    """
+    try:
+        process = psutil.Process(int(pid_file.read_text().splitlines()[0]))
+        is_ours = process.name() == name and Path(process.cwd()) == pid_file.parent
+    except (OSError, ValueError, IndexError, psutil.Error):
+        return  # no such file or process: the server removes the file at its start
+    if is_ours:
+        process.send_signal(stop_signal)
+        psutil.wait_procs([process], timeout=30)
+    else:
+        # The pid was reused by another process; PostgreSQL would refuse to start.
+        pid_file.unlink(missing_ok=True)
+
+
+def wait_until_ready(child: Child, ready: Callable[[], bool]) -> None:
+    """Wait until a server that was just started answers.
+
+    Raises:
+        SetupError: it does not within READY_SECONDS, or it keeps dying; the message quotes its log.
+    """
+    deadline = time.monotonic() + READY_SECONDS
+    while not (child.alive and ready()):
+        if time.monotonic() > deadline or child.deaths >= DEATHS_BEFORE_GIVING_UP:
+            raise SetupError(
+                f"The embedded {child.spec.name} does not start. "
+                f"The error in {child.spec.log_path}: {_last_error(child.spec.log_path)}"
+            )
+        time.sleep(0.05)
+
+
+def _last_error(path: Path | None) -> str:
+    """The last FATAL line of a log, or else its last line."""
+    lines = path.read_text(errors="replace").splitlines() if path and path.exists() else []
+    errors = [line for line in lines if "FATAL" in line] or lines
+    return errors[-1] if errors else "(the log is empty)"

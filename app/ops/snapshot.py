@@ -109,10 +109,10 @@ def _newest_revision() -> str:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
-    from app.core.settings import PROJECT_ROOT
+    from app.core.resources import folder
 
     config = Config()
-    config.set_main_option("script_location", str(PROJECT_ROOT / "migrations"))
+    config.set_main_option("script_location", str(folder("migrations")))
     return ScriptDirectory.from_config(config).get_current_head() or ""
 
 

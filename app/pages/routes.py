@@ -10,7 +10,8 @@ from pydantic import StringConstraints
 from app.audit import queries as audit
 from app.audit.routes import FilterText
 from app.auth.authentication import page_context
-from app.core.settings import PROJECT_ROOT, get_settings
+from app.core.resources import folder
+from app.core.settings import get_settings
 from app.datasets import queries as datasets
 from app.datasets.issues import Issue
 from app.models import queries as models
@@ -32,7 +33,7 @@ from chesboard.configs import CONFIGS, Rules
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
-templates = Jinja2Templates(PROJECT_ROOT / "templates", context_processors=[page_context])
+templates = Jinja2Templates(folder("templates"), context_processors=[page_context])
 templates.env.filters.update(words.FILTERS)
 templates.env.globals.update(
     KINDS=words.KINDS, MEASURES=words.MEASURES, FORMATS=words.FORMATS, PLOTLY_URL=PLOTLY_URL

@@ -16,7 +16,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.core.errors import ChesboardError, InvalidInputError, UnavailableError, field_errors
+from app.core.errors import (
+    ChesboardError,
+    InvalidInputError,
+    TooLargeError,
+    UnavailableError,
+    field_errors,
+)
 from chesboard.formats.errors import FileTooLargeError, FormatError
 
 log = logging.getLogger(__name__)

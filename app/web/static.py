@@ -8,7 +8,7 @@ from importlib import resources
 from fastapi import APIRouter, Request, Response
 from fastapi.staticfiles import StaticFiles
 
-from app.core.settings import PROJECT_ROOT
+from app.core.resources import folder
 
 PLOTLY_URL = f"/static/vendor/plotly.min.js?v={importlib.metadata.version('plotly')}"
 """Where a page finds Plotly. Its version is in the address, so it may be cached for good."""
@@ -26,7 +26,7 @@ class RevalidatedFiles(StaticFiles):
 
 
 def static_files() -> RevalidatedFiles:
-    return RevalidatedFiles(directory=PROJECT_ROOT / "static")
+    return RevalidatedFiles(directory=folder("static"))
 
 
 @router.get("/static/vendor/plotly.min.js")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from app.core.settings import Settings
-from app.local.embedded import FolderLock, free_port
+from app.local.data_folder import FolderLock
+from app.local.embedded import free_port
 from app.local.pull import SOURCES, STARTER_MODEL
 from tests import support
 

@@ -1,11 +1,13 @@
 """`chesboard backup` and `restore`: everything comes back, and nothing by halves."""
 
+import gzip
+import hashlib
 import io
 import json
-import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -13,8 +15,12 @@ import pytest
 from sqlalchemy import Engine, create_engine, make_url, text
 
 from app.local import migrate as migrations
-from app.local.backup import back_up, reachable_database, restore_all
-from app.local.embedded import Services, SetupError
+from app.local.backup import tables
+from app.local.backup.create import back_up
+from app.local.backup.restore import restore_all
+from app.local.embedded import Services
+from app.local.errors import SetupError
+from app.local.postgres import postgres_binaries, reachable_database
 from tests import support
 from tests.app import filling
 from tests.app.test_cli import assert_one_clear_line, chesboard
@@ -150,24 +156,131 @@ def test_a_backup_of_an_older_schema_is_brought_up_to_date(
     assert query(elsewhere, "SELECT count(*) FROM pairs") == (filling.ROWS,)
 
 
-def test_a_backup_is_one_moment(full: str, runs: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_backup_is_one_moment(
+    full: str, elsewhere: str, runs: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
     """What is written while tables are read is in none of them."""
-    from app.local import backup
+    real = tables.describe
 
-    real = backup._add_table
-
-    def add_table(archive: Any, connection: Any, name: str) -> Any:
+    def describe(connection: Any, name: str) -> tables.Table:
         with psycopg.connect(full) as other:
             other.execute(
                 "INSERT INTO datasets (name, format, source_filename, source_sha256, source_bytes,"
                 " pairs, rejected, errors, statistics) VALUES ('late','','','',0,0,0,'[]','{}')"
             )
-        return real(archive, connection, name)
+        return real(connection, name)
 
-    monkeypatch.setattr(backup, "_add_table", add_table)
+    monkeypatch.setattr(tables, "describe", describe)
     made = back_up(full, runs, tmp_path / "all.tar")
-    # The snapshot is taken by the first query, which was before all that.
+    # The snapshot is taken by the first query, which was before all that; pg_dump reads in it too.
     assert made.tables["datasets"].rows == filling.ROWS
+    restore_all(elsewhere, tmp_path / "new", tmp_path / "all.tar")
+    assert query(elsewhere, "SELECT count(*) FROM datasets") == (filling.ROWS,)
+
+
+# --- archives of earlier versions ------------------------------------------------------------
+
+
+def write_format_1(url: str, target: Path, files: dict[str, bytes]) -> None:
+    """An archive as versions before pg_dump was used wrote it: COPY's output for each table."""
+    manifest: dict[str, Any] = {"format": 1, "created_at": "2026-11-24T10:00:00Z"}
+    members = {f"files/{name}": body for name, body in files.items()}
+    manifest["files"] = {name: described(body) for name, body in members.items()}
+    manifest["tables"] = {}
+    with psycopg.connect(url) as connection:
+        manifest["revision"] = query(url, "SELECT version_num FROM alembic_version")[0]
+        for name in migrations.METADATA.tables:
+            found = connection.execute(f'SELECT * FROM "{name}"')
+            columns = [column.name for column in found.description or ()]
+            listed = ", ".join(f'"{column}"' for column in columns)
+            with connection.cursor().copy(f'COPY "{name}" ({listed}) TO STDOUT') as copy:
+                body = gzip.compress(b"".join(map(bytes, copy)))
+            members[f"database/{name}.copy.gz"] = body
+            manifest["tables"][name] = {
+                "columns": columns,
+                "rows": found.rowcount,
+                **described(body),
+            }
+    members["manifest.json"] = json.dumps(manifest, indent=1).encode()
+    with tarfile.open(target, "w") as archive:
+        for name, body in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(body)
+            archive.addfile(info, io.BytesIO(body))
+
+
+def described(body: bytes) -> dict[str, Any]:
+    return {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+
+
+def test_an_archive_of_format_1_is_restored(full: str, elsewhere: str, tmp_path: Path) -> None:
+    before = content(full)
+    write_format_1(full, tmp_path / "old.tar", {"1/model/config.json": b"{}"})
+    made = restore_all(elsewhere, tmp_path / "new", tmp_path / "old.tar")
+    assert made.rows == sum(map(len, before.values())) - 1
+    after = content(elsewhere)
+    same = set(before) - {"runs", "workers", "audit_events"}
+    assert {name: after[name] for name in same} == {name: before[name] for name in same}
+    assert query(elsewhere, "SELECT status FROM runs WHERE id = 2") == ("queued",)
+    assert files(tmp_path / "new") == {"1/model/config.json": b"{}"}
+
+
+def test_a_damaged_archive_of_format_1_changes_nothing(
+    full: str, elsewhere: str, tmp_path: Path
+) -> None:
+    write_format_1(full, tmp_path / "old.tar", {})
+    for change, words in (
+        (lambda n, b: None if n == "database/pairs.copy.gz" else (n, b), "damaged: database/pairs"),
+        (lambda n, b: (n, b.replace(b'"format": 1', b'"format": 2')), "its format's members"),
+    ):
+        bad = rewrite(tmp_path / "old.tar", change)
+        with pytest.raises(SetupError, match=words):
+            restore_all(elsewhere, tmp_path / "new", bad)
+    assert content(elsewhere) == {}
+
+
+# --- which pg_dump ----------------------------------------------------------------------------
+
+
+def program(folder: Path, version: str) -> Path:
+    """A pg_dump that only says its version."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "pg_dump"
+    path.write_text(f"#!/bin/sh\necho 'pg_dump (PostgreSQL) {version}'\n")
+    path.chmod(0o755)
+    return path
+
+
+def server(version: int, *, encrypted: bool = False) -> Any:
+    return SimpleNamespace(
+        info=SimpleNamespace(server_version=version * 10_000 + 4),
+        pgconn=SimpleNamespace(ssl_in_use=encrypted),
+    )
+
+
+def test_the_pg_dump_is_one_that_can_read_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = postgres_binaries() / "pg_dump"
+    newer = program(tmp_path / "bin", "99beta1 (Debian 99)")
+    monkeypatch.setenv("PATH", str(newer.parent))
+    assert tables._pg_dump_for(server(15)) == (own, 18)
+    assert tables._pg_dump_for(server(18)) == (own, 18)
+    assert tables._pg_dump_for(server(19)) == (newer, 99)
+    assert tables._pg_dump_for(server(15, encrypted=True)) == (newer, 99)
+
+
+def test_a_server_without_a_fitting_pg_dump_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SetupError, match=r"PostgreSQL 19 and is newer .* \(18\)\. Put a pg_dump"):
+        tables._pg_dump_for(server(19))
+    with pytest.raises(SetupError, match="over TLS"):
+        tables._pg_dump_for(server(16, encrypted=True))
+    program(tmp_path, "15.4")
+    with pytest.raises(SetupError, match="version 16 or later on the PATH"):
+        tables._pg_dump_for(server(16, encrypted=True))
 
 
 # --- refusals ---------------------------------------------------------------------------------
@@ -198,13 +311,13 @@ def test_nothing_is_restored_under_a_workers_feet(full: str, runs: Path, tmp_pat
     back_up(full, runs, tmp_path / "all.tar")
     with psycopg.connect(full) as connection:
         connection.execute("UPDATE workers SET seen_at = now() WHERE name = 'text 0'")
-    with pytest.raises(SetupError, match="Worker text 0 is at work"):
+    with pytest.raises(SetupError, match="Worker text 0 is running"):
         restore_all(full, runs, tmp_path / "all.tar", force=True)
 
 
 def test_an_archive_is_not_written_over(full: str, runs: Path, tmp_path: Path) -> None:
     (tmp_path / "all.tar").write_text("precious")
-    with pytest.raises(SetupError, match="there already"):
+    with pytest.raises(SetupError, match="exists already"):
         back_up(full, runs, tmp_path / "all.tar")
     assert (tmp_path / "all.tar").read_text() == "precious"
 
@@ -241,21 +354,22 @@ WEIGHTS = "files/1/model/model.safetensors"
     [
         (lambda n, b: (n, b[:-1] + b"x") if n == WEIGHTS else (n, b), "damaged: files/1"),
         (lambda n, b: None if n == WEIGHTS else (n, b), "damaged: files/1"),
-        (lambda n, b: None if "pairs" in n else (n, b), "damaged: database/pairs"),
+        (lambda n, b: None if n == "database.dump" else (n, b), "damaged: database.dump"),
+        (lambda n, b: (n, b[::-1]) if n == "database.dump" else (n, b), "damaged: database.dump"),
         (lambda n, b: None if n == "manifest.json" else (n, b), "no manifest"),
         (lambda n, b: (n, b"{}") if n == "manifest.json" else (n, b), "manifest cannot be read"),
         (lambda n, b: ("files/../../evil", b) if n == WEIGHTS else (n, b), "damaged"),
         (
             lambda n, b: (n.replace("1/model/m", "../../m"), b.replace(b"1/model/m", b"../../m")),
-            "which a backup does not",
+            "does not belong in a backup",
         ),
         (
-            lambda n, b: (n, b.replace(b'"format": 1', b'"format": 9')),
+            lambda n, b: (n, b.replace(b'"format": 2', b'"format": 9')),
             "format 9",
         ),
         (
             lambda n, b: (n, b.replace(b'"revision": "', b'"revision": "x')),
-            "not one that this version knows",
+            "a schema that this version does not know",
         ),
     ],
 )
@@ -290,22 +404,19 @@ def test_links_in_an_archive_are_refused(elsewhere: str, tmp_path: Path) -> None
         link = tarfile.TarInfo("files/1/model/link")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc"
         archive.addfile(link)
-    with pytest.raises(SetupError, match="which a backup does not"):
+    with pytest.raises(SetupError, match="does not belong in a backup"):
         restore_all(elsewhere, tmp_path / "new", tmp_path / "bad.tar")
 
 
 def test_what_was_there_comes_back_where_a_restore_fails(
     full: str, runs: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    from app.local import backup
-
     back_up(full, runs, tmp_path / "all.tar")
     before = content(full), files(runs)
 
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(backup.shutil, "rmtree", shutil.rmtree)
     real = Path.rename
 
     def rename(self: Path, target: Path) -> Path:

@@ -12,16 +12,10 @@ import pytest
 import redis
 from kombu import Connection as Broker
 
-from app.local.embedded import (
-    MAX_SOCKET_FOLDER_BYTES,
-    ROOTS_POSTGRES_USER,
-    FolderLock,
-    Services,
-    SetupError,
-    start_postgres,
-    start_services,
-    start_valkey,
-)
+from app.local.data_folder import FolderLock
+from app.local.embedded import Services, start_services, start_valkey
+from app.local.errors import SetupError
+from app.local.postgres import MAX_SOCKET_FOLDER_BYTES, ROOTS_POSTGRES_USER, start_postgres
 from app.local.processes import Children, identity
 from tests import support
 
@@ -78,7 +72,7 @@ def test_a_server_whose_parent_was_killed_is_followed_by_a_new_one(
     untie = (
         ""
         if tied
-        else "import app.local.processes; app.local.processes._bind_to_parent = lambda _: None\n"
+        else "from app.local import processes; processes._bind_to_parent = lambda _: None\n"
     )
     code = untie + (
         "import signal; from pathlib import Path; from tests.support import embedded_settings\n"

@@ -66,7 +66,7 @@ def test_a_wrong_checksum_keeps_nothing(
         "file_sha256": source.file_sha256,
     }
     _offer(monkeypatch, Source(**{**parts, which: "0" * 64}))
-    with pytest.raises(PullError, match="it was not kept"):
+    with pytest.raises(PullError, match="it was discarded"):
         pull(STARTER_MODEL, tmp_path / "models")
     assert not [path for path in (tmp_path / "models").rglob("*") if path.is_file()]
 

@@ -13,7 +13,8 @@ import pytest
 from pydantic import SecretStr
 
 from app.core.settings import PROJECT_ROOT, Settings
-from app.local.embedded import Services, SetupError, free_port
+from app.local.embedded import Services, free_port
+from app.local.errors import SetupError
 from app.local.stack import (
     Stack,
     check_exposure,

@@ -11,9 +11,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, inspect, make_url, text
 
-from app.core.settings import PROJECT_ROOT
+from app.core.resources import folder
 from app.local import migrate as migrations
-from app.local.embedded import SetupError
+from app.local.errors import SetupError
 from tests.app import filling
 
 
@@ -70,7 +70,7 @@ def test_two_at_once_and_one_waits_for_the_other(empty_url: str, engine: Engine)
 def revisions() -> list[str]:
     """All revisions, the newest first."""
     config = Config()
-    config.set_main_option("script_location", str(PROJECT_ROOT / "migrations"))
+    config.set_main_option("script_location", str(folder("migrations")))
     return [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
 
 
@@ -124,7 +124,7 @@ def test_a_database_of_a_later_version_is_refused_in_words(empty_url: str) -> No
     migrations.upgrade(empty_url)
     with psycopg.connect(empty_url) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '999912312359'")
-    with pytest.raises(SetupError, match="not one that this version knows"):
+    with pytest.raises(SetupError, match="a schema that this version does not know"):
         migrations.upgrade(empty_url)
 
 

@@ -1,0 +1,1 @@
+"""Backs up and restores the database, checkpoints and results as one archive."""
