@@ -8,10 +8,9 @@ import numpy as np
 import torch
 
 from chesboard.configs import ModelConfig
-from chesboard.cpu.attention import by_blocks
 from chesboard.forward.batching import TokenBudget, in_batches
-from chesboard.forward.select import choose_forward, refuse_too_long
-from chesboard.forward.shared_prefix import PairForward
+from chesboard.forward.select import refuse_too_long, select_forward
+from chesboard.forward.states import PairForward
 from chesboard.measures.ches import hidden_measures, normalized_edit_distance
 from chesboard.measures.registry import MEASURE_NAMES
 from chesboard.model import LoadedModel
@@ -52,17 +51,16 @@ def score_pairs(
         scored.update({r.pair: {name: getattr(r, name) for name in MEASURE_NAMES} for r in records})
         reporter.progress(len(scored), len(pairs), "pairs")
 
-    with by_blocks(loaded):
-        reporter.phase("comparing forward passes")
-        forward, reason = choose_forward(loaded, pairs)
-        if reason:
-            reporter.message(reason)
-        report_truncation(pairs, reporter)
-        started = time.perf_counter()
-        reporter.phase("scoring")
-        reporter.progress(len(scored), len(pairs), "pairs")
-        budget = TokenBudget(config.batch_tokens, reporter.message)
-        in_batches(pairs, forward.row_tokens, budget, control, score, done=frozenset(scored))
+    reporter.phase("comparing forward passes")
+    forward, reason = select_forward(loaded, pairs)
+    if reason:
+        reporter.message(reason)
+    report_truncation(pairs, reporter)
+    started = time.perf_counter()
+    reporter.phase("scoring")
+    reporter.progress(len(scored), len(pairs), "pairs")
+    budget = TokenBudget(config.batch_tokens, reporter.message)
+    in_batches(pairs, forward.row_tokens, budget, control, score, done=frozenset(scored))
     seconds = time.perf_counter() - started
     return {
         **_summarize(pairs, [scored[pair.pair] for pair in pairs]),

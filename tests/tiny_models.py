@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from chesboard.cpu.onednn import take_over
+from chesboard import cpu
 from chesboard.model import LoadedModel
 from chesboard.pairs import TokenizedPair
 from chesboard.records import (
@@ -166,7 +166,7 @@ def load(kind: str = "llama", dtype: torch.dtype = torch.float32) -> LoadedModel
             elif kind == "gpt2":
                 parameter.add_(torch.randn_like(parameter) / 4)
     model = model.to(dtype).eval()
-    take_over(model)  # as the worker does
+    cpu.install(model, blockwise_attention=False)  # as the worker does for a training run
     return LoadedModel(
         model, build_tokenizer(chat=False), torch.device("cpu"), dtype, f"tiny {kind}"
     )

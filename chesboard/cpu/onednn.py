@@ -1,9 +1,9 @@
-"""Products of matrices in float32, by the faster of the two libraries that PyTorch brings along.
+"""float32 matrix products by the faster of the two libraries that PyTorch is built with.
 
 On a CPU PyTorch multiplies float32 with MKL, which uses AVX-512 on Intel's processors only. On
 others that have it (AMD's since Zen 4) oneDNN, which uses it wherever it is, takes as little as
-half the time. PyTorch hands oneDNN float32 only when compiling; what is called here is the operator
-that its compiler then calls.
+half the time. PyTorch calls oneDNN for float32 only when compiling; what is called here is the
+operator that its compiler then calls.
 
 Dimensions: R rows, I inputs, O outputs.
 """
@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from chesboard.products import TORCH_PRODUCTS
 
 
 @functools.cache
@@ -29,7 +31,7 @@ def mkl_is_slow() -> bool:
 
 
 def is_for(*factors: Tensor) -> bool:
-    """Whether oneDNN is to multiply these: float32 on a CPU where MKL is slow."""
+    """Whether oneDNN should multiply these: float32 on a CPU where MKL is slow."""
     return mkl_is_slow() and all(
         factor.dtype == torch.float32 and factor.device.type == "cpu" for factor in factors
     )
@@ -46,31 +48,28 @@ def add_product(sum_RO: Tensor, left_RI: Tensor, right_IO: Tensor) -> None:
     """sum += left @ right, the sum in float32 and the factors of one dtype; without gradient."""
     if is_for(left_RI, right_IO):
         sum_RO += _linear(left_RI, right_IO.T)
-    elif sum_RO.dtype == left_RI.dtype:
-        sum_RO.addmm_(left_RI, right_IO)
     else:
-        sum_RO += left_RI @ right_IO
+        TORCH_PRODUCTS.add_product(sum_RO, left_RI, right_IO)
 
 
-def take_over(model: torch.nn.Module) -> None:
-    """Let the model's linear layers multiply by this module. Nothing else about them changes:
-    names, weights and whoever looks for linear layers find what they found."""
-    for module in model.modules():
-        if type(module) is torch.nn.Linear:
-            module.__class__ = Linear
+class OneDNNProducts:
+    """This module's products as a backend of the output head (`chesboard.products`)."""
+
+    def linear(self, input_RI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
+        return linear(input_RI, weight_OI, bias_O)
+
+    def add_product(self, sum_RO: Tensor, left_RI: Tensor, right_IO: Tensor) -> None:
+        add_product(sum_RO, left_RI, right_IO)
 
 
-def widens(model: torch.nn.Module) -> bool:
-    """Whether the model reads float32 with narrower weights when autocast is off."""
-    return any(
-        type(module) is Linear and module.weight.dtype == torch.bfloat16
-        for module in model.modules()
-    )
+class OneDNNLinear(torch.nn.Linear):
+    """A linear layer that differs from torch's in the library that multiplies. Under autocast it is
+    torch's; else an input wider than its weights is multiplied in the input's precision."""
 
-
-class Linear(torch.nn.Linear):
-    """A linear layer that is one of torch's in all but who multiplies. Under autocast it is wholly
-    torch's; else what is wider than its weights is multiplied in its own precision."""
+    products = OneDNNProducts()
+    """Read by `chesboard.model.head_of`."""
+    widens_weights = True
+    """Read by `chesboard.model.reads_float32_with_narrow_weights`."""
 
     def forward(self, input: Tensor) -> Tensor:
         if torch.is_autocast_enabled(input.device.type):
@@ -87,7 +86,28 @@ class Linear(torch.nn.Linear):
         return _linear(input, weight, bias)
 
 
+def install(model: torch.nn.Module) -> None:
+    """Let the model's linear layers multiply by this module. Nothing else about them changes:
+    names, weights, hooks, and `isinstance(module, torch.nn.Linear)`."""
+    for module in model.modules():
+        if type(module) is torch.nn.Linear:
+            module.__class__ = OneDNNLinear
+
+
+def uninstall(model: torch.nn.Module) -> None:
+    """Make the layers that `install` replaced torch's again."""
+    for module in model.modules():
+        if type(module) is OneDNNLinear:
+            module.__class__ = torch.nn.Linear  # type: ignore[assignment]  # its base class
+
+
+def is_installed(model: torch.nn.Module) -> bool:
+    return any(type(module) is OneDNNLinear for module in model.modules())
+
+
 class _Linear(torch.autograd.Function):
+    """y = x W^T + b with both of its backward products by oneDNN."""
+
     @staticmethod
     def forward(ctx: Any, input_RI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
         ctx.save_for_backward(input_RI, weight_OI)

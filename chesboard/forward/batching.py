@@ -1,4 +1,4 @@
-"""Pairs in batches: filled to a budget of tokens, cut where memory runs out."""
+"""Batches of pairs: sorted by length, filled to a token budget, split when memory runs out."""
 
 import random
 from collections import deque
@@ -9,11 +9,11 @@ import torch
 from chesboard.pairs import TokenizedPair
 from chesboard.reporting import Control
 
-ENOUGH = 1 / 8
-"""Share of the budget from which on a batch is large enough to compute well, so that it is rather
-closed than padded."""
-RAGGED = 0.8
-"""A row that would be filled to less than this share opens a new batch then."""
+MIN_BATCH_SHARE = 1 / 8
+"""Share of the budget from which on a batch is large enough to compute efficiently, so that it is
+closed rather than padded."""
+MIN_ROW_FILL = 0.8
+"""A row of which less than this share would be filled then opens a new batch."""
 
 
 def token_batches(
@@ -31,7 +31,7 @@ def token_batches(
     widest = 0
     for pair in sorted(pairs, key=row_tokens, reverse=True):
         tokens, held = row_tokens(pair), len(batches[-1]) if batches else 0
-        ragged = tokens < RAGGED * widest and widest * held >= ENOUGH * budget
+        ragged = tokens < MIN_ROW_FILL * widest and widest * held >= MIN_BATCH_SHARE * budget
         if not batches or widest * (held + 1) > budget or held == most_pairs or ragged:
             batches.append([])
             widest = tokens
@@ -40,16 +40,18 @@ def token_batches(
 
 
 class TokenBudget:
-    """How many tokens a forward pass may hold; halved each time memory runs out."""
+    """How many input tokens, padding included, a forward pass may hold; halved each time GPU
+    memory runs out."""
 
     SMALLEST = 16
 
-    def __init__(self, tokens: int, tell: Callable[[str], None]) -> None:
+    def __init__(self, tokens: int, report: Callable[[str], None]) -> None:
+        """report: receives a message each time the budget is halved."""
         self.tokens = tokens
-        self._tell = tell
+        self._report = report
 
     def halve(self, batch: Sequence[TokenizedPair]) -> None:
-        """Go on with half, after a batch that did not fit.
+        """Halve the budget after a batch that did not fit.
 
         Raises:
             MemoryError: the batch was a single pair.
@@ -58,10 +60,10 @@ class TokenBudget:
         if len(batch) == 1 or self.tokens <= self.SMALLEST:
             raise MemoryError(
                 f"Pair {batch[0].pair} alone does not fit into the GPU's memory. Lower "
-                "max_prompt_tokens or max_response_tokens, or take a smaller model."
+                "max_prompt_tokens or max_response_tokens, or use a smaller model."
             )
         self.tokens = max(self.SMALLEST, self.tokens // 2)
-        self._tell(f"Out of GPU memory: going on with {self.tokens} tokens in a forward pass.")
+        self._report(f"Out of GPU memory: continuing with {self.tokens} tokens in a forward pass.")
 
 
 def in_batches(
@@ -75,13 +77,17 @@ def in_batches(
 ) -> None:
     """Call `work` on batches that together hold every pair once.
 
-    done: pairs that an earlier try at the run has dealt with. The batches are those of all pairs,
-    without those that are done to the last pair: the sums over a batch are rounded by its shape,
-    so a resumed run that cut the rest anew would get other last digits than an undisturbed one.
+    done: pairs that an earlier attempt at the run finished. The batches are made of all pairs, and
+    those whose pairs are all done are skipped: the sums over a batch are rounded by its shape, so a
+    resumed run that batched the rest anew would get other last digits than an uninterrupted one.
 
-    The longest comes first, so that memory runs out at once or never; the others in a fixed
-    random order, so that the share done so far tells the time that is left. A batch that runs
-    out of GPU memory is cut and tried again, so `work` must act only once it has its results.
+    The longest batch comes first, so that memory runs out at once or never; the others in a fixed
+    random order, so that the share of pairs done predicts the time that is left. A batch that runs
+    out of GPU memory is split and retried, so `work` must have no effect before it has its results.
+
+    Raises:
+        MemoryError: a single pair does not fit.
+        What `control.check()` raises, between two batches.
     """
     waiting = _arrange(token_batches(pairs, row_tokens, budget.tokens, most_pairs))
     while waiting:

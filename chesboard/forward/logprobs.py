@@ -1,26 +1,28 @@
-"""Log-probabilities at chosen positions, without logits of the whole batch in memory.
+"""Log-probabilities of two tokens at each position, without the logits of the batch in memory.
 
 Dimensions: U positions, V vocabulary, D hidden size; C positions and W words of one tile.
 
-The one function here serves scoring, training and probes. It equals
+`token_logprobs` serves scoring, training and probes. It equals
 
     torch.log_softmax((hidden_UD @ weight_VD.T + bias_V).float(), -1).gather(-1, targets_U2)
 
-but goes over the U x V logits in tiles, and computes those of a tile again on the way back where
-they are too large to be kept. On a CPU a tile stays in the processor's cache from the
-product that makes it to the sum that needs it, which takes a sixth less time than rows of logits
-that go out to memory and back (measured).
+but goes over the U x V logits in tiles, and recomputes those of a tile in the backward pass where
+they are too large to be kept. On a CPU a tile stays in the processor's cache from the product that
+makes it to the sum that needs it, which takes a sixth less time than rows of logits that go out to
+memory and back (measured).
+
+@@LCE@@
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from chesboard.cpu import onednn as products
+from chesboard.model import Head
+from chesboard.products import Products
 
 TILE_BYTES = {"cpu": 6 << 20, "cuda": 512 << 20}
 """Size of one tile's float32 logits."""
@@ -30,48 +32,35 @@ KEEP_BYTES = {"cpu": 512 << 20, "cuda": 1 << 30}
 """Logits that are kept for the backward pass, which is a third shorter where all of them are."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The unembedding: logits = scale * hidden @ weight.T + bias, computed in `dtype`."""
-
-    weight_VD: Tensor
-    bias_V: Tensor | None
-    dtype: torch.dtype
-    scale: float = 1.0
-
-    def scaled(self, hidden_UD: Tensor) -> Tensor:
-        return hidden_UD if self.scale == 1.0 else hidden_UD * self.scale
-
-
 def head_logits(head: Head, hidden_UD: Tensor) -> Tensor:
     """float32 logits_UV of a few positions, all at once, without gradient."""
-    with torch.no_grad(), _plain_arithmetic(hidden_UD):
+    with torch.no_grad(), _autocast_off(hidden_UD):
         bias = None if head.bias_V is None else head.bias_V.to(head.dtype)
-        return products.linear(
+        return head.products.linear(
             head.scaled(hidden_UD).to(head.dtype), head.weight_VD.to(head.dtype), bias
         ).float()
 
 
 def token_logprobs(head: Head, hidden_UD: Tensor, targets_U2: Tensor) -> Tensor:
-    """float32 logprobs_U2: at each position the log-probability of two tokens.
+    """float32 logprobs_U2 in nats: at each position the log-probability of two tokens.
 
     Two, because the responses of a pair share the positions up to their fork. Gradients reach
-    hidden states, weight and bias.
+    hidden states, weight and bias, each in its own dtype; they cannot be differentiated again.
     """
     result: Tensor = _TokenLogprobs.apply(  # type: ignore[no-untyped-call]
-        head.scaled(hidden_UD), head.weight_VD, head.bias_V, targets_U2, head.dtype
+        head.scaled(hidden_UD), head.weight_VD, head.bias_V, targets_U2, head.dtype, head.products
     )
     return result
 
 
 def logprobs_of_logits(logits_UV: Tensor, targets_U2: Tensor) -> Tensor:
-    """The same from logits that are there already."""
+    """The same from logits that exist already, by plain autograd."""
     logits_UV = logits_UV.float()
     return logits_UV.gather(1, targets_U2) - logits_UV.logsumexp(1, keepdim=True)
 
 
-def _plain_arithmetic(like: Tensor) -> torch.autocast:
-    """Autocast off: this module chooses the dtype of each product itself."""
+def _autocast_off(like: Tensor) -> torch.autocast:
+    """This module chooses the dtype of each product itself."""
     return torch.autocast(like.device.type, enabled=False)
 
 
@@ -94,25 +83,31 @@ class _TokenLogprobs(torch.autograd.Function):
         bias_V: Tensor | None,
         targets_U2: Tensor,
         dtype: torch.dtype,
+        products: Products,
     ) -> Tensor:
         positions, vocabulary, device = len(hidden_UD), len(weight_VD), hidden_UD.device
         room = KEEP_BYTES.get(device.type, KEEP_BYTES["cpu"]) if any(ctx.needs_input_grad) else 0
-        targets_logits_U2 = hidden_UD.new_zeros((positions, 2), dtype=torch.float32)
+        target_logits_U2 = hidden_UD.new_zeros((positions, 2), dtype=torch.float32)
         normalizer_U = hidden_UD.new_full((positions,), -torch.inf, dtype=torch.float32)
-        kept: list[Tensor] = []  # of the first tiles
-        with _plain_arithmetic(hidden_UD):
+        kept: list[Tensor] = []  # logits of the first tiles, as many as there is room for
+        with _autocast_off(hidden_UD):
             for at_C, at_W in _tiles(positions, vocabulary, device):
-                logits_CW = _logits(hidden_UD[at_C], weight_VD[at_W], _part(bias_V, at_W), dtype)
+                logits_CW = _logits(
+                    products, hidden_UD[at_C], weight_VD[at_W], _part(bias_V, at_W), dtype
+                )
+                # log of the softmax's denominator, accumulated over the tiles of these positions
                 normalizer_U[at_C] = torch.logaddexp(normalizer_U[at_C], logits_CW.logsumexp(1))
-                here_C2, index_C2 = _targets_within(targets_U2[at_C], at_W, logits_CW.shape[1])
-                targets_logits_U2[at_C] += logits_CW.gather(1, index_C2).where(here_C2, 0.0)
+                # each target's logit is in exactly one tile
+                inside_C2, index_C2 = _targets_within(targets_U2[at_C], at_W, logits_CW.shape[1])
+                target_logits_U2[at_C] += logits_CW.gather(1, index_C2).where(inside_C2, 0.0)
                 room -= logits_CW.nbytes
                 if room >= 0:
                     kept.append(logits_CW)
         ctx.dtype = dtype
+        ctx.products = products
         ctx.kept = kept
         ctx.save_for_backward(hidden_UD, weight_VD, bias_V, targets_U2, normalizer_U)
-        return targets_logits_U2 - normalizer_U[:, None]
+        return target_logits_U2 - normalizer_U[:, None]
 
     @staticmethod
     @once_differentiable
@@ -123,27 +118,32 @@ class _TokenLogprobs(torch.autograd.Function):
         grad_hidden_UD = torch.zeros_like(hidden_UD, dtype=float32) if wants_hidden else None
         grad_weight_VD = torch.zeros_like(weight_VD) if wants_weight else None
         grad_bias_V = torch.zeros_like(bias_V) if wants_bias else None
+        # The same tiles in the same order as in the forward pass, so that kept logits line up.
         tiles = _tiles(len(hidden_UD), len(weight_VD), hidden_UD.device)
-        with _plain_arithmetic(hidden_UD):
+        with _autocast_off(hidden_UD):
             for number, (at_C, at_W) in enumerate(tiles):
                 hidden_CD, weight_WD = hidden_UD[at_C].to(ctx.dtype), weight_VD[at_W].to(ctx.dtype)
                 if number < len(ctx.kept):
-                    logits_CW, ctx.kept[number] = ctx.kept[number], None
+                    logits_CW, ctx.kept[number] = ctx.kept[number], None  # freed after this tile
                 else:
-                    logits_CW = _logits(hidden_CD, weight_WD, _part(bias_V, at_W), ctx.dtype)
+                    logits_CW = _logits(
+                        ctx.products, hidden_CD, weight_WD, _part(bias_V, at_W), ctx.dtype
+                    )
                 grad_CW = _grad_logits(
                     logits_CW, normalizer_U[at_C], targets_U2[at_C], grad_U2[at_C], at_W
                 )
+                # The chain rule through logits = hidden @ weight.T + bias. Gradients of the hidden
+                # states add up over the tiles' words, those of weight and bias over positions.
                 cast_CW = grad_CW.to(ctx.dtype)
                 if grad_hidden_UD is not None:
-                    products.add_product(grad_hidden_UD[at_C], cast_CW, weight_WD)
+                    ctx.products.add_product(grad_hidden_UD[at_C], cast_CW, weight_WD)
                 if grad_weight_VD is not None:
-                    products.add_product(grad_weight_VD[at_W], cast_CW.T, hidden_CD)
+                    ctx.products.add_product(grad_weight_VD[at_W], cast_CW.T, hidden_CD)
                 if grad_bias_V is not None:
                     grad_bias_V[at_W] += grad_CW.sum(0).to(bias_V.dtype)
         if grad_hidden_UD is not None:
             grad_hidden_UD = grad_hidden_UD.to(hidden_UD.dtype)
-        return grad_hidden_UD, grad_weight_VD, grad_bias_V, None, None
+        return grad_hidden_UD, grad_weight_VD, grad_bias_V, None, None, None
 
 
 def _part(bias_V: Tensor | None, at_W: slice) -> Tensor | None:
@@ -151,14 +151,18 @@ def _part(bias_V: Tensor | None, at_W: slice) -> Tensor | None:
 
 
 def _logits(
-    hidden_CD: Tensor, weight_WD: Tensor, bias_W: Tensor | None, dtype: torch.dtype
+    products: Products,
+    hidden_CD: Tensor,
+    weight_WD: Tensor,
+    bias_W: Tensor | None,
+    dtype: torch.dtype,
 ) -> Tensor:
     bias = None if bias_W is None else bias_W.to(dtype)
     return products.linear(hidden_CD.to(dtype), weight_WD.to(dtype), bias).float()
 
 
 def _targets_within(targets_C2: Tensor, at_W: slice, width: int) -> tuple[Tensor, Tensor]:
-    """Which targets are among the words of a tile, and where; any place for the others."""
+    """Which targets are among the words of a tile, and at which column; any column for others."""
     index_C2 = targets_C2 - at_W.start
     inside_C2 = (index_C2 >= 0) & (index_C2 < width)
     return inside_C2, index_C2.clamp(0, width - 1)
@@ -167,7 +171,8 @@ def _targets_within(targets_C2: Tensor, at_W: slice, width: int) -> tuple[Tensor
 def _grad_logits(
     logits_CW: Tensor, normalizer_C: Tensor, targets_C2: Tensor, grad_C2: Tensor, at_W: slice
 ) -> Tensor:
-    """Gradient of a tile's logits, written over them: onehot(target) - softmax, weighted."""
+    """Gradient of a tile's logits, written over them: sum over both targets of their upstream
+    gradient times (onehot(target) - softmax)."""
     inside_C2, index_C2 = _targets_within(targets_C2, at_W, logits_CW.shape[1])
     grad_CW = logits_CW.sub_(normalizer_C[:, None]).exp_().mul_(-grad_C2.sum(1, keepdim=True))
     here_C2 = grad_C2.where(inside_C2, 0.0)

@@ -1,4 +1,6 @@
-"""Which way a model's pairs are computed: the fast one where it gives the same as the plain one."""
+"""Select the forward pass: shared prefix if it reproduces the two-pass reference within TOLERANCE
+on test pairs, else two passes, with the reason.
+"""
 
 import math
 from collections.abc import Sequence
@@ -9,99 +11,103 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from chesboard.forward.shared_prefix import (
-    SHORT_ENDS,
-    PairForward,
-    PairStates,
-    SharedPrefixForward,
-    TwoForwards,
-    causal_model,
-    head_of,
-)
-from chesboard.model import LoadedModel
+from chesboard.forward.shared_prefix import FLOAT32_TAIL_SHARE, SharedPrefixForward
+from chesboard.forward.states import PairForward, PairStates
+from chesboard.forward.two_pass import TwoPassForward
+from chesboard.model import LoadedModel, causal_model, head_of
 from chesboard.pairs import TokenizedPair
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
-"""Relative difference of hidden states and logits below which two paths count as the same.
-Rounding stays well under it; a mask that is ignored gives differences of order one."""
+"""Relative difference of hidden states and logits up to which two paths count as the same.
+Rounding stays well below it; a mask that is ignored gives differences of order one."""
 
 
-def choose_forward(
+def select_forward(
     loaded: LoadedModel, pairs: Sequence[TokenizedPair]
 ) -> tuple[PairForward, str | None]:
-    """The fast path where the model computes the same with it, else the plain one and the reason.
+    """The shared-prefix forward pass where it computes the same as two passes, else two passes and
+    the reason.
 
-    Compares both on two pairs, cut down to what lies around their forks, so it costs little.
+    Compares both on two of the pairs, cut down to the surroundings of their forks, which costs
+    little, and once for a model.
     """
-    plain = TwoForwards(loaded)
+    reference = TwoPassForward(loaded)
     if not pairs:
-        return plain, None
-    reason = _refusal(loaded, pairs)
+        return reference, None
+    reason = _config_refusal(loaded, pairs)
     if reason is None:
-        takes = _takes(loaded, pairs)
-        if takes.the_mask is None:
-            ahead = None if takes.starts else math.inf
-            ends = SHORT_ENDS if takes.ends else 0.0
-            return SharedPrefixForward(loaded, ahead, ahead, ends), None
-        reason = takes.the_mask
-    return plain, f"Prompts are computed once for each response, which is slower: {reason}."
+        support = _support(loaded, pairs)
+        if support.mask_refusal is None:
+            prefill = None if support.prefill else math.inf
+            tails = FLOAT32_TAIL_SHARE if support.float32_tails else 0.0
+            return SharedPrefixForward(loaded, prefill, prefill, tails), None
+        reason = support.mask_refusal
+    return reference, f"Prompts are computed once for each response, which is slower: {reason}."
 
 
 @dataclass(frozen=True, slots=True)
-class _Takes:
-    """What a model was seen to take: `the_mask` is None, or why not; `starts`: keys and values
-    that were computed ahead of the rows; `ends`: in a wider precision behind those."""
+class _Support:
+    """What a model was found to support.
 
-    the_mask: str | None
-    starts: bool
-    ends: bool
+    mask_refusal: why it cannot use the branch mask, or None where it can. prefill: rows after a
+    KV cache. float32_tails: such rows in float32 after a cache in a narrower dtype.
+    """
+
+    mask_refusal: str | None
+    prefill: bool
+    float32_tails: bool
 
 
-_SEEN: WeakKeyDictionary[torch.nn.Module, dict[Any, _Takes]] = WeakKeyDictionary()
-"""A model that is kept between runs is looked at once."""
+_SUPPORT: WeakKeyDictionary[torch.nn.Module, dict[Any, _Support]] = WeakKeyDictionary()
+"""Kept as long as the model is: a model that serves several runs is tested once."""
 
 
-def _takes(loaded: LoadedModel, pairs: Sequence[TokenizedPair]) -> _Takes:
-    seen = _SEEN.setdefault(loaded.model, {})
+def _support(loaded: LoadedModel, pairs: Sequence[TokenizedPair]) -> _Support:
+    found = _SUPPORT.setdefault(loaded.model, {})
     key = (causal_model(loaded).config._attn_implementation, loaded.compute_dtype)
-    if key not in seen:
-        plain, telling = TwoForwards(loaded), _telling_pairs(pairs)
+    if key not in found:
+        reference, sensitive = TwoPassForward(loaded), _sensitive_pairs(pairs)
+        # Three variants, each with one feature more than the one before.
         rows_only = SharedPrefixForward(loaded, math.inf, math.inf, 0.0)
-        ahead = SharedPrefixForward(loaded, smallest_saving=1, short_ends=0.0)
-        exact_ends = SharedPrefixForward(loaded, short_ends=math.inf)
-        the_mask = _difference(rows_only, plain, telling, loaded) or _leak(rows_only, telling)
-        starts = the_mask is None and _difference(ahead, plain, telling, loaded) is None
-        ends = starts and _difference(exact_ends, plain, telling, loaded) is None
-        seen[key] = _Takes(the_mask, starts, ends)
-    return seen[key]
+        prefilled = SharedPrefixForward(loaded, min_saved_tokens=1, float32_tail_share=0.0)
+        with_tails = SharedPrefixForward(loaded, float32_tail_share=math.inf)
+        mask_refusal = _difference(rows_only, reference, sensitive, loaded) or _leak(
+            rows_only, sensitive
+        )
+        prefill = (
+            mask_refusal is None and _difference(prefilled, reference, sensitive, loaded) is None
+        )
+        tails = prefill and _difference(with_tails, reference, sensitive, loaded) is None
+        found[key] = _Support(mask_refusal, prefill, tails)
+    return found[key]
 
 
-def _telling_pairs(pairs: Sequence[TokenizedPair]) -> list[TokenizedPair]:
-    """Two pairs with much behind their forks, where a mask that is ignored shows most, and with
-    one beginning."""
-    branchy = sorted(
+def _sensitive_pairs(pairs: Sequence[TokenizedPair]) -> list[TokenizedPair]:
+    """Two pairs with many tokens after their forks, where an ignored mask changes most, and with
+    a common prefix."""
+    by_branch = sorted(
         pairs,
         key=lambda p: min(len(p.preferred_ids), len(p.dispreferred_ids)) - p.fork_position,
     )
-    beginning = branchy[-1].prompt_ids[:8]
-    return [_cut_down(pair, beginning) for pair in (branchy * 2)[-2:]]
+    prefix = by_branch[-1].prompt_ids[:8]
+    return [_cut_down(pair, prefix) for pair in (by_branch * 2)[-2:]]
 
 
-def _cut_down(pair: TokenizedPair, beginning: Sequence[int]) -> TokenizedPair:
-    """The pair's surroundings of its fork, as a pair of its own, behind a common beginning. Some
-    tokens follow the fork in any case: what there is in short responses says nothing of others."""
+def _cut_down(pair: TokenizedPair, prefix: Sequence[int]) -> TokenizedPair:
+    """The surroundings of the pair's fork, as a pair of its own, after a common prefix. Some
+    tokens follow the fork in any case: what short responses support says nothing of longer ones."""
     start, end, more = max(0, pair.fork_position - 4), pair.fork_position + 12, pair.prompt_ids[-4:]
     return replace(
         pair,
-        prompt_ids=[*beginning, *pair.prompt_ids[-24:]],
+        prompt_ids=[*prefix, *pair.prompt_ids[-24:]],
         preferred_ids=[*pair.preferred_ids[start:end], *more],
         dispreferred_ids=[*pair.dispreferred_ids[start:end], *more],
         fork_position=pair.fork_position - start,
     )
 
 
-def _refusal(loaded: LoadedModel, pairs: Sequence[TokenizedPair]) -> str | None:
-    """Reasons that a comparison of a few numbers could miss."""
+def _config_refusal(loaded: LoadedModel, pairs: Sequence[TokenizedPair]) -> str | None:
+    """Reasons from the model's configuration, which a comparison on two pairs could miss."""
     config = causal_model(loaded).config.get_text_config()
     if head_of(loaded) is None:
         return "the model's output head is not a plain linear layer"
@@ -121,6 +127,8 @@ def _refusal(loaded: LoadedModel, pairs: Sequence[TokenizedPair]) -> str | None:
 
 
 def _attention_window(config: Any) -> int | None:
+    """The tokens that a layer with sliding-window or chunked attention sees; None where every
+    layer sees all."""
     layers = getattr(config, "layer_types", None)
     if getattr(config, "use_sliding_window", True) is False:
         return None
@@ -135,14 +143,14 @@ def _attention_window(config: Any) -> int | None:
 
 def _difference(
     shared: PairForward,
-    plain: PairForward,
+    reference: PairForward,
     pairs: Sequence[TokenizedPair],
     loaded: LoadedModel,
 ) -> str | None:
-    """Why the two paths are not the same, or None."""
+    """How the two paths differ, or None where they agree within TOLERANCE."""
     try:
         with torch.no_grad():
-            fast, slow = shared(pairs, forks=True), plain(pairs, forks=True)
+            fast, slow = shared(pairs, forks=True), reference(pairs, forks=True)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
@@ -156,28 +164,29 @@ def _difference(
         ("log-probabilities", _logprobs_of_both(fast), _logprobs_of_both(slow)),
     ):
         relative = ((a - b).norm() / b.norm().clamp_min(1e-12)).item()
-        if not relative <= tolerance:
+        if not relative <= tolerance:  # NaN is a difference too
             return f"its {what} would differ by {relative:.1%} with a shared prompt"
     return None
 
 
 LEAK = 1e-3
-"""Relative change of a hidden state from which on it is said to depend on the other response.
-Behind attention there is none; experts that are multiplied together (mixtures) round otherwise by
-1e-7. What reads on changed states by 4 % and more (models of random weights)."""
+"""Relative change of a hidden state from which on it counts as dependent on the other response.
+Under attention there is none; experts whose products are batched (mixtures) round differently by
+1e-7. Layers that carry state from token to token change states by 4 % and more (measured on models
+of random weights)."""
 
 
 def _leak(shared: PairForward, pairs: Sequence[TokenizedPair]) -> str | None:
-    """Why the first response of a row is not hidden from the second, or None.
+    """How the first response of a row reaches the second, or None where it is hidden from it.
 
-    Convolutions and recurrences (LFM2, Jamba, MiniMax) read on from one response into the other
-    whatever the mask. That changes few states by much or all by little, which in bfloat16 can be
-    less than both paths differ by rounding: so it is looked for in one path, at each token.
+    Convolutions and recurrences (LFM2, Jamba, MiniMax) carry state from one response into the
+    other whatever the mask. That changes few states by much or all by little, which in bfloat16
+    can be less than both paths differ by rounding: so it is tested within one path, for each token.
     """
     others = [_with_other_preferred(pair) for pair in pairs]
     with torch.no_grad():
         before, after = (
-            _behind_dispreferred_fork(shared(rows, logprobs=False)) for rows in (pairs, others)
+            _after_dispreferred_fork(shared(rows, logprobs=False)) for rows in (pairs, others)
         )
     change = ((after - before).norm(dim=1) / before.norm(dim=1).clamp_min(1e-12)).max().item()
     if change <= LEAK:
@@ -189,14 +198,14 @@ def _leak(shared: PairForward, pairs: Sequence[TokenizedPair]) -> str | None:
 
 
 def _with_other_preferred(pair: TokenizedPair) -> TokenizedPair:
-    """The pair with other tokens behind the fork of y+."""
+    """The pair with other tokens after the fork of y+."""
     fork = pair.fork_position
     other = [token_id - 1 if token_id else 1 for token_id in pair.preferred_ids[fork:]]
     return replace(pair, preferred_ids=[*pair.preferred_ids[:fork], *other])
 
 
-def _behind_dispreferred_fork(states: PairStates) -> Tensor:
-    """The hidden states that no token of y+ behind the fork may reach."""
+def _after_dispreferred_fork(states: PairStates) -> Tensor:
+    """The hidden states that no token of y+ after the fork may reach."""
     shared = torch.isin(states.index.dispreferred_rows_N, states.index.preferred_rows_N)
     return states.hidden_UD[states.index.dispreferred_rows_N[~shared]].float()
 
@@ -211,8 +220,10 @@ def _logprobs_of_both(states: PairStates) -> Tensor:
 
 
 def refuse_too_long(loaded: LoadedModel, pairs: Sequence[TokenizedPair]) -> None:
-    """Raises:
-    ValueError: a pair has more tokens than the model has learned positions.
+    """Check the pairs' lengths against a model with learned positions.
+
+    Raises:
+        ValueError: a pair has more tokens than the model has positions; the message names it.
     """
     config = causal_model(loaded).config.get_text_config()
     limit = getattr(config, "max_position_embeddings", None)

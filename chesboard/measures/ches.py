@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from chesboard.forward.shared_prefix import PairStates
+from chesboard.forward.states import PairStates
 from chesboard.pairs import TokenizedPair
 
 

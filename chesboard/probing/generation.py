@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from chesboard.forward.shared_prefix import causal_model, computing
-from chesboard.model import LoadedModel
+from chesboard.model import LoadedModel, autocast, causal_model
 from chesboard.reporting import Control
 from chesboard.tokenization import find_end_of_turn, storable
 
@@ -108,7 +107,7 @@ def _generate(
     pad = ends[0] if pad is None else pad
     rows = [[pad] * (width - len(ids)) + list(ids) for ids in prompts]
     seen = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts]
-    with _undisturbed(device), torch.no_grad(), computing(loaded):
+    with _undisturbed(device), torch.no_grad(), autocast(loaded):
         output = model.generate(
             input_ids=torch.tensor(rows, device=device),
             attention_mask=torch.tensor(seen, device=device),

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from chesboard.forward.shared_prefix import causal_model, computing
-from chesboard.model import LoadedModel
+from chesboard.model import LoadedModel, autocast, causal_model
 
 
 @torch.no_grad()
@@ -22,7 +21,7 @@ def next_token_logits(loaded: LoadedModel, ids: Sequence[int], positions: Sequen
     model = causal_model(loaded)
     input_1L = torch.tensor([list(ids)], device=loaded.device)
     kept_P = torch.tensor(list(positions), device=loaded.device)
-    with computing(loaded):
+    with autocast(loaded):
         if "logits_to_keep" in inspect.signature(model.forward).parameters:
             outputs = model(input_ids=input_1L, use_cache=False, logits_to_keep=kept_P)
             logits_PV: Tensor = outputs.logits[0]

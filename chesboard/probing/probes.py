@@ -16,8 +16,8 @@ from torch import Tensor
 
 from chesboard.configs import LedgerPositions, PromptProbe, TrainConfig
 from chesboard.forward.batching import TokenBudget, in_batches
-from chesboard.forward.shared_prefix import PairForward, unembedding_VD
-from chesboard.model import LoadedModel
+from chesboard.forward.states import PairForward
+from chesboard.model import LoadedModel, unembedding_VD
 from chesboard.pairs import TokenizedPair
 from chesboard.probing.generation import greedy_answers
 from chesboard.probing.ledger import (

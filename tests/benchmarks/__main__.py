@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from chesboard.cpu.precision import computes_bfloat16
 from tests.benchmarks import (
     asking,
     budgets,
@@ -38,7 +39,6 @@ from tests.benchmarks.measuring import Row
 from tests.benchmarks.starter import starter_folder
 from tests.benchmarks.workloads import PUBLIC, SHARED, WORKLOADS
 from tests.support import find_chromium
-from worker.models.loading import computes_bfloat16
 
 PAGE = Path(__file__).with_name("README.md")
 

@@ -21,8 +21,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from chesboard import cpu
 from chesboard.configs import ScoreConfig, TrainConfig
-from chesboard.cpu.onednn import take_over
+from chesboard.cpu.precision import computed_in
 from chesboard.forward.packing import row_tokens
 from chesboard.model import LoadedModel
 from chesboard.pairs import TokenizedPair
@@ -34,7 +35,6 @@ from tests.benchmarks.baselines import score_one_at_a_time, train_with_trl
 from tests.benchmarks.least import least_seconds
 from tests.benchmarks.workloads import BATCH_SIZES, WORKLOADS
 from worker.memory import keep_freed_memory
-from worker.models.loading import computed_in, widen_stream
 from worker.training.loop import train
 
 LEARNING_RATE = 1e-6
@@ -86,11 +86,10 @@ def _load(folder: str, case: str) -> LoadedModel:
     compute = torch.bfloat16 if bfloat16 else torch.float32
     if ours:
         compute = computed_in(compute, device)  # as the worker does, and what follows
-    if ours and device.type == "cpu":
-        take_over(model)
-        if weights == torch.bfloat16:
-            widen_stream(model, compute)
-    return LoadedModel(model.to(device).eval(), tokenizer, device, compute, "bench")
+    model.to(device).eval()
+    if ours:
+        cpu.install(model, compute_dtype=compute, blockwise_attention=not training)
+    return LoadedModel(model, tokenizer, device, compute, "bench")
 
 
 LLAMA_1B = {

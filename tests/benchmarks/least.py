@@ -5,10 +5,9 @@ from collections.abc import Sequence
 
 import torch
 
-from chesboard.cpu import onednn as products
-from chesboard.forward.packing import common_beginning, row_tokens
-from chesboard.forward.shared_prefix import causal_model
-from chesboard.model import LoadedModel
+from chesboard.cpu import onednn
+from chesboard.forward.packing import common_prefix, row_tokens
+from chesboard.model import LoadedModel, causal_model
 from chesboard.pairs import TokenizedPair
 
 SIDE = 2048
@@ -27,7 +26,7 @@ def least_seconds(loaded: LoadedModel, pairs: Sequence[TokenizedPair]) -> float:
         for module in model.modules()
         if isinstance(module, torch.nn.Linear) and module is not head
     )
-    common = len(common_beginning(pairs))
+    common = len(common_prefix(pairs))
     tokens = common + sum(row_tokens(pair) - common for pair in pairs)
     predicting = sum(
         len(pair.preferred_ids) + len(pair.dispreferred_ids) - pair.fork_position - 1
@@ -44,6 +43,6 @@ def _products_a_second(dtype: torch.dtype) -> float:
     seconds = []
     for _ in range(TRIES):
         started = time.perf_counter()
-        products.linear(left, right)
+        onednn.linear(left, right)
         seconds.append(time.perf_counter() - started)
     return float(SIDE**3 / min(seconds))

@@ -2,8 +2,8 @@
 
 import torch
 
+from chesboard.cpu.precision import computed_in
 from tests.benchmarks.measuring import Row, against, compare, largest_relative_difference
-from worker.models.loading import computed_in
 
 COUNTS = {"persona": 40, "dialogues": 16, "long prompts": 4}
 """Four steps at least: in the first two a process mostly gets its memory for the first time."""

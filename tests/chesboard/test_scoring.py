@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chesboard import cpu
 from chesboard.configs import ScoreConfig
 from chesboard.measures.registry import MEASURE_NAMES
 from chesboard.reporting import RunInterruptedError
@@ -18,11 +19,19 @@ from tests.tiny_models import BUILDERS, GoOn, KeepingReporter, StopAfter, load, 
 PAIRS = random_pairs(12)
 
 
+def load_to_score():
+    """As the worker loads a model for a score run."""
+    loaded = load()
+    cpu.install(loaded.model)
+    return loaded
+
+
 def score(loaded, pairs, batch_tokens=4096, **arguments):
     reporter = KeepingReporter()
-    summary = score_pairs(
-        loaded, pairs, ScoreConfig(batch_tokens=batch_tokens), reporter, GoOn(), **arguments
-    )
+    with cpu.installed(loaded.model):  # as the worker does for a score run
+        summary = score_pairs(
+            loaded, pairs, ScoreConfig(batch_tokens=batch_tokens), reporter, GoOn(), **arguments
+        )
     return {record.pair: record for record in reporter.score_records}, summary, reporter
 
 
@@ -132,7 +141,9 @@ def test_a_run_that_is_interrupted_has_the_scores_of_an_undisturbed_one_bit_for_
     whole_records, whole, _ = score(load(), pairs, batch_tokens=1024)
     reporter = KeepingReporter()
     with pytest.raises(RunInterruptedError):
-        score_pairs(load(), pairs, ScoreConfig(batch_tokens=1024), reporter, StopAfter(lost))
+        score_pairs(
+            load_to_score(), pairs, ScoreConfig(batch_tokens=1024), reporter, StopAfter(lost)
+        )
     before = {record.pair: record for record in reporter.score_records}
     earlier = {
         pair: {name: getattr(record, name) for name in MEASURE_NAMES}
@@ -178,7 +189,7 @@ def test_reason_of_the_slow_path_is_told():
 def test_stops_between_forward_passes_and_keeps_what_is_done():
     reporter = KeepingReporter()
     with pytest.raises(RunInterruptedError):
-        score_pairs(load(), PAIRS, ScoreConfig(batch_tokens=16), reporter, StopAfter(3))
+        score_pairs(load_to_score(), PAIRS, ScoreConfig(batch_tokens=16), reporter, StopAfter(3))
     assert len(reporter.score_records) == 3
 
 

@@ -3,11 +3,13 @@
 import torch
 
 from app.core.settings import Settings
+from chesboard import cpu
 from chesboard.configs import ModelConfig, TrainConfig
+from chesboard.cpu.precision import computed_in
 from chesboard.model import LoadedModel
 from worker.models.files import Source, find_source, folder_source
 from worker.models.gguf import dequantized_folder
-from worker.models.loading import asked_dtype, choose_device, computed_in, load_model
+from worker.models.loading import asked_dtype, choose_device, load_model
 from worker.models.progress import OnPhase, ignore_phase
 
 
@@ -56,6 +58,7 @@ class ModelCache:
         loaded = self._kept
         assert loaded is not None
         self._key = self._kept = None
+        cpu.install(loaded.model, blockwise_attention=False)  # a training run attends by SDPA
         return loaded
 
     def forget(self) -> None:

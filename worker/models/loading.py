@@ -7,8 +7,8 @@ import psutil
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from chesboard import cpu
 from chesboard.configs import ModelConfig, TrainConfig
-from chesboard.cpu import onednn as products
 from chesboard.model import LoadedModel
 from chesboard.reporting import RunStoppedError
 from worker.models import hub
@@ -41,22 +41,6 @@ def describe_device(device: torch.device) -> str:
         return f"{device} ({properties.name}, {properties.total_memory / 2**30:.0f} GiB)"
     threads = torch.get_num_threads()
     return f"cpu ({threads} thread{'' if threads == 1 else 's'})"
-
-
-def computes_bfloat16() -> bool:
-    """Whether this processor has instructions for it. With AVX-512 BF16 a product of matrices takes
-    half the time of one in float32, with AMX far less. Without either PyTorch makes do, and takes
-    two times as long with AVX-512 and seven times with AVX2 (measured).
-    """
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
-
-
-def computed_in(asked: torch.dtype, device: torch.device) -> torch.dtype:
-    """The precision of products of matrices: float32 where the processor has no other."""
-    if device.type == "cpu" and asked == torch.bfloat16 and not computes_bfloat16():
-        return torch.float32
-    return asked
 
 
 def other_precision(config: ModelConfig, loaded: LoadedModel) -> str | None:
@@ -107,13 +91,14 @@ def load_model(
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelError(f"The model “{config.model}” can't be loaded: {first_line}") from error
     model.to(device).eval()
-    if device.type == "cpu":
-        products.take_over(model)
-        if weights_dtype == torch.bfloat16:
-            widen_stream(model, compute_dtype)
-            if compute_dtype == torch.float32 and not _reads_narrow_weights(model):
-                _refuse_if_too_large(config, parameters or 0, device, torch.float32)
-                model.float()
+    cpu.install(
+        model,
+        compute_dtype=compute_dtype,
+        blockwise_attention=not isinstance(config, TrainConfig),
+        before_widening=lambda: _refuse_if_too_large(
+            config, parameters or 0, device, torch.float32
+        ),
+    )
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
@@ -144,37 +129,6 @@ def _prepare(
     _refuse_if_too_large(config, weights.parameters, device, weights_dtype)
     hub.download(weights, on_phase)
     return weights.parameters
-
-
-def widen_stream(model: torch.nn.Module, compute_dtype: torch.dtype = torch.bfloat16) -> None:
-    """Let what flows between the layers be float32: the embeddings and the norms are.
-
-    Products of matrices are in bfloat16 still, under autocast. Sums that are rounded at each layer
-    are most of what is wrong with scores in bfloat16: on pairs of one-word responses the rank
-    correlation with float32 is .996 in place of .989, for 8 % more time (both measured).
-
-    Where products are in float32 too, without autocast, only the layers that `products.take_over`
-    took over read float32 with narrow weights. Every other weight is widened then.
-    """
-    everything = compute_dtype == torch.float32
-    for module in model.modules():
-        if isinstance(module, products.Linear if everything else torch.nn.Linear):
-            continue
-        for name, weight in list(module.named_parameters(recurse=False)):
-            if everything or weight.ndim == 1 or isinstance(module, torch.nn.Embedding):
-                # A new parameter, so that an unembedding that shares it stays narrow.
-                setattr(module, name, torch.nn.Parameter(weight.float(), requires_grad=False))
-
-
-@torch.no_grad()
-def _reads_narrow_weights(model: torch.nn.Module) -> bool:
-    """Whether float32 goes through the model: some (Mamba) multiply by their layers' weights
-    themselves."""
-    try:
-        model(input_ids=torch.zeros(1, 2, dtype=torch.long), use_cache=False)
-    except RuntimeError:
-        return False
-    return True
 
 
 def _refuse_if_too_large(

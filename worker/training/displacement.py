@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from chesboard.forward.batching import TokenBudget, in_batches
-from chesboard.forward.shared_prefix import PairForward
+from chesboard.forward.states import PairForward
 from chesboard.pairs import TokenizedPair
 from chesboard.records import FinalRecord, displaced
 from chesboard.reporting import Control, Reporter

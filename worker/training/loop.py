@@ -19,8 +19,8 @@ from torch.nn import Parameter
 
 from chesboard.configs import LoraConfig, TrainConfig
 from chesboard.forward.batching import TokenBudget, in_batches, token_batches
-from chesboard.forward.select import choose_forward, refuse_too_long
-from chesboard.forward.shared_prefix import PairForward, PairStates
+from chesboard.forward.select import refuse_too_long, select_forward
+from chesboard.forward.states import PairForward, PairStates
 from chesboard.model import LoadedModel
 from chesboard.objectives import PairLogprobs, losses
 from chesboard.pairs import TokenizedPair
@@ -71,7 +71,7 @@ def train(
     torch.manual_seed(config.seed)
     _prepare_model(loaded, config.lora)
     reporter.phase("comparing forward passes")
-    forward, reason = choose_forward(loaded, [*pairs, *probe_pairs])
+    forward, reason = select_forward(loaded, [*pairs, *probe_pairs])
     if reason:
         reporter.message(reason)
     report_truncation(pairs, reporter)

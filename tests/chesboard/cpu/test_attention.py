@@ -7,9 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chesboard import cpu
 from chesboard.configs import ScoreConfig
 from chesboard.cpu import attention
-from chesboard.forward import packing as layout
+from chesboard.forward import packing
 from chesboard.scoring import score_pairs
 from tests.chesboard import naive
 from tests.tiny_models import GoOn, KeepingReporter, load, random_pairs
@@ -62,7 +63,7 @@ def test_it_equals_the_formula_for_every_query(
     if masked:  # some tokens hidden, none from itself
         seen = seen & (torch.rand(rows, length, length + ahead) < 0.7)
         seen = seen | torch.eye(length + ahead, dtype=torch.bool)[ahead:]
-        mask = layout.additive(seen[:, None], torch.float32)
+        mask = packing.additive_mask(seen[:, None], torch.float32)
     with patch.object(attention, "BLOCK", block):
         attended = attention.attend(query, key, value, mask, 0.3)
     expected = naive_attention(query, key, value, seen, 0.3)
@@ -75,7 +76,7 @@ def test_it_equals_the_formula_for_every_query(
 def test_in_bfloat16_it_rounds_scores_and_nothing_more_than_sdpa_does(masked):
     query, key, value = factors(2, 3, 3, 150, 150, torch.bfloat16, seed=1)
     seen = seen_behind(150, 150).expand(2, -1, -1)
-    mask = layout.additive(seen[:, None], torch.bfloat16) if masked else None
+    mask = packing.additive_mask(seen[:, None], torch.bfloat16) if masked else None
     scale = 8**-0.5
     expected = naive_attention(query, key, value, seen, scale)
     ours = attention.attend(query, key, value, mask, scale)
@@ -112,6 +113,7 @@ PAIRS = random_pairs(12)
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "opt", "cohere", "llama4"])
 def test_scores_by_small_blocks_equal_the_naive_ones(asked, kind):
     loaded, reporter = load(kind), KeepingReporter()
+    cpu.install(loaded.model)
     score_pairs(loaded, PAIRS, ScoreConfig(batch_tokens=256), reporter, GoOn())
     assert asked
     assert len(reporter.score_records) == len(PAIRS)
@@ -123,7 +125,7 @@ def test_under_autocast_it_multiplies_in_the_narrow_dtype(asked):
     loaded = load()
     ids = torch.arange(3, 15)[None]
     plain = loaded.model(ids).logits
-    with attention.by_blocks(loaded), torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+    with cpu.installed(loaded.model), torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         narrow = loaded.model(ids).logits
     assert {factor.dtype for call in asked for factor in call[:3]} == {torch.bfloat16}
     assert (narrow - plain).norm() < 0.05 * plain.norm()
@@ -132,7 +134,7 @@ def test_under_autocast_it_multiplies_in_the_narrow_dtype(asked):
 def test_the_model_attends_as_before_afterwards(asked):
     loaded = load()
     ids = torch.arange(3, 15)[None]
-    with pytest.raises(KeyError), attention.by_blocks(loaded):
+    with pytest.raises(KeyError), cpu.installed(loaded.model):
         raise KeyError
     with torch.no_grad():
         loaded.model(ids)
@@ -143,7 +145,7 @@ def test_the_model_attends_as_before_afterwards(asked):
 def test_what_it_does_not_know_is_left_to_sdpa(asked):
     loaded = load()
     ids, padded = torch.arange(3, 15)[None], torch.tensor([[0] * 4 + [1] * 8])
-    with attention.by_blocks(loaded):
+    with cpu.installed(loaded.model):
         loaded.model(ids)  # gradients
         with torch.no_grad():
             loaded.model(ids, attention_mask=padded)  # a mask that is not ours
@@ -156,7 +158,7 @@ def test_what_it_does_not_know_is_left_to_sdpa(asked):
 def test_a_model_that_attends_in_another_way_goes_on_doing_so(asked):
     loaded = load("gemma2")
     loaded.model.set_attn_implementation("eager")
-    with attention.by_blocks(loaded), torch.no_grad():
+    with cpu.installed(loaded.model), torch.no_grad():
         loaded.model(torch.arange(3, 15)[None])
         assert loaded.model.config._attn_implementation == "eager"
     assert not asked

@@ -2,8 +2,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from chesboard.cpu import onednn as products
-from chesboard.forward.select import choose_forward
+from chesboard.cpu import onednn
+from chesboard.forward.select import select_forward
 from tests.tiny_models import load, random_pairs
 
 SMALL = {
@@ -18,7 +18,7 @@ SMALL = {
 @pytest.fixture(params=[True, False], ids=["by oneDNN", "by MKL"])
 def _whose(request, monkeypatch):
     """Both ways on any processor: oneDNN multiplies everywhere, if not everywhere faster."""
-    monkeypatch.setattr(products, "mkl_is_slow", lambda: request.param)
+    monkeypatch.setattr(onednn, "mkl_is_slow", lambda: request.param)
 
 
 def draw(*shape):
@@ -32,8 +32,8 @@ def test_values_and_gradients_are_those_of_float64(shape, bias):
     layer = torch.nn.Linear(24, 9, bias=bias)
     exact = torch.nn.Linear(24, 9, bias=bias).double()
     exact.load_state_dict({name: value.double() for name, value in layer.state_dict().items()})
-    products.take_over(layer)
-    assert type(layer) is products.Linear
+    onednn.install(layer)
+    assert type(layer) is onednn.OneDNNLinear
     input_, upstream = draw(*shape), draw(*shape[:-1], 9)
     found, expected = [], []
     for module, x, g, into in (
@@ -52,7 +52,7 @@ def test_values_and_gradients_are_those_of_float64(shape, bias):
 @pytest.mark.usefixtures("_whose")
 def test_a_frozen_layer_passes_gradients_on_and_gets_none():
     layer = torch.nn.Linear(24, 9).requires_grad_(False)
-    products.take_over(layer)
+    onednn.install(layer)
     input_ = draw(4, 24).requires_grad_()
     layer(input_).sum().backward()
     torch.testing.assert_close(input_.grad, layer.weight.sum(0).expand(4, -1))
@@ -74,27 +74,27 @@ def test_factors_may_lie_in_memory_as_they_like(cut):
     input_, weight, bias = draw(6, 24), draw(9, 24), draw(9)
     expected = input_.double() @ weight.double().T
     torch.testing.assert_close(
-        products.linear(cut(input_), cut(weight), bias).double(),
+        onednn.linear(cut(input_), cut(weight), bias).double(),
         expected + bias.double(),
         rtol=1e-5,
         atol=1e-5,
     )
     total = torch.ones(6, 9)
-    products.add_product(total, cut(input_), cut(weight).T)
+    onednn.add_product(total, cut(input_), cut(weight).T)
     torch.testing.assert_close(total.double(), 1 + expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.usefixtures("_whose")
 def test_narrow_factors_add_to_a_float32_sum():
     left, right, total = draw(6, 24).bfloat16(), draw(24, 9).bfloat16(), torch.ones(6, 9)
-    products.add_product(total, left, right)
+    onednn.add_product(total, left, right)
     expected = 1 + left.double() @ right.double()
     torch.testing.assert_close(total.double(), expected, rtol=1e-2, atol=0.1)
 
 
 def test_narrow_weights_read_float32_in_float32_where_autocast_is_off():
     layer = torch.nn.Linear(24, 9).bfloat16()
-    products.take_over(layer)
+    onednn.install(layer)
     input_ = draw(5, 24)
     with torch.no_grad():
         exact, narrow = layer(input_), layer(input_.bfloat16())
@@ -112,8 +112,10 @@ def test_narrow_weights_read_float32_in_float32_where_autocast_is_off():
 def test_nothing_else_about_a_model_changes():
     model = LlamaForCausalLM(LlamaConfig(**SMALL)).eval()
     before = model.state_dict()
-    products.take_over(model)
-    assert {type(m) for m in model.modules() if isinstance(m, torch.nn.Linear)} == {products.Linear}
+    onednn.install(model)
+    assert {type(m) for m in model.modules() if isinstance(m, torch.nn.Linear)} == {
+        onednn.OneDNNLinear
+    }
     assert all(value is before[name] or torch.equal(value, before[name])
                for name, value in model.state_dict().items())  # fmt: skip
     assert list(model.state_dict()) == list(before)
@@ -122,9 +124,9 @@ def test_nothing_else_about_a_model_changes():
 def test_a_model_gives_the_same_log_probabilities_and_gradients(monkeypatch):
     pairs, found = random_pairs(6), []
     for slow in (False, True):
-        monkeypatch.setattr(products, "mkl_is_slow", lambda slow=slow: slow)
+        monkeypatch.setattr(onednn, "mkl_is_slow", lambda slow=slow: slow)
         loaded = load("untied llama")
-        forward, reason = choose_forward(loaded, pairs)
+        forward, reason = select_forward(loaded, pairs)
         assert reason is None
         states = forward(pairs)
         difference = states.preferred_logprobs_B() - states.dispreferred_logprobs_B()
@@ -136,11 +138,11 @@ def test_a_model_gives_the_same_log_probabilities_and_gradients(monkeypatch):
 
 def test_what_a_processor_has_decides(monkeypatch):
     def on(name, avx512):
-        products.mkl_is_slow.cache_clear()
+        onednn.mkl_is_slow.cache_clear()
         monkeypatch.setattr(
             torch.cpu, "get_capabilities", lambda: {"cpu_name": name, "avx512_f": avx512}
         )
-        return products.mkl_is_slow()
+        return onednn.mkl_is_slow()
 
     try:
         assert on("AMD EPYC 9R14", True)
@@ -148,4 +150,4 @@ def test_what_a_processor_has_decides(monkeypatch):
         assert not on("Intel(R) Xeon(R) Platinum 8481C", True)
     finally:
         monkeypatch.undo()
-        products.mkl_is_slow.cache_clear()
+        onednn.mkl_is_slow.cache_clear()

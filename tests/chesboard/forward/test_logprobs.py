@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from chesboard.forward import logprobs
-from chesboard.forward.logprobs import Head, head_logits, logprobs_of_logits, token_logprobs
+from chesboard.forward.logprobs import head_logits, logprobs_of_logits, token_logprobs
+from chesboard.model import Head
 
 POSITIONS, HIDDEN, VOCABULARY = 11, 8, 23
 

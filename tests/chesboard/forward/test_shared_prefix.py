@@ -5,20 +5,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chesboard import cpu
 from chesboard.configs import LoraConfig
-from chesboard.cpu.onednn import take_over
 from chesboard.forward.batching import TokenBudget, in_batches, token_batches
-from chesboard.forward.select import choose_forward, refuse_too_long
-from chesboard.forward.shared_prefix import SharedPrefixForward, TwoForwards, causal_model
+from chesboard.forward.select import refuse_too_long, select_forward
+from chesboard.forward.shared_prefix import SharedPrefixForward
+from chesboard.forward.two_pass import TwoPassForward
+from chesboard.model import causal_model
 from tests.chesboard import naive
 from tests.tiny_models import BUILDERS, END, GoOn, load, make_pair, random_pairs
-from worker.models.loading import widen_stream
 from worker.training.loop import _adapter_dropout, _add_adapters
 
 PAIRS = random_pairs(9)
 
 
-@pytest.mark.parametrize("path", [SharedPrefixForward, TwoForwards])
+@pytest.mark.parametrize("path", [SharedPrefixForward, TwoPassForward])
 @pytest.mark.parametrize("kind", ["llama", "untied llama", "gpt2"])
 def test_states_equal_a_forward_pass_of_each_response_alone(kind, path):
     loaded = load(kind)
@@ -71,9 +72,9 @@ def test_a_common_beginning_is_computed_once_and_changes_nothing(kind, alike):
         lambda _module, inputs, _output: lengths.append(tuple(inputs[0].shape))
     )
     with torch.no_grad():
-        states = SharedPrefixForward(loaded, smallest_saving=1)(pairs, forks=True)
+        states = SharedPrefixForward(loaded, min_saved_tokens=1)(pairs, forks=True)
         hook.remove()
-        alone = TwoForwards(loaded)(pairs, forks=True)
+        alone = TwoPassForward(loaded)(pairs, forks=True)
     common = len(pairs[0].prompt_ids) - 1 if alike else 5
     longest = max(SharedPrefixForward(loaded).row_tokens(pair) for pair in pairs)
     assert lengths == [(1, common), (len(pairs), longest - common)]
@@ -92,9 +93,9 @@ def test_long_prompts_are_computed_without_a_mask_up_to_the_shortest(kind):
         lambda _module, inputs, _output: lengths.append(tuple(inputs[0].shape))
     )
     with torch.no_grad():
-        states = SharedPrefixForward(loaded, smallest_start=50)(pairs, forks=True)
+        states = SharedPrefixForward(loaded, min_prefill_tokens=50)(pairs, forks=True)
         hook.remove()
-        alone = TwoForwards(loaded)(pairs, forks=True)
+        alone = TwoPassForward(loaded)(pairs, forks=True)
     assert lengths[0] == (4, 59)
     for name in ("preferred_token_logprobs_N", "dispreferred_token_logprobs_N"):
         torch.testing.assert_close(
@@ -103,10 +104,10 @@ def test_long_prompts_are_computed_without_a_mask_up_to_the_shortest(kind):
     torch.testing.assert_close(states.fork_logits_BV, alone.fork_logits_BV, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("ahead", [{"smallest_saving": 1}, {"smallest_start": 1}], ids=str)
+@pytest.mark.parametrize("ahead", [{"min_saved_tokens": 1}, {"min_prefill_tokens": 1}], ids=str)
 def test_gradients_flow_into_a_start_computed_ahead(llama, ahead):
     pairs, gradients = pairs_with_one_beginning(), []
-    for path in (SharedPrefixForward(llama, **ahead), TwoForwards(llama)):
+    for path in (SharedPrefixForward(llama, **ahead), TwoPassForward(llama)):
         llama.model.zero_grad()
         states = path(pairs)
         (states.preferred_logprobs_B() - 2 * states.dispreferred_logprobs_B()).sum().backward()
@@ -118,7 +119,7 @@ def test_gradients_flow_into_a_start_computed_ahead(llama, ahead):
 @pytest.mark.parametrize("rate", [0.0, 0.5])
 def test_rows_that_drop_out_each_for_itself_share_no_beginning(llama, rate):
     llama.model = _add_adapters(llama.model, LoraConfig(dropout=rate))
-    forward, widths = SharedPrefixForward(llama, smallest_saving=1), []
+    forward, widths = SharedPrefixForward(llama, min_saved_tokens=1), []
     causal_model(llama).get_input_embeddings().register_forward_hook(
         lambda _module, inputs, _output: widths.append(tuple(inputs[0].shape))
     )
@@ -140,11 +141,11 @@ def test_a_model_that_drops_what_it_is_given_of_the_beginning_computes_it_in_eac
 
     decoder.forward = forget
     pairs = pairs_with_one_beginning()
-    forward, reason = choose_forward(llama, pairs)
+    forward, reason = select_forward(llama, pairs)
     assert isinstance(forward, SharedPrefixForward)
     assert reason is None
     with torch.no_grad():
-        states, expected = forward(pairs * 40), TwoForwards(llama)(pairs * 40)
+        states, expected = forward(pairs * 40), TwoPassForward(llama)(pairs * 40)
     torch.testing.assert_close(
         states.preferred_logprobs_B(), expected.preferred_logprobs_B(), rtol=1e-4, atol=1e-3
     )
@@ -154,8 +155,7 @@ def narrow(kind):
     """The model as a worker scores with it in bfloat16 on a CPU."""
     loaded = load(kind)
     loaded.model.bfloat16()
-    take_over(loaded.model)
-    widen_stream(loaded.model)
+    cpu.install(loaded.model, compute_dtype=torch.bfloat16)
     loaded.compute_dtype = torch.bfloat16
     return loaded
 
@@ -176,7 +176,7 @@ def test_short_ends_are_read_in_float32_behind_prompts_in_bfloat16(kind):
             parameter.copy_(parameter.bfloat16())  # what is left is the rounding of states
         expected = SharedPrefixForward(exact)(pairs)
         with_ends = SharedPrefixForward(narrow(kind))(pairs)
-        without = SharedPrefixForward(narrow(kind), short_ends=0)(pairs)
+        without = SharedPrefixForward(narrow(kind), float32_tail_share=0)(pairs)
 
     def response_difference(states):
         return states.preferred_logprobs_B() - states.dispreferred_logprobs_B()
@@ -219,7 +219,7 @@ def test_eager_attention_takes_the_mask_too():
 
 def test_gradients_of_both_paths_are_the_same(llama):
     gradients = []
-    for path in (SharedPrefixForward, TwoForwards):
+    for path in (SharedPrefixForward, TwoPassForward):
         llama.model.zero_grad()
         states = path(llama)(PAIRS)
         (states.preferred_logprobs_B() - 2 * states.dispreferred_logprobs_B()).sum().backward()
@@ -236,10 +236,10 @@ def test_shared_row_holds_the_prompt_and_the_common_beginning_once(llama):
 
 @pytest.mark.parametrize("kind", BUILDERS)
 def test_fast_path_is_chosen_where_it_gives_the_same(kind):
-    forward, reason = choose_forward(load(kind), PAIRS)
+    forward, reason = select_forward(load(kind), PAIRS)
     refusals = {"gemma2": "caps its logits", "lfm2": "would differ", "mamba": "take the mask"}
     if kind in refusals:
-        assert isinstance(forward, TwoForwards)
+        assert isinstance(forward, TwoPassForward)
         assert refusals[kind] in reason
     else:
         assert isinstance(forward, SharedPrefixForward)
@@ -251,14 +251,14 @@ def test_what_reads_on_into_the_other_response_gets_the_plain_path_in_bfloat16_t
     loaded = load("lfm2", torch.bfloat16)
     with torch.no_grad():
         loaded.model.model.layers[0].conv.out_proj.weight.mul_(0.05)
-    forward, reason = choose_forward(loaded, PAIRS)
-    assert isinstance(forward, TwoForwards)
+    forward, reason = select_forward(loaded, PAIRS)
+    assert isinstance(forward, TwoPassForward)
     assert "read on from one response into the next" in reason
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "opt", "cohere", "llama4"])
 def test_attention_in_bfloat16_is_not_taken_for_what_reads_on(kind):
-    forward, reason = choose_forward(load(kind, torch.bfloat16), PAIRS)
+    forward, reason = select_forward(load(kind, torch.bfloat16), PAIRS)
     assert isinstance(forward, SharedPrefixForward)
     assert reason is None
 
@@ -266,7 +266,7 @@ def test_attention_in_bfloat16_is_not_taken_for_what_reads_on(kind):
 def test_capped_logits_are_scored_right_by_the_plain_path():
     loaded = load("gemma2")
     with torch.no_grad():
-        states = TwoForwards(loaded)(PAIRS)
+        states = TwoPassForward(loaded)(PAIRS)
     expected = [sum(naive.read(loaded, p.prompt_ids, p.preferred_ids).logprobs) for p in PAIRS]
     assert states.preferred_logprobs_B().tolist() == pytest.approx(expected, rel=1e-4)
 
@@ -281,8 +281,8 @@ def test_model_that_ignores_the_mask_gets_the_plain_path(llama):
         return plain(attention_mask=attention_mask, **arguments)
 
     decoder.forward = ignore_mask
-    forward, reason = choose_forward(llama, PAIRS)
-    assert isinstance(forward, TwoForwards)
+    forward, reason = select_forward(llama, PAIRS)
+    assert isinstance(forward, TwoPassForward)
     assert "hidden states would differ" in reason
 
 
@@ -296,7 +296,7 @@ def test_a_model_is_looked_at_behind_the_fork_where_responses_are_of_one_token(l
         return plain(**arguments)
 
     decoder.forward = ignore_mask
-    assert isinstance(choose_forward(llama, one_token)[0], TwoForwards)
+    assert isinstance(select_forward(llama, one_token)[0], TwoPassForward)
 
 
 def test_model_that_refuses_the_mask_gets_the_plain_path(llama):
@@ -309,8 +309,8 @@ def test_model_that_refuses_the_mask_gets_the_plain_path(llama):
         return plain(attention_mask=attention_mask, **arguments)
 
     decoder.forward = refuse
-    forward, reason = choose_forward(llama, PAIRS)
-    assert isinstance(forward, TwoForwards)
+    forward, reason = select_forward(llama, PAIRS)
+    assert isinstance(forward, TwoPassForward)
     assert "two dimensions, please" in reason
 
 
@@ -323,16 +323,16 @@ def test_scaled_logits_get_the_plain_path(llama):
         return output
 
     llama.model.forward = scale
-    forward, reason = choose_forward(llama, PAIRS)
-    assert isinstance(forward, TwoForwards)
+    forward, reason = select_forward(llama, PAIRS)
+    assert isinstance(forward, TwoPassForward)
     assert "logits would differ" in reason
 
 
 def test_pairs_beyond_a_sliding_window_get_the_plain_path(llama):
     llama.model.config.sliding_window = 16
-    assert choose_forward(llama, [make_pair(0, [1] * 8, [2, END], [3, END])])[1] is None
-    forward, reason = choose_forward(llama, [make_pair(0, [1] * 20, [2, END], [3, END])])
-    assert isinstance(forward, TwoForwards)
+    assert select_forward(llama, [make_pair(0, [1] * 8, [2, END], [3, END])])[1] is None
+    forward, reason = select_forward(llama, [make_pair(0, [1] * 20, [2, END], [3, END])])
+    assert isinstance(forward, TwoPassForward)
     assert "16 tokens only" in reason
 
 
@@ -370,7 +370,7 @@ def test_out_of_memory_halves_the_budget_and_loses_no_pair():
     in_batches(pairs, lambda pair: pair.tokens, budget, GoOn(), work)
     assert sorted(done) == list(range(20))
     assert budget.tokens < 512
-    assert "going on with 256 tokens" in messages[0]
+    assert "continuing with 256 tokens" in messages[0]
 
 
 def test_single_pair_that_does_not_fit_is_named():

@@ -5,8 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chesboard.forward.packing import ResponseIndex
-from chesboard.forward.shared_prefix import PairStates
+from chesboard.forward.states import PairStates, ResponseIndex
 from chesboard.measures.ches import hidden_measures, levenshtein, normalized_edit_distance
 from tests.chesboard import naive
 from tests.tiny_models import END, make_pair

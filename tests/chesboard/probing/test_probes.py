@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from chesboard.configs import LedgerPositions, TrainConfig
-from chesboard.forward.shared_prefix import SharedPrefixForward, TwoForwards
+from chesboard.forward.shared_prefix import SharedPrefixForward
+from chesboard.forward.two_pass import TwoPassForward
 from chesboard.pairs import Pair
 from chesboard.probing import probes as probes_module
 from chesboard.probing.generation import greedy_answers
@@ -313,7 +314,7 @@ def test_ledgers_at_any_position_are_the_naive_ones(kind):
     before = {p.pair: both_sides(loaded, p) for p in pairs}
     reporter = KeepingReporter()
     config = TrainConfig(ledger_positions=POSITIONS, ledger_top=3)
-    probes = Probes(loaded, TwoForwards(loaded), pairs, config, reporter, GoOn())
+    probes = Probes(loaded, TwoPassForward(loaded), pairs, config, reporter, GoOn())
     probes.begin()
     shake(loaded)
     probes.observe(4)

@@ -13,14 +13,15 @@ import torch
 from app.core.settings import Settings
 from app.runs.weights import zip_stream
 from chesboard.configs import ScoreConfig, TrainConfig
-from chesboard.forward.select import choose_forward
-from chesboard.forward.shared_prefix import computing
-from chesboard.model import LoadedModel
+from chesboard.cpu import precision
+from chesboard.cpu.precision import computed_in
+from chesboard.forward.select import select_forward
+from chesboard.model import LoadedModel, autocast
 from tests.tiny_models import build_tokenizer, load, random_pairs
 from worker.models import hub, loading
 from worker.models.cache import ModelCache
 from worker.models.files import ModelError, count_parameters, save_folder
-from worker.models.loading import computed_in, other_precision
+from worker.models.loading import other_precision
 
 
 @pytest.fixture
@@ -39,12 +40,12 @@ def test_a_folder_in_the_models_folder_is_loaded_in_eval_mode(settings: Settings
 @pytest.fixture
 def _computes_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the processor: without instructions for it PyTorch makes do."""
-    monkeypatch.setattr(loading, "computes_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "computes_bfloat16", lambda: True)
 
 
 @pytest.fixture
 def _computes_float32_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "computes_bfloat16", lambda: False)
+    monkeypatch.setattr(precision, "computes_bfloat16", lambda: False)
 
 
 def test_scoring_in_bfloat16_holds_matrices_in_bfloat16(settings: Settings) -> None:
@@ -63,7 +64,7 @@ def test_states_in_bfloat16_are_nearer_to_float32_than_those_of_a_wholly_narrow_
 
     @torch.no_grad()
     def states(loaded: LoadedModel) -> torch.Tensor:
-        with computing(loaded):
+        with autocast(loaded):
             last: torch.Tensor = loaded.model.model(ids).last_hidden_state
         return last.float()
 
@@ -123,8 +124,8 @@ def test_where_a_processor_has_float32_only_it_scores_the_rounded_weights_exactl
     assert {module.weight.dtype for module in linear} == {held_in}
     pairs = random_pairs(6)
     with torch.no_grad():
-        found = choose_forward(loaded, pairs)[0](pairs)
-        expected = choose_forward(rounded, pairs)[0](pairs)
+        found = select_forward(loaded, pairs)[0](pairs)
+        expected = select_forward(rounded, pairs)[0](pairs)
     for ours, exact in (
         (found.hidden_UD, expected.hidden_UD),
         (found.preferred_logprobs_B(), expected.preferred_logprobs_B()),

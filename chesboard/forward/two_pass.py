@@ -1,0 +1,116 @@
+"""The reference forward pass: each response after its own copy of the prompt, with the model's
+own head.
+
+Dimensions: B pairs, L input tokens of a row, D hidden size, V vocabulary, N response tokens of one
+side of all pairs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from chesboard.forward.logprobs import logprobs_of_logits
+from chesboard.forward.packing import two_pass_index
+from chesboard.forward.states import PairStates
+from chesboard.model import LoadedModel, autocast, causal_model
+from chesboard.pairs import TokenizedPair
+
+
+class TwoPassForward:
+    """Two passes for a batch of pairs: prompts with preferred, then with dispreferred responses.
+
+    For models that cannot use the branch mask or whose logits are not a linear map of the hidden
+    states, and as the reference that `SharedPrefixForward` is compared with.
+    """
+
+    kind = "two forwards"
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._loaded = loaded
+
+    def row_tokens(self, pair: TokenizedPair) -> int:
+        longest = max(len(pair.preferred_ids), len(pair.dispreferred_ids))
+        return 2 * (len(pair.prompt_ids) + longest - 1)
+
+    def __call__(
+        self, pairs: Sequence[TokenizedPair], *, logprobs: bool = True, forks: bool = False
+    ) -> PairStates:
+        preferred = self._side(pairs, [pair.preferred_ids for pair in pairs])
+        dispreferred = self._side(pairs, [pair.dispreferred_ids for pair in pairs])
+        index = two_pass_index(pairs, self._loaded.device)
+        logprobs_U2 = fork_logits_BV = None
+        if logprobs:
+            # Each position predicts a token of one response only; both columns hold that one.
+            logprobs_U2 = torch.cat(
+                [
+                    logprobs_of_logits(side.logits_NV, side.targets_N[:, None].expand(-1, 2))
+                    for side in (preferred, dispreferred)
+                ]
+            )
+        if forks:
+            fork_logits_BV = preferred.logits_NV.detach()[index.fork_rows_B].float()
+        return PairStates(
+            hidden_UD=torch.cat([preferred.hidden_ND, dispreferred.hidden_ND]),
+            logprobs_U2=logprobs_U2,
+            fork_logits_BV=fork_logits_BV,
+            index=index,
+        )
+
+    def _side(self, pairs: Sequence[TokenizedPair], responses: Sequence[Sequence[int]]) -> "_Side":
+        """Hidden states and logits at the predicting positions of one response of each pair."""
+        device = self._loaded.device
+        # The last token of a response predicts nothing that is asked, so it is not an input.
+        rows = [
+            [*pair.prompt_ids, *response[:-1]]
+            for pair, response in zip(pairs, responses, strict=True)
+        ]
+        length = max(map(len, rows))
+        input_BL = np.zeros((len(rows), length), dtype=np.int64)
+        mask_BL = np.zeros((len(rows), length), dtype=np.int64)
+        predicting: list[int] = []  # indices into the flattened B x L
+        for b, row in enumerate(rows):
+            input_BL[b, : len(row)] = row
+            mask_BL[b, : len(row)] = 1
+            first = b * length + len(pairs[b].prompt_ids) - 1  # the last prompt token
+            predicting.extend(range(first, first + len(responses[b])))
+        hidden_BLD, logits_BLV = self._run(
+            torch.from_numpy(input_BL).to(device), torch.from_numpy(mask_BL).to(device)
+        )
+        predicting_N = torch.tensor(predicting, device=device)
+        targets = [token_id for response in responses for token_id in response]
+        return _Side(
+            hidden_ND=hidden_BLD.flatten(0, 1).index_select(0, predicting_N),
+            logits_NV=logits_BLV.flatten(0, 1).index_select(0, predicting_N),
+            targets_N=torch.tensor(targets, device=device),
+        )
+
+    def _run(self, input_BL: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states and logits from one run of the model's own forward pass.
+
+        The hidden states are recorded where the output head reads them, so that this holds for any
+        architecture, whatever its modules are called.
+        """
+        model = causal_model(self._loaded)
+        recorded: list[Tensor] = []
+
+        def record(_module: Any, inputs: Any) -> None:
+            recorded.append(inputs[0])
+
+        hook = model.get_output_embeddings().register_forward_pre_hook(record)
+        try:
+            with autocast(self._loaded):
+                logits = model(input_ids=input_BL, attention_mask=mask_BL, use_cache=False).logits
+        finally:
+            hook.remove()
+        return recorded[0], logits
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    hidden_ND: Tensor
+    logits_NV: Tensor
+    targets_N: Tensor
