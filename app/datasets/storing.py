@@ -112,7 +112,7 @@ def store_dataset(
     rows = read_rows(_Source(file, progress), filename, max_bytes)
     _copy(session, dataset.id, intake.usable(rows))
     if intake.pairs == 0:
-        raise intake.why_nothing_is_usable()
+        raise intake.why_nothing_is_usable("Nothing was stored.")
     progress.phase = "checking"
     _describe(session, dataset, intake)
     progress.check()
