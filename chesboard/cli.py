@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn
@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from chesboard.configs import ModelConfig, ScoreConfig
 from chesboard.formats.columns import parse_mapping
-from chesboard.formats.errors import FormatError
+from chesboard.formats.errors import ErrorItem, FormatError
 from chesboard.formats.pair_reader import PairReader
 from chesboard.formats.reading import read_rows
 from chesboard.formats.rows import PairRow, RowError
@@ -130,7 +130,7 @@ def score(
         name = "-".join(str(first["loc"][0]).split("_"))
         _fail(f"--{name}: {first['msg']}")
     except FormatError as error:
-        _say_items(error)
+        _list_items(error.items)
         _fail(str(error))
     except OSError as error:
         _fail(str(error))
@@ -138,7 +138,8 @@ def score(
     scored = [ScoredPair(row, record) for row, record in zip(rows, records, strict=True)]
     with _replacing(output) as table:
         table.writelines(WRITERS[output.suffix](scored, with_text))
-    typer.echo(f"{output}: the scores of {len(scored):,} pairs.", err=True)
+    noun = "pair" if len(scored) == 1 else "pairs"
+    typer.echo(f"{output}: the scores of {len(scored):,} {noun}.", err=True)
 
 
 def _check_output(output: Path, *, overwrite: bool) -> None:
@@ -163,22 +164,20 @@ def _read(file: Path, mapping: str | None) -> list[PairRow]:
     if reader.pairs == 0:
         raise reader.why_nothing_is_usable()
     rejected = [row for row in found if isinstance(row, RowError)]
-    for row in rejected[:NAMED_REJECTIONS]:
-        item = row.as_item()
-        typer.echo(_in_words(item), err=True)
-    if len(rejected) > NAMED_REJECTIONS:
-        typer.echo(f"and {len(rejected) - NAMED_REJECTIONS:,} more", err=True)
+    _list_items([row.as_item() for row in rejected])
     if rejected:
         typer.echo(f"{reader.rejected:,} of {len(found):,} rows were rejected.", err=True)
     return [row for row in found if isinstance(row, PairRow)]
 
 
-def _say_items(error: FormatError) -> None:
-    for item in error.items[:NAMED_REJECTIONS]:
+def _list_items(items: Sequence[ErrorItem]) -> None:
+    for item in items[:NAMED_REJECTIONS]:
         typer.echo(_in_words(item), err=True)
+    if len(items) > NAMED_REJECTIONS:
+        typer.echo(f"and {len(items) - NAMED_REJECTIONS:,} more", err=True)
 
 
-def _in_words(item: Any) -> str:
+def _in_words(item: ErrorItem) -> str:
     row = f"row {item['row']}: " if "row" in item else ""
     field = f"{item['field']} " if "field" in item else ""
     snippet = f" ({item['snippet']!r})" if "snippet" in item else ""
