@@ -10,6 +10,7 @@ from pydantic import AliasChoices, ValidationError
 from app.core import logging as logs
 from app.core.settings import Settings
 from app.local.errors import SetupError
+from chesboard.cli import score
 
 USAGE_ERROR = 2
 
@@ -36,6 +37,7 @@ cli = typer.Typer(
 )
 models = typer.Typer(help="Models that runs can use.", no_args_is_help=True)
 cli.add_typer(models, name="models")
+cli.command()(score)  # the library's, which needs no server
 
 HostOption = Annotated[str | None, typer.Option(help="Address to listen on.")]
 PortOption = Annotated[int | None, typer.Option(help="Port to listen on.")]

@@ -1,0 +1,33 @@
+"""Likelihood displacement in preference training: score preference pairs under a language model.
+
+The public API. Its names are loaded on first use (PEP 562), so that `import chesboard` imports no
+torch. `docs/library.md` has a worked example.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chesboard.api import score
+    from chesboard.pairs import Pair
+    from chesboard.records import ScoreRecord
+
+__all__ = ["Pair", "ScoreRecord", "score"]
+
+_MODULES = {
+    "Pair": "chesboard.pairs",
+    "ScoreRecord": "chesboard.records",
+    "score": "chesboard.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

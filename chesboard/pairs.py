@@ -1,6 +1,6 @@
 """A preference pair, as text and as token ids: the one shape of each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Prompt = str | list[dict[str, str]]
 """Plain text, or chat messages with `role` and `content`."""
@@ -8,12 +8,16 @@ Prompt = str | list[dict[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One row of a preference dataset; `pair` is its ordinal."""
+    """One row of a preference dataset: a prompt x, the preferred response y+ and the other, y-.
 
-    pair: int
+    pair: its ordinal in the dataset, by which records and messages name it. `chesboard.score`
+    numbers the pairs by their place in the sequence that it is given.
+    """
+
     prompt: Prompt
     preferred: str
     dispreferred: str
+    pair: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from sqlalchemy import ColumnElement, Row, and_, func, select
 from sqlalchemy.orm import Session, aliased
 
 from app.core.database import transaction
-from app.core.errors import NotFoundError
 from app.datasets import export_files
 from app.datasets.schemas import Manifest, ManifestRun
 from app.store.datasets import Dataset, Pair
+from app.store.lookup import require_dataset
 from app.store.reviews import PairVersion, Review
 from app.store.runs import Run
 from app.store.scores import Flag
@@ -76,9 +76,7 @@ def _pieces(export: Export) -> Iterator[bytes]:
     with transaction() as session:
         # One snapshot for the two looks that a table takes: at its columns, then at its rows.
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-        dataset = session.get(Dataset, export.dataset_id)
-        if dataset is None:
-            raise NotFoundError(f"There is no dataset {export.dataset_id}.")
+        dataset = require_dataset(session, export.dataset_id)
         writer = {
             "jsonl": export_files.write_jsonl,
             "csv": export_files.write_csv,
@@ -158,9 +156,7 @@ def _as_it_came(found: "Row[Any]", columns: Columns | None, order: dict[str, int
 def make_manifest(session: Session, export: Export) -> Manifest:
     """Raises NotFoundError where there is no such dataset."""
     dataset_id, rules = export.dataset_id, export.rules()
-    dataset = session.get(Dataset, dataset_id) if 0 < dataset_id < 2**63 else None
-    if dataset is None:
-        raise NotFoundError(f"There is no dataset {dataset_id}.")
+    dataset = require_dataset(session, dataset_id)
     kept = count_selected(session, dataset_id, rules)
     edited = select(func.count()).where(
         Pair.dataset_id == dataset_id, Pair.version > 1, passes(dataset_id, rules)

@@ -11,6 +11,7 @@ from chesboard.formats.columns import FORMS_IN_WORDS, Columns, as_mapping, guess
 from chesboard.formats.errors import ErrorItem, FormatError
 from chesboard.formats.reading import Rows, open_rows
 from chesboard.formats.rows import PairRow, RowError, SourceRow, snippet_of
+from chesboard.formats.text import sanitize
 from chesboard.pairs import Prompt
 
 ROWS = 500
@@ -128,9 +129,9 @@ def _columns(rows: list[SourceRow | RowError], columns: Columns | None) -> list[
         first = having[0] if having else None
         found.append(
             ColumnPreview(
-                name=_plain(name),
+                name=sanitize(name),
                 holds=_noun(first.columns[name] if first else None),
-                example=_plain(snippet_of(first, name) or "") if first else "",
+                example=sanitize(snippet_of(first, name) or "") if first else "",
                 role=roles.get(name),
             )
         )
@@ -178,8 +179,3 @@ def clip_prompt(prompt: Prompt, characters: int) -> Prompt:
     if isinstance(prompt, str):
         return clip_text(prompt, characters)
     return [{**turn, "content": clip_text(turn["content"], characters)} for turn in prompt]
-
-
-def _plain(text: str) -> str:
-    """What JSON in UTF-8 can hold."""
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -5,11 +5,12 @@ from typing import Any
 from sqlalchemy import delete, func, null, select
 from sqlalchemy.orm import Session
 
-from app.core.errors import ConflictError, NotFoundError
+from app.core.errors import ConflictError
 from app.datasets.issues import Issue
 from app.datasets.preview import clip_prompt, clip_text
 from app.datasets.schemas import DatasetOut, PairOut, PairPage, RejectionOut, RejectionPage
 from app.store.datasets import Dataset, Pair, PairIssue, Rejection
+from app.store.lookup import require_dataset
 from app.store.runs import Run
 from chesboard.formats.rows import Reason
 
@@ -25,15 +26,7 @@ def list_datasets(session: Session) -> list[DatasetOut]:
 
 def get_dataset(session: Session, dataset_id: int) -> DatasetOut:
     """Raises NotFoundError where there is none."""
-    return DatasetOut.model_validate(_dataset(session, dataset_id))
-
-
-def _dataset(session: Session, dataset_id: int) -> Dataset:
-    # An id beyond 64 bits is not one that PostgreSQL could be asked for.
-    dataset = session.get(Dataset, dataset_id) if 0 < dataset_id < 2**63 else None
-    if dataset is None:
-        raise NotFoundError(f"There is no dataset {dataset_id}.")
-    return dataset
+    return DatasetOut.model_validate(require_dataset(session, dataset_id))
 
 
 def find_by_sha256(session: Session, sha256: str) -> list[Dataset]:
@@ -58,7 +51,7 @@ def list_pairs(
     Raises:
         NotFoundError: no such dataset.
     """
-    total = _dataset(session, dataset_id).pairs
+    total = require_dataset(session, dataset_id).pairs
     if issue is None:
         # Ordinals have no gaps, so the offset is one and the index finds it at once.
         query: Any = (
@@ -109,7 +102,7 @@ def list_rejections(
     Raises:
         NotFoundError: no such dataset.
     """
-    _dataset(session, dataset_id)
+    require_dataset(session, dataset_id)
     found = [Rejection.dataset_id == dataset_id]
     if reason is not None:
         found.append(Rejection.reason == reason)
@@ -132,7 +125,7 @@ def delete_dataset(session: Session, dataset_id: int) -> None:
         ConflictError: a run uses it, whatever the run's status.
     """
     # Locked, so that no run can begin to refer to it between the look and the deletion.
-    session.get(Dataset, _dataset(session, dataset_id).id, with_for_update=True)
+    session.get(Dataset, require_dataset(session, dataset_id).id, with_for_update=True)
     runs = session.scalars(select(Run.id).where(Run.dataset_id == dataset_id).order_by(Run.id))
     if ids := list(runs):
         named = ", ".join(map(str, ids[:MAX_RUNS_NAMED]))

@@ -25,6 +25,7 @@ from app.datasets.schemas import (
 from app.datasets.storing import measure_file, store_dataset
 from app.samples import SAMPLES, get_sample
 from app.store.datasets import Dataset
+from app.store.lookup import require_dataset
 from app.web.session import SessionDep
 from chesboard.configs import Verdict
 from chesboard.formats.rows import Reason
@@ -85,8 +86,8 @@ def create_dataset(
     told = progress.begin(key)
     max_bytes = get_settings().max_upload_bytes
     try:
-        sha256, _ = measure_file(file.file, max_bytes)
-        known = queries.find_by_sha256(session, sha256)
+        digest = measure_file(file.file, max_bytes)
+        known = queries.find_by_sha256(session, digest.sha256)
         if known and if_known == "refuse":
             raise _stored_already(known[0])
         dataset = store_dataset(
@@ -94,6 +95,7 @@ def create_dataset(
             file.file,
             file.filename or "dataset",
             max_bytes=max_bytes,
+            digest=digest,
             name=name,
             mapping=mapping,
             progress=told,
@@ -213,7 +215,7 @@ def export_dataset(
     form: ExportForm = "trl",
 ) -> StreamingResponse:
     """The pairs as training input, in their present texts; read again, they are the same."""
-    queries.get_dataset(session, dataset_id)
+    require_dataset(session, dataset_id)
     return StreamingResponse(
         exporting.export_dataset(Export(dataset_id, format, form, tuple(exclude))),
         media_type=MEDIA_TYPES[format],
@@ -250,11 +252,11 @@ def list_samples() -> SampleList:
 def create_from_sample(session: SessionDep, name: str, response: Response) -> DatasetOut:
     """Bring in a sample. Where it is there already, that dataset is returned, with 200."""
     sample = get_sample(name)
-    if existing := queries.find_by_sha256(session, sample.sha256):
-        response.status_code = 200
-        return DatasetOut.model_validate(existing[0])
+    max_bytes = get_settings().max_upload_bytes
     with sample.path.open("rb") as file:
-        dataset = store_dataset(
-            session, file, sample.path.name, max_bytes=get_settings().max_upload_bytes
-        )
+        digest = measure_file(file, max_bytes)
+        if existing := queries.find_by_sha256(session, digest.sha256):
+            response.status_code = 200
+            return DatasetOut.model_validate(existing[0])
+        dataset = store_dataset(session, file, sample.path.name, max_bytes=max_bytes, digest=digest)
     return queries.get_dataset(session, dataset.id)

@@ -6,6 +6,7 @@ Nothing is committed here, so an upload that fails half-way leaves nothing behin
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, BinaryIO, cast
 
@@ -52,8 +53,16 @@ class _Source:
         return self._file.fileno()
 
 
-def measure_file(file: BinaryIO, max_bytes: int) -> tuple[str, int]:
-    """(SHA-256, bytes) of a file from its start, to which it returns.
+@dataclass(frozen=True, slots=True)
+class FileDigest:
+    """What identifies a file: its SHA-256 in hexadecimal and its size in bytes."""
+
+    sha256: str
+    size: int
+
+
+def measure_file(file: BinaryIO, max_bytes: int) -> FileDigest:
+    """Hash a file from its start, to which it returns.
 
     Raises:
         TooLargeError: more than `max_bytes`.
@@ -68,7 +77,7 @@ def measure_file(file: BinaryIO, max_bytes: int) -> tuple[str, int]:
                 "accepts (CHESBOARD_MAX_UPLOAD_BYTES)."
             )
     file.seek(0)
-    return digest.hexdigest(), size
+    return FileDigest(digest.hexdigest(), size)
 
 
 def store_dataset(
@@ -77,31 +86,34 @@ def store_dataset(
     filename: str,
     *,
     max_bytes: int,
+    digest: FileDigest | None = None,
     name: str | None = None,
     mapping: str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """Read a preference file, which stands at its start, and store its pairs.
 
-    name: defaults to the file's, without its ending. mapping: see `parse_mapping`.
+    digest: by `measure_file`, where the caller has it already. name: defaults to the file's,
+    without its suffix. mapping: see `parse_mapping`.
 
     Raises:
-        InvalidInputError: nothing in it can be used, or it is no file that is known.
-        TooLargeError: more than `max_bytes`, as it is or unpacked.
+        InvalidInputError: the name cannot be stored.
+        FormatError: nothing in it can be used, or it is no file that is known.
+        TooLargeError, FileTooLargeError: more than `max_bytes`, as it is or decompressed.
         CalledOffError: by whoever looks at its progress.
     """
     progress = progress or Progress()
     filename = shortened(PurePath(filename.replace("\\", "/")).name)
     intake = Intake(parse_mapping(mapping), progress)
     checked_name = _checked_name(name)
-    sha256, size = measure_file(file, max_bytes)
-    progress.bytes_total = size
+    digest = digest or measure_file(file, max_bytes)
+    progress.bytes_total = digest.size
     dataset = Dataset(
         name=checked_name or _name_of(filename),
         format="",
         source_filename=filename,
-        source_sha256=sha256,
-        source_bytes=size,
+        source_sha256=digest.sha256,
+        source_bytes=digest.size,
         pairs=0,
         rejected=0,
         errors=[],
@@ -112,7 +124,7 @@ def store_dataset(
     rows = read_rows(_Source(file, progress), filename, max_bytes)
     _copy(session, dataset.id, intake.usable(rows))
     if intake.pairs == 0:
-        raise intake.why_nothing_is_usable()
+        raise intake.why_nothing_is_usable("Nothing was stored.")
     progress.phase = "checking"
     _describe(session, dataset, intake)
     progress.check()

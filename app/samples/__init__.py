@@ -1,10 +1,10 @@
 """The sample datasets that come with the program, written for it."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.core.errors import NotFoundError
+from app.store.lookup import there_is_no
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -17,10 +17,6 @@ class Sample:
     @property
     def path(self) -> Path:
         return FOLDER / f"{self.name}.jsonl"
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
     @property
     def pairs(self) -> int:
@@ -48,4 +44,4 @@ def get_sample(name: str) -> Sample:
         if sample.name == name:
             return sample
     known = ", ".join(sample.name for sample in SAMPLES)
-    raise NotFoundError(f"There is no sample {name!r}. There are: {known}.")
+    raise NotFoundError(f"{there_is_no('sample', repr(name))} There are: {known}.")

@@ -204,7 +204,9 @@ def read_pairs(
     }
     older = _older_texts(session, dataset_id, changed)
     texts: list[tuple[int, Any]] = [(row.pair, older.get(row.pair, row)) for row in found]
-    return [TextPair(pair, text.prompt, text.preferred, text.dispreferred) for pair, text in texts]
+    return [
+        TextPair(text.prompt, text.preferred, text.dispreferred, pair=pair) for pair, text in texts
+    ]
 
 
 def _older_texts(session: Session, dataset_id: int, wanted: dict[int, int]) -> dict[int, Any]:

@@ -40,7 +40,18 @@ def adapt(
     if compute_dtype == torch.float32 and not _accepts_float32(model):
         if before_widening is not None:
             before_widening()
-        model.float()
+        _widen(model)
+
+
+def _widen(model: torch.nn.Module) -> None:
+    """float32 copies of all parameters, shared where they were: `model.float()` would change the
+    parameter objects themselves, which a caller may hold."""
+    copies: dict[int, torch.nn.Parameter] = {}
+    for module in model.modules():
+        for name, weight in list(module.named_parameters(recurse=False)):
+            # PyTorch may choose another kernel, with other last digits, by requires_grad.
+            copy = torch.nn.Parameter(weight.detach().float(), requires_grad=weight.requires_grad)
+            setattr(module, name, copies.setdefault(id(weight), copy))
 
 
 def widen_stream(model: torch.nn.Module, compute_dtype: torch.dtype = torch.bfloat16) -> None:

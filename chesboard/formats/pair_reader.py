@@ -77,8 +77,11 @@ class PairReader:
         if len(self.rejections) < MAX_REJECTIONS:
             self.rejections.append(error)
 
-    def why_nothing_is_usable(self) -> FormatError:
-        """The error for a file without a single pair: no rows, unknown columns, or all rejected."""
+    def why_nothing_is_usable(self, consequence: str = "") -> FormatError:
+        """The error for a file without a single pair: no rows, unknown columns, or all rejected.
+
+        consequence: a sentence on what follows for the caller where all rows were rejected.
+        """
         if self.rejected == 0:
             return FormatError("The file holds no rows.")
         found = self.found_columns[:NAMED_COLUMNS]
@@ -90,10 +93,8 @@ class PairReader:
                 f"{self._suggested_mapping()}.",
                 self.errors,
             )
-        return FormatError(
-            f"None of the rows can be used ({self.rejected:,} were rejected). Nothing was stored.",
-            self.errors,
-        )
+        message = f"None of the rows can be used ({self.rejected:,} were rejected). {consequence}"
+        return FormatError(message.strip(), self.errors)
 
     def _suggested_mapping(self) -> str:
         guessed = guess(self.found_columns)

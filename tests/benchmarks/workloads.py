@@ -18,10 +18,10 @@ def persona(count: int) -> list[Pair]:
     """Short prompts, one-word answers (anthropics/evals)."""
     return [
         Pair(
-            number,
             [{"role": "user", "content": row["question"]}],
             row["answer_matching_behavior"].strip(),
             row["answer_not_matching_behavior"].strip(),
+            pair=number,
         )
         for number, row in enumerate(_rows("persona-ends-justify-means.jsonl", count))
     ]
@@ -36,10 +36,10 @@ def dialogues(count: int) -> list[Pair]:
         dispreferred = row["rejected"].rsplit(cut, 1)[1]
         pairs.append(
             Pair(
-                number,
                 prompt.strip() + cut,
                 preferred.strip() or "…",
                 dispreferred.strip() or "…",
+                pair=number,
             )
         )
     return pairs
@@ -55,10 +55,10 @@ def long_prompts(count: int, prompt_words: int = 1150, response_words: int = 60)
 
     return [
         Pair(
-            number,
             [{"role": "user", "content": text(prompt_words // 2)}],
             text(response_words // 2),
             text(response_words // 2),
+            pair=number,
         )
         for number in range(count)
     ]

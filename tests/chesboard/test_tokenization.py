@@ -16,7 +16,7 @@ from tests.tiny_models import build_tokenizer
 
 
 def tokenize_one(tokenizer, prompt="Say.", preferred=" Yes", dispreferred=" No", most=(64, 64)):
-    return tokenize_pairs(tokenizer, [Pair(3, prompt, preferred, dispreferred)], *most)[0]
+    return tokenize_pairs(tokenizer, [Pair(prompt, preferred, dispreferred, pair=3)], *most)[0]
 
 
 def test_response_is_its_tokens_and_eos_without_a_chat_template(tokenizer):
@@ -181,7 +181,7 @@ def test_tokens_and_ends_give_the_text_back(prompt, preferred, dispreferred):
 
 def test_pairs_keep_their_order_over_several_calls_of_the_tokenizer(tokenizer, monkeypatch):
     monkeypatch.setattr("chesboard.tokenization.TEXTS_PER_CALL", 2)
-    raw = [Pair(i, f"p{i}", f"a{i}", f"b{i}") for i in range(5)]
+    raw = [Pair(f"p{i}", f"a{i}", f"b{i}", pair=i) for i in range(5)]
     pairs = tokenize_pairs(tokenizer, raw, 64, 64)
     assert [tokenizer.decode(pair.preferred_words) for pair in pairs] == [f"a{i}" for i in range(5)]
 

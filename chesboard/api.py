@@ -1,0 +1,180 @@
+"""Scoring pairs under a model that the caller has loaded: `chesboard.score`."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from chesboard import cpu
+from chesboard.configs import ScoreConfig
+from chesboard.cpu import attention, precision
+from chesboard.model import LoadedModel
+from chesboard.pairs import Pair, TokenizedPair
+from chesboard.records import Record, ScoreRecord
+from chesboard.reporting import Reporter
+from chesboard.scoring import score_pairs
+from chesboard.tokenization import EmptyTextError, render_prompt, tokenize_pairs
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Called with how many pairs are scored and how many there are."""
+
+
+def score(
+    model: Any,
+    tokenizer: Any,
+    pairs: Sequence[Pair],
+    *,
+    max_prompt_tokens: int = 1024,
+    max_response_tokens: int = 1024,
+    batch_tokens: int = 4096,
+    progress: Progress | None = None,
+) -> list[ScoreRecord]:
+    """CHES, its relatives and the log-probabilities of each pair (arXiv 2410.08847, Section 5).
+
+    model: a transformers CausalLM, or a PeftModel around one, on its device and in its dtype.
+        It is in eval mode meanwhile and unchanged afterwards: weights, layers, attention
+        implementation and the training flag of every module are as before.
+    tokenizer: the model's. Prompts are rendered by its chat template where it has one.
+    max_prompt_tokens, max_response_tokens: longer prompts are cut at the left, longer responses
+        at the right. How much was cut is logged as a warning and stands in `cut_tokens`.
+    batch_tokens: token budget of one forward pass; affects speed and memory, not the scores.
+    progress: called as `progress(done, total)` after each forward pass.
+
+    Returns one record a pair, in the order of `pairs`; `record.pair` is the place in `pairs`,
+    from 0, whatever `Pair.pair` was. The scores are those of the server for the same precision.
+
+    Raises:
+        TypeError: an element of `pairs` is no Pair, or holds something other than text.
+        ValueError: a prompt or response is empty, the chat template rejects a prompt, or a pair
+            is longer than the model can read. The message names the pair by its place.
+        MemoryError: one pair alone exceeds the GPU's memory.
+    """
+    config = ScoreConfig(
+        max_prompt_tokens=max_prompt_tokens,
+        max_response_tokens=max_response_tokens,
+        batch_tokens=batch_tokens,
+    )
+    numbered = [_numbered(pair, number) for number, pair in enumerate(pairs)]
+    if not numbered:
+        return []
+    tokenized = _tokenize(tokenizer, numbered, config)
+    collector = _Collector(progress)
+    with _ready_to_score(model) as (device, compute_dtype):
+        loaded = LoadedModel(model, tokenizer, device, compute_dtype, type(model).__name__)
+        # Scoring reports nothing but what the collector has methods for.
+        score_pairs(loaded, tokenized, config, cast(Reporter, collector), _NeverStop())
+    return [collector.records[pair.pair] for pair in numbered]
+
+
+def _numbered(pair: Pair, number: int) -> Pair:
+    if not isinstance(pair, Pair):
+        raise TypeError(f"Pair {number} is a {type(pair).__name__}, not a chesboard.Pair.")
+    for name in ("preferred", "dispreferred"):
+        if not isinstance(getattr(pair, name), str):
+            raise TypeError(f"The {name} response of pair {number} is not text.")
+    if not isinstance(pair.prompt, str) and not all(_is_message(turn) for turn in pair.prompt):
+        raise TypeError(
+            f"The prompt of pair {number} is neither text nor a list of messages, each with "
+            "`role` and `content` as text."
+        )
+    return replace(pair, pair=number)
+
+
+def _is_message(turn: object) -> bool:
+    return isinstance(turn, dict) and all(
+        isinstance(turn.get(name), str) for name in ("role", "content")
+    )
+
+
+def _tokenize(tokenizer: Any, pairs: Sequence[Pair], config: ScoreConfig) -> list[TokenizedPair]:
+    try:
+        return tokenize_pairs(
+            tokenizer, pairs, config.max_prompt_tokens, config.max_response_tokens
+        )
+    except EmptyTextError:
+        raise
+    except Exception:
+        # Chat templates raise errors of their own (roles must alternate, no system prompt) that do
+        # not say which prompt they are about.
+        _find_rejected_prompt(tokenizer, pairs)
+        raise
+
+
+def _find_rejected_prompt(tokenizer: Any, pairs: Sequence[Pair]) -> None:
+    for pair in pairs:
+        try:
+            render_prompt(tokenizer, pair.prompt)
+        except Exception as error:
+            raise ValueError(
+                f"The tokenizer's chat template rejects the prompt of pair {pair.pair}: {error}"
+            ) from error
+
+
+@contextmanager
+def _ready_to_score(model: nn.Module) -> Iterator[tuple[torch.device, torch.dtype]]:
+    """The model in eval mode and, on a CPU, with the server's matrix products; then as it was.
+
+    Yields its device and the dtype that it computes in.
+    """
+    device = next(model.parameters()).device
+    # The dtype of the weights that are multiplied: norms may be kept in float32.
+    asked = next((p.dtype for p in model.parameters() if p.ndim >= 2), torch.float32)
+    compute_dtype = precision.computed_in(asked, device)
+    # An autocast of the caller's would change the precision of the scores.
+    had_attention = attention.is_installed(model)
+    with _restored(model), torch.autocast(device.type, enabled=False):
+        model.eval()
+        cpu.install(model, compute_dtype=compute_dtype)
+        try:
+            yield device, compute_dtype
+        finally:
+            if not had_attention:
+                attention.uninstall(model)
+
+
+@contextmanager
+def _restored(model: nn.Module) -> Iterator[None]:
+    """Afterwards every module has its class, training flag and parameter objects of before."""
+    before = [
+        (module, module.__class__, module.training, dict(module._parameters))
+        for module in model.modules()
+    ]
+    try:
+        yield
+    finally:
+        for module, kind, training, parameters in before:
+            module.__class__ = kind
+            module.training = training
+            module._parameters.update(parameters)
+
+
+class _NeverStop:
+    def check(self) -> None:
+        return
+
+
+class _Collector:
+    """Keeps the score records, by pair; logs the messages."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.records: dict[int, ScoreRecord] = {}
+        self._progress = progress
+
+    def put(self, *records: Record) -> None:
+        self.records.update((r.pair, r) for r in records if isinstance(r, ScoreRecord))
+
+    def phase(self, *_: object, **__: object) -> None:
+        return
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        if self._progress is not None:
+            self._progress(done, total)
+
+    def message(self, text: str) -> None:
+        log.warning("%s", text)
