@@ -6,6 +6,7 @@ The worker's own functions are called here; `make chaos` kills real processes.
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tests.app import factories
 from worker import execution as runtime
 from worker import retry as patience
 from worker.execution import execute
+from worker.lease_keeper import LOOK_SECONDS
 from worker.models.cache import ModelCache
 from worker.training import checkpoints
 
@@ -221,3 +223,92 @@ def test_a_run_whose_disk_ran_full_says_so_and_goes_on_once_there_is_room(
     assert len(steps) == PAIRS - 2  # those after the checkpoint that stayed whole
     assert losses(run_id) == losses(calm)
     assert not checkpoints.exists(get_settings().run_path(run_id))
+
+
+# --- phases -----------------------------------------------------------------------------------
+
+PHASES = {
+    "score": ["loading", "tokenizing", "comparing forward passes", "scoring"],
+    "evaluate": ["loading", "tokenizing", "comparing forward passes", "scoring"],
+    "train": [
+        "loading",
+        "tokenizing",
+        "comparing forward passes",
+        "reference pass",
+        "initial probes",
+        "training",
+        "measuring displacement",
+        "training",
+        "saving the model",
+    ],
+}
+
+
+def phases_entered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The phases that recorders are told of, each once where it is entered."""
+    entered: list[str] = []
+    really = runtime.Recorder.phase
+
+    def phase(self: runtime.Recorder, name: Any, *counts: Any) -> None:
+        if entered[-1:] != [name]:
+            entered.append(name)
+        really(self, name, *counts)
+
+    monkeypatch.setattr(runtime.Recorder, "phase", phase)
+    return entered
+
+
+@pytest.mark.parametrize("kind", PHASES)
+def test_a_run_goes_through_its_phases_and_ends_in_none(
+    models: ModelCache, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    entered = phases_entered(monkeypatch)
+    run_id = queued(kind, TRAINING if kind == "train" else None)
+    execute(run_id, "ada", models)
+    run = stored(run_id)
+    assert (run.status, run.phase) == ("succeeded", None)
+    assert entered == PHASES[kind]
+
+
+def test_a_resumed_run_goes_through_its_phases_anew(
+    models: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_once() -> None:
+        if next(once, None) is not None:
+            raise ValueError("for once")
+
+    once = iter([None, 1])
+    calls_before(monkeypatch, checkpoints, "write", fail_once)
+    run_id = queued("train", TRAINING)
+    execute(run_id, "ada", models)
+    assert (stored(run_id).status, stored(run_id).phase) == ("failed", None)
+    with transaction() as session:
+        session.get_one(Run, run_id).status = "queued"
+    entered = phases_entered(monkeypatch)
+    execute(run_id, "grace", models)
+    assert stored(run_id).status == "succeeded"
+    assert entered == [name for name in PHASES["train"] if name != "initial probes"]
+
+
+@pytest.mark.parametrize("phase", ["loading", "tokenizing"])
+def test_a_run_is_cancelled_before_its_first_number(
+    models: ModelCache, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    """The flag is set as the phase begins, and read before the phase's end."""
+    run_id = queued("score")
+    really = runtime.Recorder.phase
+    seen: list[str] = []
+
+    def cancel(self: runtime.Recorder, name: Any, *counts: Any) -> None:
+        really(self, name, *counts)
+        seen.append(name)
+        if name == phase and seen.count(name) == 1:
+            with transaction() as session:
+                session.get_one(Run, run_id).cancel_requested = True
+            time.sleep(2 * LOOK_SECONDS)
+
+    monkeypatch.setattr(runtime.Recorder, "phase", cancel)
+    execute(run_id, "ada", models)
+    assert (stored(run_id).status, stored(run_id).phase) == ("cancelled", None)
+    assert seen[-1] == phase
+    assert "scoring" not in seen

@@ -264,3 +264,67 @@ def test_a_full_buffer_makes_the_caller_wait_and_drops_nothing(
         for step in range(1, 51):
             recorder.put(replace(METRIC, step=step))
     assert steps_of(claim.run_id) == list(range(1, 51))
+
+
+def phase_of(run_id: int) -> tuple[Any, ...]:
+    with transaction() as session:
+        run = session.get_one(Run, run_id)
+    return (run.phase, run.phase_done, run.phase_total, run.phase_unit)
+
+
+def test_a_phase_is_stored_and_progress_counts_for_it(claim: leases.Claim) -> None:
+    with Recorder(claim.run_id, claim.token) as recorder:
+        recorder.phase("downloading", 3, 15, "bytes")
+        recorder.flush()
+        assert phase_of(claim.run_id) == ("downloading", 3, 15, "bytes")
+        recorder.phase("loading")
+        recorder.flush()
+        assert phase_of(claim.run_id) == ("loading", None, None, None)
+        recorder.phase("training")
+        recorder.progress(2, 9, "steps")
+        recorder.flush()
+        assert phase_of(claim.run_id) == ("training", 2, 9, "steps")
+    with transaction() as session:
+        run = session.get_one(Run, claim.run_id)
+    assert (run.progress_done, run.progress_total, run.progress_unit) == (2, 9, "steps")
+
+
+def test_a_phase_is_written_seldom_but_to_its_end(
+    claim: leases.Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int | None] = []
+    really = recording.recording.write
+
+    def write(session: Session, run_id: int, token: str, batch: Any) -> int:
+        written.append(batch.phase.done)
+        return really(session, run_id, token, batch)
+
+    monkeypatch.setattr(recording.recording, "write", write)
+    with Recorder(claim.run_id, claim.token) as recorder:
+        for done in range(10_001):
+            recorder.phase("downloading", done, 10_000, "bytes")
+            if done % 100 == 0:
+                recorder.flush()
+    # Once at the start, once at the end, and at most twice a second between.
+    assert written[0] == 0
+    assert written[-1] == 10_000
+    assert len(written) < 10
+
+
+def test_the_time_left_counts_from_where_a_phase_began(
+    claim: leases.Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(recording.time, "monotonic", lambda: now)
+    with Recorder(claim.run_id, claim.token) as recorder:
+        recorder.phase("loading")
+        recorder.progress(0, 60, "pairs")
+        now += 240.0
+        recorder.phase("scoring")
+        recorder.progress(10, 60, "pairs")
+        now += 5.0
+        recorder.progress(20, 60, "pairs")
+        recorder.flush()
+    with transaction() as session:
+        run = session.get_one(Run, claim.run_id)
+    assert run.eta_seconds == run.phase_eta_seconds == pytest.approx(20.0)

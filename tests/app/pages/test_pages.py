@@ -193,6 +193,26 @@ class TestFull:
         assert "waiting for a worker" in text
         assert "words" in text
 
+    def test_runs_show_what_they_are_doing(self, client: "TestClient", session: Session) -> None:
+        dataset = factories.dataset(session)
+        download = {"phase_done": 3_100_000_000, "phase_total": 15_000_000_000}
+        run = factories.run(
+            session,
+            dataset.id,
+            progress_total=60,
+            phase="downloading",
+            phase_unit="bytes",
+            phase_eta_seconds=75.0,
+            **download,
+        )
+        session.commit()
+        for path in ("/", f"/runs/{run.id}"):
+            text = show(client, path).text
+            assert "downloading 3.1 of 15 GB" in text
+            assert "1 min 15 s left" in text
+            assert "of 60" not in text
+        assert "downloading 21 %" in show(client, "/runs").text
+
     def test_home_warns_where_no_worker_is_running(
         self, client: "TestClient", session: Session
     ) -> None:

@@ -256,6 +256,35 @@ def test_runs_are_listed_newest_first_and_filtered(
     assert (page["total"], [run["id"] for run in page["items"]]) == (3, [second])
 
 
+PHASE_OF_STATUS = {
+    "queued": {"name": "waiting for a worker", "done": None, "total": None, "unit": None},
+    "running": {"name": "dequantizing", "done": 4, "total": 12, "unit": "tensors"},
+    "succeeded": None,
+    "failed": None,
+    "cancelled": None,
+}
+
+
+@pytest.mark.parametrize("status", PHASE_OF_STATUS)
+def test_a_run_says_what_it_is_doing_until_it_is_finished(
+    client: TestClient, make_run: Callable[..., int], status: str
+) -> None:
+    phase = {"phase_done": 4, "phase_total": 12, "phase_unit": "tensors", "phase_eta_seconds": NAN}
+    run_id = make_run(status=status, phase="dequantizing", **phase)
+    expected = PHASE_OF_STATUS[status]
+    found = client.get(f"{API}/runs/{run_id}").json()["phase"]
+    assert found == (None if expected is None else {**expected, "eta_seconds": None})
+
+
+def test_a_running_run_of_an_earlier_worker_has_no_phase(
+    client: TestClient, make_run: Callable[..., int]
+) -> None:
+    run_id = make_run(status="running", progress_done=2, progress_total=5)
+    run = client.get(f"{API}/runs/{run_id}").json()
+    assert run["phase"] is None
+    assert run["progress"]["done"] == 2
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

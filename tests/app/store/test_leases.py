@@ -190,6 +190,42 @@ def test_expired_runs_go_back_to_the_queue_and_fail_after_three_lost_workers(run
     assert "stopped responding 3 times" in lost.error["message"]
 
 
+def test_a_run_that_no_worker_has_is_in_no_phase(run_id: int) -> None:
+    def enter_a_phase(token: str) -> None:
+        phase = recording.Phase("downloading", 3, 15, "bytes", 2.0)
+        with transaction() as session:
+            recording.write(session, run_id, token, recording.Batch(phase=phase))
+        assert phase_of() == ("downloading", 3, 15, "bytes", 2.0)
+
+    def phase_of() -> tuple[object, ...]:
+        run = stored(run_id)
+        return tuple(getattr(run, name) for name in leases.NO_PHASE)
+
+    nothing = (None,) * len(leases.NO_PHASE)
+    handed_back = claim(run_id)
+    assert handed_back is not None
+    enter_a_phase(handed_back.token)
+    with transaction() as session:
+        leases.hand_back(session, run_id, handed_back.token)
+    assert phase_of() == nothing
+    lost = claim(run_id)
+    assert lost is not None
+    enter_a_phase(lost.token)
+    with transaction() as session:
+        leases.expire(session, NOON + 2 * LEASE)
+    assert phase_of() == nothing
+    lost = claim(run_id)
+    assert lost is not None
+    enter_a_phase(lost.token)
+    taken = claim(run_id, "grace", NOON + 2 * LEASE)
+    assert taken is not None
+    assert phase_of() == nothing
+    enter_a_phase(taken.token)
+    with transaction() as session:
+        leases.finish(session, run_id, taken.token, "cancelled")
+    assert phase_of() == nothing
+
+
 def test_an_expired_run_that_was_to_be_cancelled_is_cancelled(run_id: int) -> None:
     claim(run_id)
     with transaction() as session:

@@ -170,3 +170,37 @@ def test_a_run_of_before_keeps_its_numbers_and_gains_what_they_tell(
     with engine.connect() as connection:
         groups = connection.exec_driver_sql("SELECT groups FROM probes").scalar_one()
     assert groups == {"negative": ["No"], "all": ["No", "Yes"]}
+
+
+BEFORE_PHASES = "202611232231"
+PHASE_COLUMNS = "phase, phase_done, phase_total, phase_unit, phase_eta_seconds"
+
+
+def test_a_running_run_of_before_has_no_phase_and_loses_only_that_on_the_way_down(
+    empty_url: str, engine: Engine
+) -> None:
+    def progress() -> tuple[object, ...]:
+        with engine.connect() as connection:
+            return tuple(
+                connection.exec_driver_sql("SELECT status, progress_done, worker FROM runs").one()
+            )
+
+    migrations.upgrade(empty_url, BEFORE_PHASES)
+    with engine.begin() as connection:
+        filling.fill(connection)
+        connection.exec_driver_sql("DELETE FROM runs WHERE id > 1")
+        connection.exec_driver_sql("UPDATE runs SET status = 'running', progress_done = 7")
+    before = progress()
+    migrations.upgrade(empty_url)
+    with engine.begin() as connection:
+        phase = connection.exec_driver_sql(f"SELECT {PHASE_COLUMNS} FROM runs").one()
+        assert tuple(phase) == (None,) * 5
+        connection.exec_driver_sql(
+            "UPDATE runs SET phase = 'downloading', phase_done = 3100000000, "
+            "phase_total = 15000000000, phase_unit = 'bytes', phase_eta_seconds = 12.5"
+        )
+    assert progress() == before
+    migrations.downgrade(empty_url, BEFORE_PHASES)
+    assert progress() == before
+    migrations.upgrade(empty_url)
+    assert progress() == before

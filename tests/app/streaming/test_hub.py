@@ -182,6 +182,7 @@ def test_after_the_revision_that_a_page_loaded_only_news_is_sent(
         "total": None,
         "unit": "steps",
         "eta_seconds": None,
+        "phase": None,
         "verdict": None,
         "displaced": None,
         "revision": 3,
@@ -236,6 +237,21 @@ def test_a_change_of_more_than_progress_is_a_status(server: Server, run_id: int)
         [event] = take(found, lambda event: event.id is not None)
     assert event.name == "status"
     assert event.data["messages"] == ["The batch was made smaller."]
+
+
+def test_a_phase_is_progress(server: Server, run_id: int) -> None:
+    with stream(server.url, run_id, since=1) as found:
+        write(run_id, phase="downloading", phase_done=3, phase_total=15, phase_unit="bytes")
+        [event] = take(found, lambda event: event.id is not None)
+    assert event.name == "progress"
+    assert event.data["phase"] == {
+        "name": "downloading",
+        "done": 3,
+        "total": 15,
+        "unit": "bytes",
+        "eta_seconds": None,
+    }
+    assert (event.data["done"], event.data["unit"]) == (0, "steps")
 
 
 def test_a_step_that_is_repeated_is_sent_again_as_it_is_now(server: Server, run_id: int) -> None:
