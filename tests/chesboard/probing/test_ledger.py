@@ -5,15 +5,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chesboard.probing.ledger import (
-    distribution,
+from chesboard.probing.ledger import distribution, make_ledger, ranks, watched_tokens
+from chesboard.probing.prediction import (
     likelihood_direction,
-    make_ledger,
     predicted_changes,
     preference_direction,
     rank_agreement,
-    ranks,
-    watched_tokens,
 )
 
 V, D = 40, 16

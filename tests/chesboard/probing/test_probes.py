@@ -7,9 +7,12 @@ import torch
 from chesboard.configs import LedgerPositions, TrainConfig
 from chesboard.forward.shared_prefix import SharedPrefixForward, TwoForwards
 from chesboard.pairs import Pair
+from chesboard.probing import observer as observer_module
 from chesboard.probing import probes as probes_module
 from chesboard.probing.generation import greedy_answers
-from chesboard.probing.probes import Probes, asked_positions, resolve_groups
+from chesboard.probing.observer import ProbeObserver
+from chesboard.probing.probes import ledger_positions
+from chesboard.probing.token_groups import resolve_groups
 from chesboard.tokenization import tokenize_pairs
 from tests.chesboard import naive
 from tests.tiny_models import END, VOCABULARY, GoOn, KeepingReporter, load, make_pair, random_pairs
@@ -21,7 +24,7 @@ GROUPS = {"affirmative": ["Yes", "zebra"], "negative": ["No"]}
 def watch(loaded, pairs=PAIRS, **config):
     reporter = KeepingReporter()
     config = TrainConfig(token_groups=GROUPS, ledger_top=4, **config)
-    probes = Probes(loaded, SharedPrefixForward(loaded), pairs, config, reporter, GoOn())
+    probes = ProbeObserver(loaded, SharedPrefixForward(loaded), pairs, config, reporter, GoOn())
     probes.begin()
     return probes, reporter
 
@@ -155,7 +158,7 @@ def test_resumed_probes_compare_with_the_first_start(llama):
     probes.observe(3)
     reporter = KeepingReporter()
     config = TrainConfig(token_groups=GROUPS, ledger_top=4)
-    again = Probes(llama, SharedPrefixForward(llama), PAIRS, config, reporter, GoOn())
+    again = ProbeObserver(llama, SharedPrefixForward(llama), PAIRS, config, reporter, GoOn())
     again.resume(probes.state(3))
     again.observe(3)
     assert again.summarize() == probes.summarize()
@@ -270,7 +273,9 @@ def test_a_small_step_along_the_margin_does_what_theory_predicts(llama):
     llama = load("untied llama")
     pair = PAIRS[0]
     reporter = KeepingReporter()
-    probes = Probes(llama, SharedPrefixForward(llama), [pair], TrainConfig(), reporter, GoOn())
+    probes = ProbeObserver(
+        llama, SharedPrefixForward(llama), [pair], TrainConfig(), reporter, GoOn()
+    )
     probes.begin()
     states = SharedPrefixForward(llama)([pair])
     margin = states.preferred_logprobs_B().sum() - states.dispreferred_logprobs_B().sum()
@@ -287,7 +292,7 @@ def test_a_small_step_along_the_margin_does_what_theory_predicts(llama):
 
 def test_onset_is_the_step_since_which_the_pair_stays_displaced(llama, monkeypatch):
     probes, reporter = watch(llama, pairs=PAIRS[:1])
-    start = probes._look()[0]
+    start = probes._snapshots()[0]
     changes = {1: (-1, -2), 2: (0.5, -2), 3: (-0.1, -2), 4: (-0.2, -3), 5: (-0.2, -0.1)}
     for step, (preferred, dispreferred) in changes.items():
         look = replace(
@@ -295,7 +300,7 @@ def test_onset_is_the_step_since_which_the_pair_stays_displaced(llama, monkeypat
             preferred_logprobs=[sum(start.preferred_logprobs) + preferred],
             dispreferred_logprobs=[sum(start.dispreferred_logprobs) + dispreferred],
         )
-        monkeypatch.setattr(probes, "_look", lambda look=look: {0: look})
+        monkeypatch.setattr(probes, "_snapshots", lambda look=look: {0: look})
         probes.observe(step)
     assert [record.onset_step for record in reporter.probe_steps] == [None, 1, None, 3, 3, None]
     assert reporter.probe_steps[1].preferred_change == pytest.approx(-1, abs=1e-6)
@@ -313,7 +318,7 @@ def test_ledgers_at_any_position_are_the_naive_ones(kind):
     before = {p.pair: both_sides(loaded, p) for p in pairs}
     reporter = KeepingReporter()
     config = TrainConfig(ledger_positions=POSITIONS, ledger_top=3)
-    probes = Probes(loaded, TwoForwards(loaded), pairs, config, reporter, GoOn())
+    probes = ProbeObserver(loaded, TwoForwards(loaded), pairs, config, reporter, GoOn())
     probes.begin()
     shake(loaded)
     probes.observe(4)
@@ -343,7 +348,7 @@ def both_sides(loaded, pair):
 
 def test_positions_up_to_the_fork_are_kept_once():
     pair = make_pair(0, [1, 2], [7, 8, 9, 10, END], [7, 8, 30, END])
-    asked = asked_positions(pair, LedgerPositions(preferred=[0, 4], dispreferred=[1, 3, 50]))
+    asked = ledger_positions(pair, LedgerPositions(preferred=[0, 4], dispreferred=[1, 3, 50]))
     assert asked == {"preferred": [0, 2, 4], "dispreferred": [1, 2, 3]}
     _, reporter = watch(
         load(), [pair], ledger_positions={"preferred": [0, 4], "dispreferred": [1, 3, 50]}
@@ -359,9 +364,9 @@ def test_positions_up_to_the_fork_are_kept_once():
 
 def test_all_positions_are_the_first_32():
     pair = make_pair(0, [1], [*range(40), END], [50, END])
-    asked = asked_positions(pair, LedgerPositions(preferred="all", dispreferred="all"))
+    asked = ledger_positions(pair, LedgerPositions(preferred="all", dispreferred="all"))
     assert asked == {"preferred": list(range(32)), "dispreferred": [0, 1]}
-    assert asked_positions(pair, None) == {"preferred": [0], "dispreferred": [0]}
+    assert ledger_positions(pair, None) == {"preferred": [0], "dispreferred": [0]}
 
 
 def test_theory_predicts_that_a_small_step_raises_y_plus_and_lowers_y_minus_behind_the_fork():
@@ -464,7 +469,7 @@ def test_every_probe_gets_an_answer_and_one_prompt_one(llama, monkeypatch):
         asked.append(len(prompts))
         return greedy_answers(loaded, prompts, *others)
 
-    monkeypatch.setattr(probes_module, "greedy_answers", greedy)
+    monkeypatch.setattr(observer_module, "greedy_answers", greedy)
     twin = replace(PAIRS[1], prompt_ids=PAIRS[0].prompt_ids)
     probes, reporter = watch(
         llama, [PAIRS[0], twin], probes={"prompts": PROMPTS}, answer_every=3, answer_tokens=4
