@@ -1,13 +1,9 @@
 """What theory predicts of a small training step: which tokens gain probability at a position.
 
 The formulas are those of docs/theory.md, predicted gainers. Dimensions: V vocabulary, D hidden
-size, R rows, N values.
+size.
 """
 
-from collections.abc import Sequence
-
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -68,22 +64,3 @@ def predicted_changes(unembedding_VD: Tensor, initial_V: Tensor, direction_D: Te
     p_V = initial_V.double()
     # ... and the softmax's Jacobian, diag(p) - p p^T, maps that to the change of probabilities.
     return p_V * (logit_change_V - (p_V * logit_change_V).sum())
-
-
-def rank_agreement(predicted: Sequence[float], actual: Sequence[float]) -> float | None:
-    """Spearman's rank correlation, ties averaged. None for fewer than two values, for constant
-    values, and where a value is not finite."""
-    both_RN = np.array([predicted, actual], dtype=np.float64)
-    if both_RN.shape[1] < 2 or not np.isfinite(both_RN).all():
-        return None
-    ranks_RN = np.array([_average_ranks(row_N) for row_N in both_RN])
-    if (ranks_RN.std(1) == 0).any():
-        return None
-    return float(np.corrcoef(ranks_RN)[0, 1])
-
-
-def _average_ranks(values_N: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """1 for the smallest; equal values share the mean of their ranks."""
-    _, place_N, counts = np.unique(values_N, return_inverse=True, return_counts=True)
-    ranks: npt.NDArray[np.float64] = np.cumsum(counts) - (counts - 1) / 2
-    return ranks[place_N]

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from chesboard.probing.ledger import Ledger, make_ledger, ranks, top_gainers, watched_tokens
-from chesboard.probing.prediction import rank_agreement
+from chesboard.probing.ranks import spearman
 from chesboard.records import LedgerEntry, LedgerRecord, RecentLedger
 from chesboard.tokenization import token_text
 
@@ -90,9 +90,7 @@ class PositionTracker:
     def _agreement(self, change_V: Tensor) -> float | None:
         if self.predicted_V is None:
             return None
-        return rank_agreement(
-            self.predicted_V[self.watched].tolist(), change_V[self.watched].tolist()
-        )
+        return spearman(self.predicted_V[self.watched].tolist(), change_V[self.watched].tolist())
 
     def _entries(
         self, before_V: Tensor, now_V: Tensor, changes: Sequence[tuple[int, float]]
