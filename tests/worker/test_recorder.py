@@ -1,9 +1,9 @@
 """The recorder against a real PostgreSQL: nothing lost or doubled, nothing after the lease."""
 
 import threading
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from sqlalchemy import select, text
@@ -13,6 +13,7 @@ from app.core.database import get_engine, limit_idle_transactions, transaction
 from app.core.settings import get_settings
 from app.store import leases
 from app.store.probes import PositionStep, ProbeAnswer, ProbeStep
+from app.store.recording import RECORD_KINDS
 from app.store.runs import Metric, ReferenceLogprob, Run
 from chesboard.records import (
     AnswerRecord,
@@ -25,6 +26,7 @@ from chesboard.records import (
     ProbeRecord,
     ProbeStepRecord,
     RecentLedger,
+    Record,
     ReferenceRecord,
 )
 from chesboard.reporting import LeaseLostError
@@ -189,6 +191,16 @@ def test_positions_answers_and_final_numbers_are_stored_and_overwritten(
     assert (step.predicted_ranks, step.rank_agreement) == ([3], 0.5)
     assert (answer.pair, answer.text) == (-1, "Yes")
     assert (final.preferred, final.final_preferred, final.final_dispreferred) == (-1, -1.5, -4)
+
+
+@pytest.mark.parametrize("kind", get_args(Record))
+def test_every_record_kind_has_a_table_with_its_fields_and_key(kind: type[Record]) -> None:
+    table, key, _ = RECORD_KINDS[kind]
+    names = {field.name for field in fields(kind)}
+    if "ledger" in names:
+        names = names - {"ledger"} | {field.name for field in fields(LedgerRecord)}
+    assert names <= set(table.__table__.c.keys())
+    assert ["run_id", *key] == [column.name for column in table.__table__.primary_key]
 
 
 def test_after_the_lease_is_lost_nothing_is_written_and_the_caller_is_told(
