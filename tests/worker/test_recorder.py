@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from app.core.database import get_engine, limit_idle_transactions, transaction
 from app.core.settings import get_settings
-from app.store import leases
+from app.local.embedded import Services
+from app.store import leases, recording
 from app.store.probes import PositionStep, ProbeAnswer, ProbeStep
 from app.store.recording import RECORD_KINDS
 from app.store.runs import Metric, ReferenceLogprob, Run
@@ -31,7 +32,7 @@ from chesboard.records import (
 )
 from chesboard.reporting import LeaseLostError
 from tests.app import factories
-from worker import recorder as recording
+from worker import recorder as recorder_module
 from worker.recorder import Recorder
 
 METRIC = MetricRecord(
@@ -67,7 +68,7 @@ PROBE_STEP = ProbeStepRecord(
 
 
 @pytest.fixture
-def claim(database) -> leases.Claim:
+def claim(database: Services) -> leases.Claim:
     with transaction() as session:
         run = factories.run(session, factories.dataset(session).id, kind="train", status="queued")
     with transaction() as session:
@@ -249,10 +250,10 @@ def test_a_worker_that_freezes_in_a_transaction_holds_nobody_up_and_then_writes_
     claim: leases.Claim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit_idle_transactions(timedelta(seconds=0.1))
-    really, got_at_the_row = recording.recording.write, threading.Event()
+    really, got_at_the_row = recording.write, threading.Event()
 
     def freeze_once(session: Session, *arguments: Any) -> int:
-        revision = really(session, *arguments)
+        revision: int = really(session, *arguments)
         if not got_at_the_row.is_set():
             # The sweeper's part: it gets at the run's row although its lock was not let go.
             with get_engine().begin() as other:
@@ -261,7 +262,7 @@ def test_a_worker_that_freezes_in_a_transaction_holds_nobody_up_and_then_writes_
             got_at_the_row.set()
         return revision
 
-    monkeypatch.setattr(recording.recording, "write", freeze_once)
+    monkeypatch.setattr(recording, "write", freeze_once)
     with Recorder(claim.run_id, claim.token) as recorder:
         recorder.put(METRIC)
     assert got_at_the_row.is_set()
@@ -271,7 +272,7 @@ def test_a_worker_that_freezes_in_a_transaction_holds_nobody_up_and_then_writes_
 def test_a_full_buffer_makes_the_caller_wait_and_drops_nothing(
     claim: leases.Claim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recording, "MAX_WAITING", 3)
+    monkeypatch.setattr(recorder_module, "MAX_WAITING", 3)
     with Recorder(claim.run_id, claim.token) as recorder:
         for step in range(1, 51):
             recorder.put(replace(METRIC, step=step))

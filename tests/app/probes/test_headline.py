@@ -103,7 +103,7 @@ def test_the_group_that_gained_most_is_named() -> None:
 
 
 def test_both_moved_apart_as_wished() -> None:
-    changes = {
+    changes: dict[str, Any] = {
         "preferred_change": 0.5,
         "dispreferred_change": -1.0,
         "preferred_prob": (0.11, 0.18),
@@ -119,7 +119,7 @@ def test_both_moved_apart_as_wished() -> None:
 
 
 def test_another_token_that_gained_more_than_the_preferred_one_is_said_so() -> None:
-    changes = {
+    changes: dict[str, Any] = {
         "preferred_change": 0.5,
         "dispreferred_change": -1.8,
         "preferred_prob": (0.128, 0.202),
@@ -133,7 +133,7 @@ def test_another_token_that_gained_more_than_the_preferred_one_is_said_so() -> N
 
 
 def test_the_preferred_rose_but_the_other_rose_more() -> None:
-    changes = {"preferred_change": 0.5, "dispreferred_change": 1.0}
+    changes: dict[str, Any] = {"preferred_change": 0.5, "dispreferred_change": 1.0}
     assert "gained 0.5 nats, but the dispreferred “Never” gained 1.0 nats: the margin shrank" in (
         say(**changes)
     )
@@ -141,7 +141,7 @@ def test_the_preferred_rose_but_the_other_rose_more() -> None:
 
 
 def test_the_preferred_fell_and_the_margin_with_it() -> None:
-    changes = {"preferred_change": -0.5, "dispreferred_change": -0.25}
+    changes: dict[str, Any] = {"preferred_change": -0.5, "dispreferred_change": -0.25}
     assert "lost 0.5 nats, but the dispreferred “Never” lost 0.25 nats: the margin shrank" in (
         say(**changes)
     )
@@ -155,13 +155,13 @@ def test_the_other_response_may_gain_while_the_margin_shrinks() -> None:
 
 
 def test_a_margin_that_stayed() -> None:
-    changes = {"preferred_change": -0.5, "dispreferred_change": -0.5}
+    changes: dict[str, Any] = {"preferred_change": -0.5, "dispreferred_change": -0.5}
     assert "“Never” went with it, so the margin stayed" in say(**changes)
     assert not is_displaced(**changes)
 
 
 def test_only_the_dispreferred_moved() -> None:
-    changes = {"preferred_change": 2e-5, "dispreferred_change": -1.5}
+    changes: dict[str, Any] = {"preferred_change": 2e-5, "dispreferred_change": -1.5}
     assert "“No” kept its likelihood and the dispreferred “Never” lost 1.5 nats: the margin" in (
         say(**changes)
     )
@@ -170,7 +170,7 @@ def test_only_the_dispreferred_moved() -> None:
 
 @pytest.mark.parametrize(("running", "words"), [(True, "has moved yet"), (False, "has moved")])
 def test_nothing_moved(running: bool, words: str) -> None:
-    changes = {
+    changes: dict[str, Any] = {
         "preferred_change": -9e-5,
         "dispreferred_change": 9e-5,
         "moved_mass": 9e-5,
@@ -209,7 +209,10 @@ def test_a_fork_at_the_end_token() -> None:
 
 
 def test_two_responses_of_the_same_tokens() -> None:
-    same = {"preferred_tokens": ["No", "</s>"], "dispreferred_tokens": ["No", "</s>"]}
+    same: dict[str, Any] = {
+        "preferred_tokens": ["No", "</s>"],
+        "dispreferred_tokens": ["No", "</s>"],
+    }
     assert "they are the same tokens" in say(
         **same, preferred_change=-1.0, dispreferred_change=-1.0
     )

@@ -6,14 +6,11 @@ import torch
 
 from chesboard.configs import LedgerPositions, TrainConfig
 from chesboard.forward.shared_prefix import SharedPrefixForward, TwoForwards
-from chesboard.pairs import Pair
 from chesboard.probing import observer as observer_module
 from chesboard.probing import probes as probes_module
 from chesboard.probing.generation import greedy_answers
 from chesboard.probing.observer import ProbeObserver
 from chesboard.probing.probes import ledger_positions
-from chesboard.probing.token_groups import resolve_groups
-from chesboard.tokenization import tokenize_pairs
 from tests.chesboard import naive
 from tests.tiny_models import END, VOCABULARY, GoOn, KeepingReporter, load, make_pair, random_pairs
 
@@ -139,7 +136,7 @@ def test_gainers_carry_the_prediction_of_step_zero(moved):
         assert entry.predicted == predicted_V[entry.token_id].item()
 
 
-def test_summary_tells_changes_and_where_the_mass_went(moved):
+def test_summary_holds_changes_and_where_the_mass_went(moved):
     _, probes, reporter, before = moved
     summary, last = probes.summarize()[0], reporter.probe_steps[-len(PAIRS)]
     assert summary["pair"] == 0
@@ -195,17 +192,6 @@ def test_cross_entropy_predicts_that_the_preferred_token_gains(llama):
         assert predicted_V[pair.preferred_ids[pair.fork_position]] > 0
 
 
-def test_word_is_resolved_where_the_context_makes_it_one_token(tokenizer):
-    """Behind a line break, b is one token with it and so has no form of its own."""
-    pair = tokenize_pairs(tokenizer, [Pair(0, "Say\n", "x", "y")], 64, 64)[0]
-    said = []
-    groups = resolve_groups(
-        tokenizer, pair.prompt_ids, {"g": ["Yes", "esYes"]}, lambda *out: said.append(out)
-    )
-    assert groups == {"g": [*tokenizer("Yes")["input_ids"], *tokenizer(" Yes")["input_ids"]]}
-    assert said == [("g", "esYes")]
-
-
 def test_texts_of_null_bytes_can_be_stored():
     loaded = load()
     null = loaded.tokenizer.convert_tokens_to_ids("Ā")
@@ -246,7 +232,7 @@ def test_recent_ledger_compares_with_the_previous_record(llama):
         assert listed + recent.rest_change == pytest.approx(0, abs=1e-6)
 
 
-def test_predicted_gainers_carry_what_became_of_them(moved):
+def test_predicted_gainers_carry_their_actual_change_and_rank(moved):
     loaded, _, reporter, before = moved
     for probe, first, record in zip(
         reporter.probes, before, reporter.probe_steps[len(PAIRS) :], strict=True
@@ -362,13 +348,6 @@ def test_positions_up_to_the_fork_are_kept_once():
     assert reporter.probes[0].positions == asked
 
 
-def test_all_positions_are_the_first_32():
-    pair = make_pair(0, [1], [*range(40), END], [50, END])
-    asked = ledger_positions(pair, LedgerPositions(preferred="all", dispreferred="all"))
-    assert asked == {"preferred": list(range(32)), "dispreferred": [0, 1]}
-    assert ledger_positions(pair, None) == {"preferred": [0], "dispreferred": [0]}
-
-
 def test_theory_predicts_that_a_small_step_raises_y_plus_and_lowers_y_minus_behind_the_fork():
     """And nothing before the fork, where both responses pull alike."""
     pair = make_pair(0, [1, 2], [7, 8, 9, END], [7, 30, 31, END])
@@ -384,7 +363,7 @@ def test_theory_predicts_that_a_small_step_raises_y_plus_and_lowers_y_minus_behi
     assert unwanted[31] < 0
 
 
-def test_positions_beyond_memory_are_left_out_and_told(monkeypatch):
+def test_positions_beyond_memory_are_left_out_and_reported(monkeypatch):
     monkeypatch.setattr(probes_module, "POSITION_BYTES", 5 * 16 * VOCABULARY)
     pair = make_pair(0, [1, 2], [7, 8, 9, 10, END], [30, 31, 32, END])
     _, reporter = watch(
@@ -451,7 +430,7 @@ def test_watched_words_are_groups_of_the_prompt_and_come_before_token_groups(pro
     assert [probe["pair"] for probe in probes.summarize()] == [0]
 
 
-def test_a_word_of_several_tokens_is_not_watched_and_told(prompted):
+def test_a_word_of_several_tokens_is_not_watched_and_reported(prompted):
     _, reporter, _, _ = prompted
     assert (
         "“zebra” is more than one token for this model and is not watched after the prompt "
@@ -462,7 +441,7 @@ def test_a_word_of_several_tokens_is_not_watched_and_told(prompted):
 # --- answers ------------------------------------------------------------------------------------
 
 
-def test_every_probe_gets_an_answer_and_one_prompt_one(llama, monkeypatch):
+def test_every_probe_gets_an_answer_and_probes_of_one_prompt_share_it(llama, monkeypatch):
     asked = []
 
     def greedy(loaded, prompts, *others):
