@@ -51,7 +51,7 @@ class Observation:
 
     @property
     def displaced(self) -> bool:
-        """As chesboard.records.displaced; False where training diverged, which is said instead."""
+        """As chesboard.records.displaced; False where training diverged."""
         return self.is_finite and is_displaced(self.preferred_change, self.dispreferred_change)
 
     @property

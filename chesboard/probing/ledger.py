@@ -1,6 +1,6 @@
 """The mass ledger: which tokens gained and lost probability at one position.
 
-Dimensions: V vocabulary, C chosen tokens.
+docs/theory.md, equation 9. Dimensions: V vocabulary, C chosen tokens.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """What theory predicts of a small training step: which tokens gain probability at a position.
 
-The formulas are those of docs/theory.md, predicted gainers. Dimensions: V vocabulary, D hidden
+Predicted gainers: docs/theory.md, equation 10. Dimensions: V vocabulary, D hidden
 size.
 """
 
@@ -55,7 +55,7 @@ def step_direction(
 
 
 def predicted_changes(unembedding_VD: Tensor, initial_V: Tensor, direction_D: Tensor) -> Tensor:
-    """Predicted change of every token's probability, up to a common positive factor.
+    """Predicted change of every token's probability, up to a common positive factor (equation 10).
 
     p_z (<W_z, d> - sum_v p_v <W_v, d>) for every token z, in float64 on the CPU; sums to zero.
     """
