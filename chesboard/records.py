@@ -19,10 +19,10 @@ Response = Literal["preferred", "dispreferred"]
 def displaced(preferred_change: float | None, dispreferred_change: float | None) -> bool:
     """Whether a pair is displaced: y+ lost likelihood while the margin grew.
 
-    Arguments: changes of log-probability against the reference, in nats. Both the loss and the
-    growth of the margin must exceed STILL_NATS. None and NaN are not displaced; infinities compare
-    as floats do. app/store/displaced.py and static/lib/displaced.js state the same rule, and
-    tests/test_displaced.py holds the three together.
+    docs/theory.md, equation 8. Arguments: changes of log-probability against the reference, in
+    nats. Both the loss and the growth of the margin must exceed STILL_NATS. None and NaN are not
+    displaced; infinities compare as floats do. app/store/displaced.py and static/lib/displaced.js
+    state the same rule, and tests/test_displaced.py holds the three together.
     """
     if preferred_change is None or dispreferred_change is None:
         return False
@@ -65,8 +65,7 @@ class LedgerEntry:
     final: float
     change: float
     predicted: float | None
-    """Predicted change for a small step, up to a common positive factor: docs/theory.md,
-    predicted gainers."""
+    """Predicted change for a small step, up to a positive factor (docs/theory.md, equation 10)."""
 
 
 @dataclass(frozen=True, slots=True)

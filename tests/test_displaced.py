@@ -8,17 +8,22 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import playwright
 import pytest
+from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Double, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, array
+from sqlalchemy.orm import Session
 
 from app.core.database import transaction
 from app.store.displaced import displaced_sql
+from app.store.runs import ReferenceLogprob, Run
 from chesboard.records import STILL_NATS, displaced
+from tests.app import factories
 
 Changes = tuple[float | None, float | None]
 """(change of log p(y+), change of log p(y-)), in nats."""
@@ -151,3 +156,63 @@ def test_displaced_is_a_loss_of_y_plus_while_the_margin_grows(
     preferred_change: float | None, dispreferred_change: float | None, expected: bool
 ) -> None:
     assert displaced(preferred_change, dispreferred_change) is expected
+
+
+# Changes of y+, with y- losing 2 nats: below, at, and beyond the threshold; and a NaN.
+LOSSES = {0: -STILL_NATS / 2, 1: -STILL_NATS, 2: -2 * STILL_NATS, 3: -1.0, 4: NAN}
+
+
+@pytest.fixture
+def run(session: Session) -> Run:
+    """A training run that watched and measured pairs with these changes."""
+    dataset = factories.dataset(session, len(LOSSES))
+    run = factories.run(session, dataset.id, status="succeeded")
+    for pair, change in LOSSES.items():
+        factories.probe(session, run.id, pair)
+        factories.probe_step(
+            session, run.id, pair, 0, preferred_logprobs=[0.0], dispreferred_logprobs=[0.0]
+        )
+        factories.probe_step(
+            session,
+            run.id,
+            pair,
+            1,
+            preferred_logprobs=[change],
+            dispreferred_logprobs=[-2.0],
+            preferred_change=change,
+            dispreferred_change=-2.0,
+        )
+        session.add(
+            ReferenceLogprob(
+                run_id=run.id,
+                pair=pair,
+                preferred=0.0,
+                dispreferred=0.0,
+                final_preferred=change,
+                final_dispreferred=-2.0,
+            )
+        )
+    session.commit()
+    return run
+
+
+def test_every_part_of_the_web_side_applies_the_threshold(client: TestClient, run: Run) -> None:
+    def get(path: str, **query: bool) -> dict[str, Any]:
+        answer = client.get(f"/api/v1{path}", params=query)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    expected = [pair for pair, change in LOSSES.items() if displaced(change, -2.0)]
+    assert expected == [2, 3]
+    measured = get(f"/runs/{run.id}/displacement")["items"]
+    assert [item["pair"] for item in measured if item["displaced"]] == expected
+    queue = get(f"/datasets/{run.dataset_id}/reviews", displaced=True)["items"]
+    assert [item["pair"] for item in queue] == expected
+    others = get(f"/datasets/{run.dataset_id}/reviews", displaced=False)["items"]
+    assert [item["pair"] for item in others] == [0, 1, 4]
+    # Of the four pairs with finite changes.
+    assert get(f"/runs/{run.id}/probes/bands")["displaced_fraction"][1] == 2 / 4
+    shown = [get(f"/runs/{run.id}/probes/{pair}")["displaced"] for pair in LOSSES]
+    assert shown == [pair in expected for pair in LOSSES]
+    assert "2 of the 5 watched pairs are displaced" in get(f"/runs/{run.id}")["verdict"]

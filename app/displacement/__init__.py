@@ -1,0 +1,1 @@
+"""Measured displacement: each trained pair after a run, compared with its score before it."""

@@ -1,4 +1,4 @@
-"""The SQL of measured displacement: trained pairs after a run, and their scores before it."""
+"""Queries of measured displacement: trained pairs after a run, and their scores before it."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,22 +9,22 @@ from sqlalchemy.orm import Session
 from app.core.csv import csv_line
 from app.core.errors import InvalidInputError, NotFoundError
 from app.core.nonfinite import finite_or_none
-from app.displacement.ranks import spearman
 from app.displacement.schemas import Displaced, DisplacementList, MeasuredRun, MeasuredRunList
 from app.scores.queries import require_scores
 from app.scores.schemas import Measure
 from app.store.lookup import require_run
 from app.store.runs import ReferenceLogprob, Run
 from app.store.scores import Score
+from chesboard.probing.ranks import spearman
 from chesboard.records import displaced as is_displaced
 
 
 def get_displacement(
     session: Session, run_id: int, score_run: int | None = None, measure: Measure = "ches"
 ) -> DisplacementList:
-    """How far each pair of a training run was displaced, beside its score.
+    """The displacement of each pair of a training run, with its score.
 
-    score_run: left out, the newest succeeded one over the same dataset.
+    score_run: default: the newest succeeded one over the same dataset.
 
     Raises:
         NotFoundError: no such run, or it is not a training run.
@@ -51,7 +51,7 @@ def get_displacement(
 
 
 def export_displacement(found: DisplacementList) -> Iterator[str]:
-    """The same as CSV, header first; what is not a finite number is left empty."""
+    """Lines of CSV, header first; a number that is not finite is an empty field."""
     names = list(Displaced.model_fields)
     yield csv_line([found.measure if name == "value" else name for name in names])
     for item in found.items:
@@ -62,7 +62,7 @@ def list_measured_runs(session: Session, score_run: int) -> MeasuredRunList:
     """Training runs over the dataset of a score run whose displacement was measured.
 
     Raises:
-        NotFoundError: no such run, or it scores nothing.
+        NotFoundError: no such run, or it is not a score run.
     """
     dataset_id = require_scores(session, score_run).dataset_id
     found = session.execute(
@@ -80,7 +80,7 @@ def list_measured_runs(session: Session, score_run: int) -> MeasuredRunList:
 def _require_training(session: Session, run_id: int) -> Run:
     run = require_run(session, run_id)
     if run.kind != "train":
-        raise NotFoundError(f"Run {run_id} trains nothing, so it displaces nothing.")
+        raise NotFoundError(f"Run {run_id} is not a training run, so it has no displacement.")
     return run
 
 

@@ -14,7 +14,7 @@ router = APIRouter(tags=["displacement"])
 
 ScoreRun = Annotated[
     int | None,
-    Query(description="Whose scores to show; default: the newest over the same dataset."),
+    Query(description="The score run. Default: the newest one over the same dataset."),
 ]
 
 
@@ -22,7 +22,7 @@ ScoreRun = Annotated[
 def get_displacement(
     session: SessionDep, run_id: int, score_run: ScoreRun = None, measure: Measure = "ches"
 ) -> DisplacementList:
-    """How far training displaced each pair, measured after the last step, beside its score."""
+    """Each trained pair's change of log-probability after the last step, with its score."""
     return queries.get_displacement(session, run_id, score_run, measure)
 
 
@@ -30,7 +30,7 @@ def get_displacement(
 def download_displacement(
     session: SessionDep, run_id: int, score_run: ScoreRun = None, measure: Measure = "ches"
 ) -> StreamingResponse:
-    """The same as CSV."""
+    """Displacement of each trained pair, as CSV."""
     found = queries.get_displacement(session, run_id, score_run, measure)
     return StreamingResponse(
         queries.export_displacement(found),
@@ -41,5 +41,5 @@ def download_displacement(
 
 @router.get("/runs/{run_id}/displacements")
 def list_measured_runs(session: SessionDep, run_id: int) -> MeasuredRunList:
-    """Of a score run: training runs over the same dataset whose displacement was measured."""
+    """Training runs over the dataset of a score run whose displacement was measured."""
     return queries.list_measured_runs(session, run_id)

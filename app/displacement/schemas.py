@@ -1,4 +1,4 @@
-"""Measured displacement as the API and the pages show it."""
+"""Schemas of the displacement API."""
 
 from pydantic import BaseModel, Field
 
@@ -6,24 +6,27 @@ from app.scores.schemas import Measure
 
 
 class Displaced(BaseModel):
-    """A trained pair after the last step against the reference; nats, sums over the response."""
+    """A trained pair after the last step: changes of log-probability against the reference, in
+    nats, summed over the response."""
 
     pair: int
     preferred_change: float | None
     dispreferred_change: float | None
-    displaced: bool = Field(description="y+ lost likelihood while the margin grew.")
+    displaced: bool = Field(
+        description="y+ lost more than 1e-4 nats while the margin grew by more than 1e-4 nats."
+    )
     value: float | None = Field(description="The pair's measure in the score run.")
 
 
 class DisplacementList(BaseModel):
     total: int = Field(description="Pairs that the run trained on.")
-    measured: int = Field(description="Those measured after its last step.")
-    items: list[Displaced] = Field(description="The measured ones, by ordinal.")
+    measured: int = Field(description="Pairs measured after its last step.")
+    items: list[Displaced] = Field(description="The measured pairs, by ordinal.")
     spearman: float | None = Field(
-        description="Rank correlation of `value` and `preferred_change`, ties averaged. Of CHES it "
-        "is negative where a high score comes with a loss of likelihood."
+        description="Rank correlation of `value` and `preferred_change`, ties averaged. For CHES "
+        "it is negative where high scores go with a loss of likelihood."
     )
-    n: int = Field(description="How many pairs have both.")
+    n: int = Field(description="Number of pairs with both values.")
     measure: Measure
     score_run: int | None = Field(description="null where the dataset has not been scored.")
 
@@ -35,4 +38,4 @@ class MeasuredRun(BaseModel):
 
 
 class MeasuredRunList(BaseModel):
-    items: list[MeasuredRun] = Field(description="The newest first.")
+    items: list[MeasuredRun] = Field(description="Newest first.")

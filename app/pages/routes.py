@@ -20,7 +20,7 @@ from app.ops.snapshot import take_snapshot
 from app.ops.status import describe
 from app.pages import forms, words
 from app.pages import selection as selecting
-from app.probes import queries as probes
+from app.probes.listing import watched_pairs
 from app.reviews import queries as reviews
 from app.runs import queries as runs
 from app.runs import selection as selections
@@ -160,7 +160,7 @@ def show_new_run(
         watched = dict(values.get("probes") or {})
         if earlier.dataset_id == dataset_id:
             # Whatever is left out now: only the same pairs can be laid over each other.
-            watched["pairs"] = probes.watched_pairs(session, like) or watched.get("pairs")
+            watched["pairs"] = watched_pairs(session, like) or watched.get("pairs")
         else:
             # It names pairs and scores of the other dataset.
             values.pop("selection", None)

@@ -1,4 +1,4 @@
-"""What happened to a pair during training, in a plain sentence.
+"""Headlines: a plain sentence on what training did to a watched pair, a prompt, or a whole run.
 
 Pure functions of numbers. Changes of log-probability are in nats, over the whole response with
 its end token, against step 0; probabilities are those at the fork.
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from chesboard.records import STILL_NATS
 from chesboard.records import displaced as is_displaced
 
-STILL = STILL_NATS
+NO_CHANGE = STILL_NATS
 """Changes below this, in nats or in probability, are called no change."""
 
-MOST_NAMED = 3
-SHORTEST_SHARE = 0.05
-"""A gainer is named where it took at least this share of the moved mass."""
+MAX_NAMED = 3
+MIN_SHARE = 0.05
+"""A token is named where its change is at least this share of the moved mass."""
 
-MOST_CHARACTERS = 40
+MAX_CHARACTERS = 40
 _SPECIAL = re.compile(r"<[^<>]+>|\[[A-Z]+\]")
 
 
@@ -43,7 +43,7 @@ class Observation:
     onset_step: int | None = None
     """The recorded step since which the pair has been displaced, where it is."""
     predicted_hit: int | None = None
-    """How many of the first three gainers theory named; None where it named none."""
+    """How many of the top three gainers were predicted; None where there is no prediction."""
 
     @property
     def margin(self) -> float:
@@ -51,7 +51,7 @@ class Observation:
 
     @property
     def displaced(self) -> bool:
-        """Design's word: y+ lost likelihood while the margin grew. Less than STILL is neither."""
+        """As chesboard.records.displaced; False where training diverged."""
         return self.is_finite and is_displaced(self.preferred_change, self.dispreferred_change)
 
     @property
@@ -69,34 +69,34 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Headline:
     sentence: str
     displaced: bool
 
 
-def run_sentence(
+def run_headline(
     observations: Sequence[Observation], objective: str, *, running: bool
-) -> Verdict | None:
-    """What a training run did to the pairs it watches; None where it has seen none yet.
+) -> Headline | None:
+    """What a training run did to its watched pairs; None where none has been observed yet.
 
-    Speaks of one pair, the one whose preferred response lost most among the displaced, else the
+    Describes one pair, the one whose preferred response lost most among the displaced, else the
     one that moved most, and counts the displaced ones where several are watched.
     """
     if not observations:
         return None
-    headline = max(observations, key=_prominence)
-    verdict = probe_sentence(headline, objective, running=running)
+    chosen = max(observations, key=_prominence)
+    one = probe_headline(chosen, objective, running=running)
     if len(observations) == 1:
-        return verdict
-    sentence = f"Pair {headline.pair}: {_lower_first(verdict.sentence)}"
+        return one
+    sentence = f"Pair {chosen.pair}: {_lower_first(one.sentence)}"
     if objective == "cross_entropy":
-        return Verdict(sentence, verdict.displaced)
-    displaced = sum(one.displaced for one in observations)
+        return Headline(sentence, one.displaced)
+    displaced = sum(observation.displaced for observation in observations)
     counted = f"{displaced or 'None'} of the {len(observations)} watched pairs"
-    return Verdict(
+    return Headline(
         f"{sentence} {counted} {'is' if displaced == 1 else 'are'} displaced"
         f"{' so far' if running else ''}.",
-        verdict.displaced,
+        one.displaced,
     )
 
 
@@ -106,30 +106,30 @@ def _prominence(one: Observation) -> tuple[bool, bool, float]:
     return (False, one.displaced, -one.preferred_change if one.displaced else one.moved_mass)
 
 
-def probe_sentence(seen: Observation, objective: str, *, running: bool) -> Verdict:
-    """What happened to one watched pair. `running`: more is to come, and the sentence says so."""
+def probe_headline(observed: Observation, objective: str, *, running: bool) -> Headline:
+    """What happened to one watched pair. running: more steps follow, and the sentence says so."""
     so_far = "So far, " if running else ""
-    displaced = seen.displaced and objective != "cross_entropy"
-    return Verdict(_upper_first(so_far + _told(seen, objective, running)), displaced)
+    displaced = observed.displaced and objective != "cross_entropy"
+    return Headline(_upper_first(so_far + _describe_pair(observed, objective, running)), displaced)
 
 
-def prompt_sentence(
+def prompt_headline(
     gainers: Sequence[tuple[str, float]],
     losers: Sequence[tuple[str, float]],
     moved_mass: float,
     *,
     running: bool,
-) -> Verdict:
+) -> Headline:
     """What happened to the token that follows a prompt.
 
     gainers, losers: (token, change of probability), largest first.
     """
     so_far = "So far, " if running else ""
-    told = _prompt_told(gainers, losers, moved_mass, running)
-    return Verdict(_upper_first(so_far + told), displaced=False)
+    described = _describe_prompt(gainers, losers, moved_mass, running)
+    return Headline(_upper_first(so_far + described), displaced=False)
 
 
-def _prompt_told(
+def _describe_prompt(
     gainers: Sequence[tuple[str, float]],
     losers: Sequence[tuple[str, float]],
     moved_mass: float,
@@ -137,9 +137,9 @@ def _prompt_told(
 ) -> str:
     if not math.isfinite(moved_mass):
         return "the numbers of this prompt are no longer finite (NaN or infinity)."
-    if moved_mass < STILL:
-        return f"nothing has moved{' yet' if running else ''}: every change is below {STILL:g}."
-    least = max(STILL, SHORTEST_SHARE * moved_mass)
+    if moved_mass < NO_CHANGE:
+        return f"nothing has moved{' yet' if running else ''}: every change is below {NO_CHANGE:g}."
+    least = max(NO_CHANGE, MIN_SHARE * moved_mass)
     parts = [
         f"{_named(changes, least)} {verb}"
         for changes, verb in ((gainers, "gained"), (losers, "lost"))
@@ -152,68 +152,67 @@ def _prompt_told(
 def _named(changes: Sequence[tuple[str, float]], least: float) -> str:
     return ", ".join(
         f"{_quoted(token)} ({_signed(change)})"
-        for token, change in changes[:MOST_NAMED]
+        for token, change in changes[:MAX_NAMED]
         if abs(change) >= least
     )
 
 
-def _told(seen: Observation, objective: str, running: bool) -> str:
-    if not seen.is_finite:
+def _describe_pair(observed: Observation, objective: str, running: bool) -> str:
+    if not observed.is_finite:
         return (
             "the numbers of this pair are no longer finite (NaN or infinity): the training "
             "diverged. A smaller learning rate may help."
         )
-    if list(seen.preferred_tokens) == list(seen.dispreferred_tokens):
+    if list(observed.preferred_tokens) == list(observed.dispreferred_tokens):
         return "nothing can set the two responses apart: they are the same tokens."
-    if _still(seen):
-        return f"nothing has moved{' yet' if running else ''}: every change is below {STILL:g}."
-    where = _destination(seen)
-    rest = f"; {_at_fork(seen)}{where}.{_theory(seen) if where else ''}"
+    if _has_not_moved(observed):
+        return f"nothing has moved{' yet' if running else ''}: every change is below {NO_CHANGE:g}."
+    where = _destination(observed)
+    rest = f"; {_at_fork(observed)}{where}.{_theory(observed) if where else ''}"
     if objective == "cross_entropy":
-        return f"{_likelihood(seen)}{rest}"
-    return f"{_likelihood(seen)}{_margin(seen)}{_onset(seen)}{rest}"
+        return f"{_likelihood(observed)}{rest}"
+    return f"{_likelihood(observed)}{_margin(observed)}{_onset(observed)}{rest}"
 
 
-def _still(seen: Observation) -> bool:
-    moved = (seen.preferred_change, seen.dispreferred_change, seen.moved_mass)
-    return all(abs(value) < STILL for value in moved)
+def _has_not_moved(observed: Observation) -> bool:
+    moved = (observed.preferred_change, observed.dispreferred_change, observed.moved_mass)
+    return all(abs(value) < NO_CHANGE for value in moved)
 
 
-def _likelihood(seen: Observation) -> str:
-    return (
-        f"the preferred response {_response(seen.preferred_tokens)} {_went(seen.preferred_change)}"
-    )
+def _likelihood(observed: Observation) -> str:
+    response = _response(observed.preferred_tokens)
+    return f"the preferred response {response} {_lost_or_gained(observed.preferred_change)}"
 
 
-def _went(change: float) -> str:
-    if abs(change) < STILL:
+def _lost_or_gained(change: float) -> str:
+    if abs(change) < NO_CHANGE:
         return "kept its likelihood"
     return f"{'lost' if change < 0 else 'gained'} {_nats(change)}"
 
 
-def _margin(seen: Observation) -> str:
-    """How the other response and the margin went, in words that follow "gained/lost … nats"."""
-    other = f"the dispreferred {_response(seen.dispreferred_tokens)}"
-    if seen.displaced:
-        if seen.dispreferred_change < -STILL:
-            return f" while the margin grew ({other} lost {_nats(seen.dispreferred_change)})"
+def _margin(observed: Observation) -> str:
+    """The change of y- and of the margin, in words that follow "gained/lost … nats"."""
+    other = f"the dispreferred {_response(observed.dispreferred_tokens)}"
+    if observed.displaced:
+        if observed.dispreferred_change < -NO_CHANGE:
+            return f" while the margin grew ({other} lost {_nats(observed.dispreferred_change)})"
         return " while the margin grew"
-    if abs(seen.margin) < STILL:
+    if abs(observed.margin) < NO_CHANGE:
         return f" and {other} went with it, so the margin stayed"
-    if seen.margin < 0:
-        return f", but {other} {_went(seen.dispreferred_change)}: the margin shrank"
-    return f" and {other} {_went(seen.dispreferred_change)}: the margin grew"
+    if observed.margin < 0:
+        return f", but {other} {_lost_or_gained(observed.dispreferred_change)}: the margin shrank"
+    return f" and {other} {_lost_or_gained(observed.dispreferred_change)}: the margin grew"
 
 
-def _onset(seen: Observation) -> str:
-    if not seen.displaced or seen.onset_step is None:
+def _onset(observed: Observation) -> str:
+    if not observed.displaced or observed.onset_step is None:
         return ""
-    return f", displaced since step {seen.onset_step}"
+    return f", displaced since step {observed.onset_step}"
 
 
-def _theory(seen: Observation) -> str:
-    """Whether theory named the tokens that gained most."""
-    hit, top = seen.predicted_hit, min(MOST_NAMED, len(seen.gainers))
+def _theory(observed: Observation) -> str:
+    """Whether the tokens that gained most were predicted."""
+    hit, top = observed.predicted_hit, min(MAX_NAMED, len(observed.gainers))
     if hit is None or top == 0:
         return ""
     if top == 1:
@@ -222,51 +221,53 @@ def _theory(seen: Observation) -> str:
     return f" Theory predicted {counted} of the top {top} gainers."
 
 
-def _at_fork(seen: Observation) -> str:
-    before, now = seen.preferred_prob
-    whose = f"the probability of {_quoted(_fork_token(seen))}"
-    if seen.fork_position > 0 or len(_without_end(seen.preferred_tokens)) > 1:
+def _at_fork(observed: Observation) -> str:
+    before, now = observed.preferred_prob
+    whose = f"the probability of {_quoted(_fork_token(observed))}"
+    if observed.fork_position > 0 or len(_without_end(observed.preferred_tokens)) > 1:
         whose = f"at the fork, {whose}"
-    if abs(now - before) < STILL:
+    if abs(now - before) < NO_CHANGE:
         return f"{whose} stayed at {before:.3f}"
     return f"{whose} went from {_probability(before)} to {_probability(now)}"
 
 
-def _destination(seen: Observation) -> str:
-    """Where the mass went: the tokens that gained most, and the group that did."""
-    fork_token = _fork_token(seen)
-    change_itself = seen.preferred_prob[1] - seen.preferred_prob[0]
-    gained_itself = change_itself > STILL
+def _destination(observed: Observation) -> str:
+    """Where the mass went: the tokens that gained most, and the group that gained most."""
+    fork_token = _fork_token(observed)
+    change_itself = observed.preferred_prob[1] - observed.preferred_prob[0]
+    gained_itself = change_itself > NO_CHANGE
     named = [
         (token, change)
-        for token, change in seen.gainers
-        if change >= max(STILL, SHORTEST_SHARE * seen.moved_mass)
+        for token, change in observed.gainers
+        if change >= max(NO_CHANGE, MIN_SHARE * observed.moved_mass)
         and not (gained_itself and token == fork_token)
-    ][:MOST_NAMED]
+    ][:MAX_NAMED]
     if not named:
         return ""
     where = ", ".join(f"{_quoted(token)} ({_signed(change)})" for token, change in named)
     if not gained_itself:
-        what = "and the mass" if change_itself < -STILL else "and mass"
+        what = "and the mass" if change_itself < -NO_CHANGE else "and mass"
     elif named[0][1] > change_itself:
         # The preferred token is not where most of the mass went: the sign of displacement.
         what = f"({_signed(change_itself)}), but more of the mass"
     else:
         what = "and mass also"
-    return f" {what} went to {where}{_group(seen.group_changes)}"
+    return f" {what} went to {where}{_group(observed.group_changes)}"
 
 
 def _group(changes: Mapping[str, float]) -> str:
     if not changes:
         return ""
     name, change = max(changes.items(), key=lambda item: item[1])
-    if not change >= STILL:
+    if not change >= NO_CHANGE:
         return ""
     return f"; the group {_quoted(name)} as a whole gained {_signed(change).lstrip('+')}"
 
 
-def _fork_token(seen: Observation) -> str:
-    return seen.preferred_tokens[min(seen.fork_position, len(seen.preferred_tokens) - 1)]
+def _fork_token(observed: Observation) -> str:
+    return observed.preferred_tokens[
+        min(observed.fork_position, len(observed.preferred_tokens) - 1)
+    ]
 
 
 def _without_end(tokens: Sequence[str]) -> list[str]:
@@ -282,8 +283,8 @@ def _response(tokens: Sequence[str]) -> str:
 
 def _quoted(text: str) -> str:
     shown = " ".join(text.split()) or repr(text)[1:-1]
-    if len(shown) > MOST_CHARACTERS:
-        shown = shown[: MOST_CHARACTERS - 1].rstrip() + "…"
+    if len(shown) > MAX_CHARACTERS:
+        shown = shown[: MAX_CHARACTERS - 1].rstrip() + "…"
     return f"“{shown}”"
 
 

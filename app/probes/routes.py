@@ -1,10 +1,11 @@
 """The API of probes: watched pairs and prompts."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from app.probes import queries
+from app.core.windows import WindowDep
+from app.probes import bands, ledgers, listing, lookup, series
 from app.probes.schemas import (
     AnswerList,
     Bands,
@@ -13,41 +14,41 @@ from app.probes.schemas import (
     ProbeSeries,
     WatchedSeries,
 )
-from app.runs.windows import WindowDep
 from app.web.session import SessionDep
 
 router = APIRouter(tags=["probes"])
 
 Step = Annotated[
-    int | None, Query(ge=0, description="Whose ledger to show; default: the last recorded step.")
+    int | None, Query(ge=0, description="The ledger's step. Default: the last recorded one.")
 ]
 Response = Annotated[
-    Literal["preferred", "dispreferred"],
-    Query(description="Whose position; up to the fork both responses share theirs."),
+    lookup.Response,
+    Query(description="The position's response. Before the fork both responses are the same."),
 ]
 Position = Annotated[
-    int | None, Query(ge=0, description="Of the response's token, from 0; default: the fork.")
+    int | None,
+    Query(ge=0, description="Index of the response token, from 0. Default: the fork."),
 ]
 
 
 @router.get("/runs/{run_id}/probes")
 def list_probes(session: SessionDep, run_id: int) -> list[ProbeOut]:
     """What a training run watches, with token texts and forks; pairs first, then prompts."""
-    return queries.list_probes(session, run_id)
+    return listing.list_probes(session, run_id)
 
 
 @router.get("/runs/{run_id}/probes/bands")
 def get_bands(session: SessionDep, run_id: int, window: WindowDep) -> Bands:
-    """How all watched pairs went: quantiles over them, step by step."""
-    return queries.get_bands(session, run_id, window)
+    """Quantiles over all watched pairs of their changes of log-probability, by step."""
+    return bands.get_bands(session, run_id, window)
 
 
 @router.get("/runs/{run_id}/probes/{pair}")
 def get_probe(
     session: SessionDep, run_id: int, pair: int, window: WindowDep, step: Step = None
 ) -> ProbeSeries:
-    """A probe at every recorded step, and where its probability went."""
-    return queries.get_series(session, run_id, pair, step, window)
+    """A probe at every recorded step, with the mass ledger of one step at the fork."""
+    return series.get_series(session, run_id, pair, step, window)
 
 
 @router.get("/runs/{run_id}/probes/{pair}/ledger")
@@ -59,8 +60,8 @@ def get_ledger(
     response: Response = "preferred",
     position: Position = None,
 ) -> PositionLedger:
-    """The mass ledger of one step: gainers, losers, and all other tokens together."""
-    return queries.get_ledger(session, run_id, pair, step, response, position)
+    """The mass ledger of one step: gainers, losers, and the sum over all other tokens."""
+    return ledgers.get_ledger(session, run_id, pair, step, response, position)
 
 
 @router.get("/runs/{run_id}/probes/{pair}/watched")
@@ -73,10 +74,10 @@ def get_watched(
     position: Position = None,
 ) -> WatchedSeries:
     """Probabilities of a position's watched tokens at every recorded step."""
-    return queries.get_watched(session, run_id, pair, response, position, window)
+    return series.get_watched(session, run_id, pair, response, position, window)
 
 
 @router.get("/runs/{run_id}/probes/{pair}/answers")
 def list_answers(session: SessionDep, run_id: int, pair: int) -> AnswerList:
-    """The model's own greedy answers to the probe's prompt, by step."""
-    return queries.list_answers(session, run_id, pair)
+    """The model's greedy answers to the probe's prompt, by step."""
+    return listing.list_answers(session, run_id, pair)

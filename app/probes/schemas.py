@@ -1,4 +1,4 @@
-"""Watched pairs and prompts as the API and the pages show them."""
+"""Schemas of the probes API: watched pairs and prompts, their series, ledgers and bands."""
 
 import math
 from typing import Literal
@@ -20,7 +20,7 @@ class WatchedToken(_Out):
 
 
 class PredictedToken(_Out):
-    """A token that theory lets gain."""
+    """A token that is predicted to gain probability."""
 
     token_id: int
     token: str
@@ -40,7 +40,7 @@ class Positions(_Out):
 
 
 class ProbeOut(_Out):
-    """What does not change about a probe: a watched pair, or a prompt of the user's own."""
+    """The constant part of a probe: a watched pair, or a prompt of the user's own."""
 
     pair: int = Field(description="The pair's ordinal; prompts are -1, -2, ...")
     kind: Literal["pair", "prompt"]
@@ -56,21 +56,21 @@ class ProbeOut(_Out):
     )
     groups: dict[str, list[str]] = Field(description="Token groups: name → tokens.")
     groups_list: list[TokenGroup] = Field(
-        description="The same in the order of `group_probs`. A prompt's watched words are groups "
-        "named by the word and come first."
+        description="The same groups in the order of `group_probs`. Each watched word of a prompt "
+        "is a group named by the word; these come first."
     )
     watched: list[WatchedToken] = Field(
-        description="Tokens whose probability at the fork is kept at every step."
+        description="Tokens whose probability at the fork is recorded at every step."
     )
     predicted: list[PredictedToken] = Field(
-        description="The tokens that theory lets gain most at the fork, in the order of the "
+        description="The tokens predicted to gain most at the fork, in the order of the "
         "steps' `predicted_changes` and `predicted_ranks`."
     )
     positions: Positions
 
 
 class LedgerEntryOut(_Out):
-    """One token's probability at the fork: at step 0, at the ledger's step, the difference."""
+    """One token's probability at step 0 and at the ledger's step, and the difference."""
 
     token_id: int
     token: str
@@ -83,17 +83,17 @@ class LedgerEntryOut(_Out):
 
 
 class Ledger(_Out):
-    """The mass ledger of one step: gains, losses and the rest sum to zero."""
+    """The mass ledger of one step: gains, losses and rest_change sum to zero."""
 
     step: int | None = Field(description="null where no step has been recorded yet.")
-    gainers: list[LedgerEntryOut] = Field(description="Those that gained most, largest first.")
+    gainers: list[LedgerEntryOut] = Field(description="Tokens that gained most, largest first.")
     losers: list[LedgerEntryOut]
-    rest_change: float | None = Field(description="All other tokens together.")
+    rest_change: float | None = Field(description="Sum over all other tokens.")
     moved_mass: float | None = Field(description="Half the sum of absolute changes.")
 
     @property
     def imbalance(self) -> float:
-        """Gains + losses + rest: zero but for rounding; NaN where a number is not finite."""
+        """Gains + losses + rest_change: zero up to rounding; NaN where one is not finite."""
         parts = [entry.change for entry in (*self.gainers, *self.losers)] + [self.rest_change]
         return math.fsum(math.nan if part is None else part for part in parts)
 
@@ -103,7 +103,7 @@ class Ledger(_Out):
 
 
 class RecentLedgerOut(_Out):
-    """What moved since the previous record; an entry's `initial` is its probability then."""
+    """The ledger since the previously recorded step; `initial` is the probability at that step."""
 
     since_step: int
     gainers: list[LedgerEntryOut]
@@ -113,7 +113,7 @@ class RecentLedgerOut(_Out):
 
 
 class PredictedOut(_Out):
-    """A token that theory lets gain, and what it did."""
+    """A token that is predicted to gain probability, and its actual change."""
 
     token_id: int
     token: str
@@ -136,12 +136,12 @@ class PositionLedger(Ledger):
     response: Literal["preferred", "dispreferred"]
     recent: RecentLedgerOut | None = Field(description="null at step 0.")
     predicted: list[PredictedOut] = Field(
-        description="Top predicted gainers. Empty where theory says nothing: at a prompt, and "
-        "before the fork, where both responses pull alike."
+        description="Top predicted gainers. Empty where theory predicts nothing: at a prompt, and "
+        "before the fork, where the gradients of both responses cancel."
     )
     rank_agreement: float | None = Field(
         description="Spearman's correlation of predicted and actual change over the watched "
-        "tokens; null where there is none."
+        "tokens; null where it is undefined."
     )
     watched: list[WatchedNow] = Field(description="The position's watched tokens at this step.")
     positions: Positions
@@ -163,7 +163,7 @@ class WatchedTrace(WatchedToken):
 
 
 class Quantiles(_Out):
-    """Over the probes, at each step; null where no probe has a finite value."""
+    """Quantiles over the watched pairs by step; null where no pair has a finite value."""
 
     q05: list[float | None]
     q25: list[float | None]
@@ -173,24 +173,25 @@ class Quantiles(_Out):
 
 
 class Bands(_Out):
-    """How all watched pairs went: changes of log-probability against step 0, in nats."""
+    """Quantiles over all watched pairs of the change of log-probability since step 0, nats."""
 
     steps: list[int]
     total_steps: int
     decimated: bool
-    probes: int = Field(description="How many pairs are watched.")
+    probes: int = Field(description="Number of watched pairs.")
     preferred_change: Quantiles
     dispreferred_change: Quantiles
     margin: Quantiles
     displaced_fraction: list[float | None] = Field(
-        description="Share of the pairs whose y+ is below its start while the margin is positive."
+        description="Share of the pairs that are displaced: y+ lost more than 1e-4 nats while the "
+        "margin grew by more than 1e-4 nats."
     )
 
 
 class AnswerOut(_Out):
     step: int
     text: str
-    ended: bool = Field(description="Whether the model ended it before the limit of tokens.")
+    ended: bool = Field(description="Whether it ended with an end token before the token limit.")
 
 
 class AnswerList(_Out):
@@ -203,7 +204,7 @@ class ResponseSeries(_Out):
 
 
 class ForkSeries(_Out):
-    """Probabilities at the fork, one value a recorded step."""
+    """Probabilities at the fork, one value for each recorded step."""
 
     position: int
     preferred_prob: list[float | None] = Field(description="null throughout for a prompt.")
@@ -214,20 +215,20 @@ class ForkSeries(_Out):
 
 class TracedEntry(LedgerEntryOut):
     probs: list[float | None] = Field(
-        description="Its probability at each recorded step; null where it was not watched."
+        description="Its probability at each recorded step; null for a token not watched."
     )
 
 
 class ProbeSeries(_Out):
-    """Everything seen of one watched pair, and the ledger of its last (or the asked) step."""
+    """All recorded steps of one probe, and the ledger of the last (or the requested) step."""
 
     pair: int
-    revision: int = Field(description="`events?since=` goes on from here.")
+    revision: int = Field(description="Pass as `events?since=` to stream what follows.")
     steps: list[int]
-    total_steps: int = Field(description="Recorded steps in the range that was asked for.")
+    total_steps: int = Field(description="Number of recorded steps in the requested range.")
     decimated: bool = Field(
-        description="Whether `steps` is a choice of them. It keeps the first, the last and the "
-        "extremes of the curves at the fork, of the groups and of both changes."
+        description="Whether `steps` is downsampled. The first and the last step and the extremes "
+        "of the curves at the fork, of the groups and of both changes are kept."
     )
     preferred: ResponseSeries
     dispreferred: ResponseSeries
@@ -237,14 +238,15 @@ class ProbeSeries(_Out):
     losers: list[TracedEntry]
     rest_change: float | None
     moved_mass: list[float | None] = Field(description="At each recorded step.")
-    verdict: str | None = Field(description="What happened up to the ledger's step.")
+    verdict: str | None = Field(description="A sentence on what happened up to the ledger's step.")
     displaced: bool | None
     preferred_change: list[float | None] = Field(description="Since step 0, in nats, by step.")
     dispreferred_change: list[float | None]
     rank_agreement: list[float | None] = Field(description="At the fork, by step.")
     onset_step: int | None = Field(
-        description="Since which recorded step, up to the ledger's, the pair has been displaced."
+        description="The recorded step since which the pair has been displaced; null where it is "
+        "not displaced at the ledger's step."
     )
     predicted_hit: int | None = Field(
-        description="How many of the ledger's top 3 gainers are among the 10 predicted ones."
+        description="Number of the ledger's top 3 gainers among the 10 predicted ones."
     )

@@ -1,4 +1,4 @@
-"""What a training run did to the pairs that it measured."""
+"""Subqueries of the displacement that training runs measured, for the review queue's filter."""
 
 from typing import Any
 
@@ -30,7 +30,8 @@ def newest_measured(session: Session, dataset_id: int) -> int | None:
 
 def measured(run_id: int) -> Subquery:
     """(pair, preferred_change, dispreferred_change), nats: of all trained pairs against the
-    reference where the run measured them at its end, and else of watched ones, first to last look.
+    reference where the run measured them at its end, else of watched pairs, from the first to the
+    last recorded step.
     """
     ended = _ended(
         ReferenceLogprob.pair,
@@ -49,15 +50,15 @@ def measured(run_id: int) -> Subquery:
 
 
 def _ended(*columns: Any) -> Select[Any]:
-    """Of pairs that were measured after a run's last step."""
+    """Rows of pairs that were measured after a run's last step."""
     return select(*(columns or (ReferenceLogprob.run_id,))).where(
         ReferenceLogprob.final_preferred.is_not(None)
     )
 
 
 def _watched(run_id: int) -> Select[Any]:
-    first = _looks(run_id, ProbeStep.step.asc()).subquery("first_look")
-    last = _looks(run_id, ProbeStep.step.desc()).subquery("last_look")
+    first = _watched_steps(run_id, ProbeStep.step.asc()).subquery("first_step")
+    last = _watched_steps(run_id, ProbeStep.step.desc()).subquery("last_step")
     return (
         select(
             first.c.pair,
@@ -69,7 +70,7 @@ def _watched(run_id: int) -> Select[Any]:
     )
 
 
-def _looks(run_id: int, order: ColumnElement[Any]) -> Select[Any]:
+def _watched_steps(run_id: int, order: ColumnElement[Any]) -> Select[Any]:
     return (
         select(
             ProbeStep.pair,
@@ -84,7 +85,7 @@ def _looks(run_id: int, order: ColumnElement[Any]) -> Select[Any]:
 
 
 def _total(logprobs: Any) -> Any:
-    """Of a response: the sum over its tokens."""
+    """The sum over a response's tokens."""
     token = func.unnest(logprobs).column_valued("token")
     return select(func.sum(token)).scalar_subquery()
 

@@ -8,10 +8,10 @@ from sqlalchemy.orm import Session
 from app.core.csv import csv_line
 from app.core.database import transaction
 from app.core.downsampling import pick, read_series
-from app.probes import queries as probes
-from app.probes.headline import Verdict, run_sentence
+from app.core.windows import WHOLE, Window
+from app.probes.headline import Headline, run_headline
+from app.probes.observations import is_unfinished, observe_runs
 from app.runs.schemas import MetricList, MetricOut, RunOut, RunPage
-from app.runs.windows import WHOLE, Window
 from app.store.datasets import Dataset
 from app.store.lookup import require_run
 from app.store.runs import Metric, Run
@@ -54,11 +54,11 @@ def describe(session: Session, runs: Sequence[Run]) -> list[RunOut]:
     return [RunOut.of(run, names[run.dataset_id], verdicts.get(run.id)) for run in runs]
 
 
-def _verdicts(session: Session, runs: Sequence[Run]) -> dict[int, Verdict | None]:
-    seen = probes.observe(session, [run.id for run in runs])
+def _verdicts(session: Session, runs: Sequence[Run]) -> dict[int, Headline | None]:
+    observed = observe_runs(session, [run.id for run in runs])
     return {
-        run.id: run_sentence(
-            seen[run.id], run.config.get("objective", "dpo"), running=probes.is_going_on(run)
+        run.id: run_headline(
+            observed[run.id], run.config.get("objective", "dpo"), running=is_unfinished(run)
         )
         for run in runs
     }

@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from app.core.broker import enqueue, wake
 from app.core.database import transaction
 from app.core.settings import get_settings
+from app.core.windows import WindowDep
 from app.runs import queries, requests, weights
 from app.runs import selection as selections
 from app.runs.schemas import (
@@ -26,7 +27,6 @@ from app.runs.schemas import (
     SelectionPreview,
     Status,
 )
-from app.runs.windows import WindowDep
 from app.store.lookup import require_run
 from app.web.session import SessionDep
 from chesboard.configs import Selection

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app.core.nonfinite import finite_or_none
 from app.core.text import storable
-from app.probes.headline import Verdict
+from app.probes.headline import Headline
 from app.store.runs import Metric, Run
 from chesboard.pairs import Pair
 from chesboard.records import METRICS
@@ -126,15 +126,15 @@ class RunOut(BaseModel):
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, run: Run, dataset_name: str, verdict: Verdict | None) -> Self:
+    def of(cls, run: Run, dataset_name: str, headline: Headline | None) -> Self:
         return cls.model_validate(
             {
                 **{name: getattr(run, name) for name in _PLAIN},
                 "dataset_name": dataset_name,
                 "progress": Progress.of(run),
                 "phase": Phase.of(run),
-                "verdict": verdict.sentence if verdict else None,
-                "displaced": verdict.displaced if verdict else None,
+                "verdict": headline.sentence if headline else None,
+                "displaced": headline.displaced if headline else None,
             }
         )
 

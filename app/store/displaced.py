@@ -12,10 +12,10 @@ def displaced_sql(
 ) -> ColumnElement[bool]:
     """Whether a pair is displaced, from two expressions of type double precision, in nats.
 
-    True or false, never NULL: NULL and NaN are not displaced, as in chesboard.records.displaced.
-    PostgreSQL sorts NaN above every number, so a comparison of a NaN margin would be true;
-    `dispreferred_change < preferred_change` holds for no NaN there. It also keeps the difference
-    within range: PostgreSQL raises an error where subtraction overflows.
+    docs/theory.md, equation 8. True or false, never NULL: NULL and NaN are not displaced, as in
+    chesboard.records.displaced. PostgreSQL sorts NaN above every number, so a comparison of a NaN
+    margin would be true; `dispreferred_change < preferred_change` holds for no NaN there. It also
+    keeps the difference within range: PostgreSQL raises an error where subtraction overflows.
     """
     candidate = and_(preferred_change < -STILL_NATS, dispreferred_change < preferred_change)
     return case(

@@ -1,4 +1,4 @@
-"""Watched pairs of a training run and what was seen of them at each recorded step."""
+"""Tables of probes: watched pairs and prompts, their recorded steps, positions and answers."""
 
 from datetime import datetime
 from typing import Any
@@ -23,6 +23,8 @@ from app.core.database import Base
 
 
 class Probe(Base):
+    """The constant part of a watched pair or prompt."""
+
     __tablename__ = "probes"
     __table_args__ = (CheckConstraint("kind IN ('pair', 'prompt')", name="kind"),)
 
@@ -38,22 +40,22 @@ class Probe(Base):
         Text,
         server_default="pair",
         doc="'pair', or 'prompt': a prompt of the user's own, whose `pair` is -1, -2, ... and "
-        "which has no responses.",
+        "whose responses are empty.",
     )
-    name: Mapped[str | None] = mapped_column(Text, doc="What the user calls a prompt.")
+    name: Mapped[str | None] = mapped_column(Text, doc="The user's name for a prompt.")
     groups: Mapped[list[dict[str, Any]]] = mapped_column(
         JSONB,
-        doc="Token groups in their order: {name, tokens}. A list, since JSONB sorts its keys.",
+        doc="Token groups in order: {name, tokens}. A list: JSONB does not keep the order of keys.",
     )
     watched: Mapped[list[dict[str, Any]]] = mapped_column(
         JSONB,
-        doc="Tokens whose probability at the fork is kept at every step: "
+        doc="Tokens whose probability at the fork is recorded at every step: "
         "{token_id, token, initial, predicted}.",
     )
     predicted: Mapped[list[dict[str, Any]]] = mapped_column(
         JSONB,
         server_default=text("'[]'"),
-        doc="The tokens that theory lets gain most at the fork, the first most: "
+        doc="The tokens predicted to gain most at the fork, largest prediction first: "
         "{token_id, token, predicted}.",
     )
     positions: Mapped[dict[str, list[int]]] = mapped_column(
@@ -72,8 +74,9 @@ class ProbeStep(Base):
             ["run_id", "pair"], ["probes.run_id", "probes.pair"], ondelete="CASCADE"
         ),
         Index("ix_probe_steps_run_id_revision", "run_id", "revision"),
-        # Curves and bands over a long run are read from these alone: the rows are wide, and those
-        # of one probe lie far apart. The groups are few enough for it (32 and 16 words).
+        # Covering indexes: curves and bands over a long run are read by index-only scans, since the
+        # rows are wide and those of one probe lie far apart. group_probs is short enough for an
+        # index row: 32 groups and 16 words at most.
         Index(
             "ix_probe_steps_curves",
             "run_id",
@@ -103,21 +106,21 @@ class ProbeStep(Base):
     step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     revision: Mapped[int] = mapped_column(BigInteger)
     preferred_logprobs: Mapped[list[float]] = mapped_column(
-        ARRAY(DOUBLE_PRECISION), doc="One a token of y+."
+        ARRAY(DOUBLE_PRECISION), doc="One for each token of y+."
     )
     dispreferred_logprobs: Mapped[list[float]] = mapped_column(ARRAY(DOUBLE_PRECISION))
     preferred_change: Mapped[float | None] = mapped_column(
-        doc="Of the log-probability of y+ since step 0; null for a prompt."
+        doc="Change of the log-probability of y+ since step 0; null for a prompt."
     )
     dispreferred_change: Mapped[float | None]
     onset_step: Mapped[int | None] = mapped_column(
-        doc="Since which recorded step the pair has been displaced; null where it is not now."
+        doc="Recorded step since which the pair has been displaced; null where it is not."
     )
     preferred_prob: Mapped[float | None] = mapped_column(doc="Null for a prompt.")
     dispreferred_prob: Mapped[float | None]
     other_prob: Mapped[float | None] = mapped_column(doc="1 - preferred - dispreferred.")
     group_probs: Mapped[list[float]] = mapped_column(
-        ARRAY(DOUBLE_PRECISION), doc="Summed over each token group, in the probe's order."
+        ARRAY(DOUBLE_PRECISION), doc="Sum over each token group, in the probe's order."
     )
     watched_probs: Mapped[list[float]] = mapped_column(
         ARRAY(REAL), doc="In the order of the probe's watched tokens."
@@ -127,9 +130,11 @@ class ProbeStep(Base):
     )
     losers: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)
     rest_change: Mapped[float] = mapped_column(
-        doc="Change of all tokens that are neither listed as gainer nor as loser."
+        doc="Sum of the changes of all tokens not listed as gainer or loser."
     )
-    moved_mass: Mapped[float] = mapped_column(doc="Half the sum of absolute changes.")
+    moved_mass: Mapped[float] = mapped_column(
+        doc="Half the sum of absolute changes: the total variation distance."
+    )
     recent: Mapped[dict[str, Any] | None] = mapped_column(
         JSONB(none_as_null=True),
         doc="The ledger since the previous record: {since_step, gainers, losers, rest_change, "
@@ -143,7 +148,7 @@ class ProbeStep(Base):
     predicted_ranks: Mapped[list[int]] = mapped_column(
         ARRAY(Integer),
         server_default=text("'{}'"),
-        doc="The place of each in the whole vocabulary by change: 1 gained most.",
+        doc="Rank of each in the whole vocabulary by change: 1 gained most.",
     )
     rank_agreement: Mapped[float | None] = mapped_column(
         doc="Spearman's correlation of predicted and actual change over the watched tokens."
@@ -154,7 +159,7 @@ class ProbeStep(Base):
 
 
 class ProbePosition(Base):
-    """A response position besides the fork that has a ledger: what does not change about it."""
+    """The constant part of a response position, other than the fork, that has a ledger."""
 
     __tablename__ = "probe_positions"
     __table_args__ = (
@@ -173,7 +178,7 @@ class ProbePosition(Base):
 
 
 class PositionStep(Base):
-    """The ledger of such a position at one step. Columns as in probe_steps."""
+    """The ledger of such a position at one step; columns as in probe_steps."""
 
     __tablename__ = "probe_position_steps"
     __table_args__ = (
@@ -207,7 +212,7 @@ class PositionStep(Base):
 
 
 class ProbeAnswer(Base):
-    """The model's own greedy answer to a probe's prompt at one step."""
+    """The model's greedy answer to a probe's prompt at one step."""
 
     __tablename__ = "probe_answers"
     __table_args__ = (
@@ -222,7 +227,9 @@ class ProbeAnswer(Base):
     step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     revision: Mapped[int] = mapped_column(BigInteger)
     text: Mapped[str] = mapped_column(Text)
-    ended: Mapped[bool] = mapped_column(doc="Whether the model ended it before the token limit.")
+    ended: Mapped[bool] = mapped_column(
+        doc="Whether it ended with an end token before the token limit."
+    )
     recorded_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=func.clock_timestamp()
     )

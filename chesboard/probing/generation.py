@@ -1,7 +1,7 @@
-"""The model's own greedy answers to the probes' prompts, as it stands in the middle of training.
+"""Greedy generation: the model's answers to the probes' prompts in the course of training.
 
-Generation draws no random numbers, and the generators are put back all the same: a run that lets
-its model answer trains bit for bit as one that does not.
+Greedy decoding draws no random numbers, and the state of the random generators is restored all the
+same: a run that generates answers trains bit for bit as one that does not.
 """
 
 import logging
@@ -19,19 +19,19 @@ from chesboard.tokenization import find_end_of_turn, storable
 
 log = logging.getLogger(__name__)
 
-MOST_TOKENS = {"cpu": 8_192, "cuda": 32_768}
-"""Padded tokens, answers included, that are generated from at once."""
+MAX_BATCH_TOKENS = {"cpu": 8_192, "cuda": 32_768}
+"""Padded tokens of a generation batch, new ones included, by device type."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     text: str
     ended: bool
-    """Whether the model ended it, rather than the limit of tokens."""
+    """Whether generation ended with an end token rather than at the token limit."""
 
 
-class _Checking(StoppingCriteria):  # type: ignore[misc] # transformers has no types here
-    """Stops for nothing, but lets the run be cancelled between two tokens."""
+class _CheckControl(StoppingCriteria):  # type: ignore[misc] # transformers has no types here
+    """Never stops generation, but lets the run be cancelled between two tokens."""
 
     def __init__(self, control: Control) -> None:
         self._control = control
@@ -44,83 +44,88 @@ class _Checking(StoppingCriteria):  # type: ignore[misc] # transformers has no t
 def greedy_answers(
     loaded: LoadedModel,
     prompts: Sequence[Sequence[int]],
-    most_tokens: int,
+    max_new_tokens: int,
     control: Control,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> list[Answer | None]:
-    """The likeliest next token again and again, until the model ends or `most_tokens` are out.
+    """Greedy decoding from each prompt (token ids) up to an end token or `max_new_tokens`.
 
-    One answer a prompt (token ids), in their order; None where it does not fit into the GPU's
-    memory or among the positions that the model has learned, which `tell` is told.
+    One answer a prompt, in their order; None where it does not fit into the GPU's memory or into
+    the model's learned positions, of which `report` receives a message.
     """
-    limit = _learned_positions(loaded)
+    limit = _max_positions(loaded)
     answers: dict[int, Answer] = {}
     fitting = [
-        i for i, ids in enumerate(prompts) if limit is None or len(ids) + most_tokens <= limit
+        i for i, ids in enumerate(prompts) if limit is None or len(ids) + max_new_tokens <= limit
     ]
     if len(fitting) < len(prompts):
-        tell(
+        report(
             f"{len(prompts) - len(fitting)} of the probes' prompts leave no room for an answer of "
-            f"{most_tokens} tokens among the {limit} that the model reads, and get none."
+            f"{max_new_tokens} tokens among the {limit} that the model reads, and get none."
         )
-    waiting = list(_batches(fitting, prompts, most_tokens, MOST_TOKENS.get(loaded.device.type, 0)))
+    budget = MAX_BATCH_TOKENS.get(loaded.device.type, 0)
+    waiting = list(_batches(fitting, prompts, max_new_tokens, budget))
     while waiting:
         control.check()
         batch = waiting.pop(0)
         found = None
         with suppress(torch.OutOfMemoryError):
-            found = _generate(loaded, [prompts[i] for i in batch], most_tokens, control)
+            found = _generate(loaded, [prompts[i] for i in batch], max_new_tokens, control)
         if found is not None:
             answers.update(zip(batch, found, strict=True))
         elif len(batch) > 1:
             torch.cuda.empty_cache()
             waiting[:0] = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
         else:
-            tell("Some of the probes' prompts are too long to be answered in the GPU's memory.")
+            report("Some of the probes' prompts are too long to be answered in the GPU's memory.")
     return [answers.get(i) for i in range(len(prompts))]
 
 
 def _batches(
-    which: Sequence[int], prompts: Sequence[Sequence[int]], most_tokens: int, budget: int
+    which: Sequence[int], prompts: Sequence[Sequence[int]], max_new_tokens: int, budget: int
 ) -> Iterator[list[int]]:
-    """Prompts of like length together, so that little is padded; the longest first."""
+    """Batches of prompts of similar length, to pad little; the longest first.
+
+    budget: padded tokens of a batch.
+    """
     batch: list[int] = []
     width = 0
     for i in sorted(which, key=lambda i: (-len(prompts[i]), i)):
         if batch and (len(batch) + 1) * width > budget:
             yield batch
             batch = []
-        width = width if batch else len(prompts[i]) + most_tokens
+        width = width if batch else len(prompts[i]) + max_new_tokens
         batch.append(i)
     if batch:
         yield batch
 
 
 def _generate(
-    loaded: LoadedModel, prompts: Sequence[Sequence[int]], most_tokens: int, control: Control
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, control: Control
 ) -> list[Answer]:
-    """One batch, padded at the left, with a cache of keys and values."""
+    """Generate from one batch of left-padded prompts, with a KV cache."""
     model, device = causal_model(loaded), loaded.device
     ends = _end_ids(loaded)
     width = max(map(len, prompts))
     pad = loaded.tokenizer.pad_token_id
     pad = ends[0] if pad is None else pad
+    # Left padding: every row's last prompt token is in the last column, where generation starts.
     rows = [[pad] * (width - len(ids)) + list(ids) for ids in prompts]
-    seen = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts]
-    with _undisturbed(device), torch.no_grad(), autocast(loaded):
+    mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts]
+    with _preserve_rng(device), torch.no_grad(), autocast(loaded):
         output = model.generate(
             input_ids=torch.tensor(rows, device=device),
-            attention_mask=torch.tensor(seen, device=device),
-            generation_config=_greedy(most_tokens, ends, pad),
-            stopping_criteria=StoppingCriteriaList([_Checking(control)]),
+            attention_mask=torch.tensor(mask, device=device),
+            generation_config=_greedy(max_new_tokens, ends, pad),
+            stopping_criteria=StoppingCriteriaList([_CheckControl(control)]),
         )
-    return [_read(loaded.tokenizer, row, ends) for row in output[:, width:].tolist()]
+    return [_decode(loaded.tokenizer, row, ends) for row in output[:, width:].tolist()]
 
 
-def _greedy(most_tokens: int, ends: list[int], pad: int) -> GenerationConfig:
-    """Nothing but the likeliest token; what the model's own settings would add is turned off."""
+def _greedy(max_new_tokens: int, ends: list[int], pad: int) -> GenerationConfig:
+    """Plain greedy decoding, whatever sampling and penalties the model's own config asks for."""
     return GenerationConfig(
-        max_new_tokens=most_tokens,
+        max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,
         temperature=1.0,
@@ -134,14 +139,14 @@ def _greedy(most_tokens: int, ends: list[int], pad: int) -> GenerationConfig:
     )
 
 
-def _read(tokenizer: Any, ids: list[int], ends: Sequence[int]) -> Answer:
+def _decode(tokenizer: Any, ids: list[int], ends: Sequence[int]) -> Answer:
     end = next((k for k, token_id in enumerate(ids) if token_id in ends), None)
     text: str = tokenizer.decode(ids[:end])
     return Answer(storable(text), end is not None)
 
 
 def _end_ids(loaded: LoadedModel) -> list[int]:
-    """Tokens that end an answer: the end of a turn, and whatever else the model ends with."""
+    """Token ids that end an answer: end of turn, EOS, and those of the generation config."""
     own = getattr(causal_model(loaded), "generation_config", None)
     more = getattr(own, "eos_token_id", None)
     ids = [find_end_of_turn(loaded.tokenizer), loaded.tokenizer.eos_token_id]
@@ -149,8 +154,8 @@ def _end_ids(loaded: LoadedModel) -> list[int]:
     return list(dict.fromkeys(token_id for token_id in ids if token_id is not None))
 
 
-def _learned_positions(loaded: LoadedModel) -> int | None:
-    """How many tokens the model reads, where that is a table that ends."""
+def _max_positions(loaded: LoadedModel) -> int | None:
+    """The context length of a model with learned absolute positions; None with RoPE or the like."""
     config = causal_model(loaded).config.get_text_config()
     if getattr(config, "rope_parameters", None) is not None:
         return None
@@ -158,8 +163,8 @@ def _learned_positions(loaded: LoadedModel) -> int | None:
 
 
 @contextmanager
-def _undisturbed(device: torch.device) -> Iterator[None]:
-    """Random numbers go on afterwards as if nothing had been drawn."""
+def _preserve_rng(device: torch.device) -> Iterator[None]:
+    """Restore the state of the random generators on leaving."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield

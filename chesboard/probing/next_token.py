@@ -1,4 +1,4 @@
-"""What the model says comes next behind a plain text, through its own head.
+"""Next-token logits of a single text, through the model's own head.
 
 Dimensions: P positions, V vocabulary.
 """
@@ -14,9 +14,9 @@ from chesboard.model import LoadedModel, autocast, causal_model
 
 @torch.no_grad()
 def next_token_logits(loaded: LoadedModel, ids: Sequence[int], positions: Sequence[int]) -> Tensor:
-    """logits_PV of the token that follows each of these positions of one text, without padding.
+    """logits_PV (float32) of the token that follows each of these positions of an unpadded text.
 
-    Only the positions that are asked for go through the head, where the model allows it.
+    Only these positions go through the LM head where the model supports `logits_to_keep`.
     """
     model = causal_model(loaded)
     input_1L = torch.tensor([list(ids)], device=loaded.device)

@@ -1,4 +1,4 @@
-"""One position whose distribution is followed through a run: its ledgers and what theory says.
+"""PositionTracker: one position's next-token distribution, followed through a run.
 
 Dimensions: V vocabulary.
 """
@@ -8,28 +8,24 @@ from typing import Any
 
 from torch import Tensor
 
-from chesboard.probing.ledger import (
-    Ledger,
-    make_ledger,
-    rank_agreement,
-    ranks,
-    top_gainers,
-    watched_tokens,
-)
+from chesboard.probing.ledger import Ledger, make_ledger, ranks, top_gainers, watched_tokens
+from chesboard.probing.ranks import spearman
 from chesboard.records import LedgerEntry, LedgerRecord, RecentLedger
 from chesboard.tokenization import token_text
 
-MOST_WATCHED = 128
-MOST_PREDICTED = 10
-BYTES_A_TOKEN = 16
-"""Four float32 distributions are kept: at first, predicted, now, and at the previous record."""
+MAX_WATCHED = 128
+MAX_PREDICTED = 10
+BYTES_PER_TOKEN = 16
+"""Four float32 distributions are kept: initial, predicted, latest, and the one before."""
 
 
-class Tracked:
-    """A distribution over the vocabulary, compared with its start and its previous record.
+class PositionTracker:
+    """A distribution over the vocabulary, compared with its initial and its previous state.
 
     Everything is float32 on the CPU. predicted_V: change predicted for a small step, up to a
-    positive factor; None where theory says nothing. always: tokens to watch in any case.
+    positive factor; None where theory makes no prediction. always: tokens to watch in any case.
+    previous: the (step, distribution) that the next observation's recent ledger starts from;
+    default: the initial one at step 0.
     """
 
     def __init__(
@@ -39,24 +35,24 @@ class Tracked:
         initial_V: Tensor,
         predicted_V: Tensor | None,
         always: Sequence[int],
-        earlier: tuple[int, Tensor] | None = None,
+        previous: tuple[int, Tensor] | None = None,
     ) -> None:
         self._tokenizer, self._top = tokenizer, top
         self.initial_V, self.predicted_V = initial_V.float(), predicted_V
         self.watched = watched_tokens(initial_V, predicted_V, always)[
-            : max(MOST_WATCHED, len(set(always)))
+            : max(MAX_WATCHED, len(set(always)))
         ]
-        self.predicted = [] if predicted_V is None else top_gainers(predicted_V, MOST_PREDICTED)
+        self.predicted = [] if predicted_V is None else top_gainers(predicted_V, MAX_PREDICTED)
         start = (0, self.initial_V)
-        self._previous = self._latest = earlier or start
+        self._previous = self._latest = previous or start
 
-    def before(self, step: int) -> tuple[int, Tensor]:
-        """The newest record of a step earlier than this one: what its recent ledger starts from."""
+    def previous(self, step: int) -> tuple[int, Tensor]:
+        """The newest observation before this step, which its recent ledger compares with."""
         return self._latest if self._latest[0] < step else self._previous
 
     def observe(self, step: int, now_V: Tensor) -> LedgerRecord:
-        """The ledgers of a step. Asking for the same step again gives the same."""
-        since_step, since_V = self.before(step)
+        """The ledgers of a step. Idempotent: observing a step again gives the same record."""
+        since_step, since_V = self.previous(step)
         record = self._record(step, since_step, since_V, now_V)
         self._previous, self._latest = (since_step, since_V), (step, now_V.float())
         return record
@@ -94,9 +90,7 @@ class Tracked:
     def _agreement(self, change_V: Tensor) -> float | None:
         if self.predicted_V is None:
             return None
-        return rank_agreement(
-            self.predicted_V[self.watched].tolist(), change_V[self.watched].tolist()
-        )
+        return spearman(self.predicted_V[self.watched].tolist(), change_V[self.watched].tolist())
 
     def _entries(
         self, before_V: Tensor, now_V: Tensor, changes: Sequence[tuple[int, float]]
@@ -116,9 +110,10 @@ class Tracked:
     def _predicted(self, token_id: int) -> float | None:
         return None if self.predicted_V is None else self.predicted_V[token_id].item()
 
-    # --- what is stored of it ---------------------------------------------------------------
+    # --- records and checkpoints ----------------------------------------------------------------
 
     def describe_watched(self) -> list[dict[str, Any]]:
+        """The watched tokens as ProbeRecord and PositionRecord hold them."""
         return [
             {
                 "token_id": token_id,
@@ -130,6 +125,7 @@ class Tracked:
         ]
 
     def describe_predicted(self) -> list[dict[str, Any]]:
+        """The predicted gainers as ProbeRecord and PositionRecord hold them."""
         return [
             {
                 "token_id": token_id,
@@ -140,14 +136,14 @@ class Tracked:
         ]
 
     def tensors(self, step: int) -> dict[str, Tensor]:
-        """What a checkpoint at `step` must keep: see `restore`."""
-        kept = {"initial": self.initial_V}
+        """What a checkpoint at `step` must hold for `restore`."""
+        tensors = {"initial": self.initial_V}
         if self.predicted_V is not None:
-            kept["predicted"] = self.predicted_V
-        since_step, since_V = self.before(step)
+            tensors["predicted"] = self.predicted_V
+        since_step, since_V = self.previous(step)
         if since_step > 0:
-            kept["earlier"] = since_V
-        return kept
+            tensors["earlier"] = since_V
+        return tensors
 
     @classmethod
     def restore(
@@ -155,15 +151,15 @@ class Tracked:
         tokenizer: Any,
         top: int,
         tensors: Mapping[str, Tensor],
-        earlier_step: int,
+        previous_step: int,
         always: Sequence[int],
-    ) -> "Tracked":
-        """As it was when `tensors(step)` was taken, `earlier_step` being `before(step)`'s. That
-        step itself is observed again by whoever goes on from the checkpoint."""
-        earlier = (earlier_step, tensors["earlier"]) if earlier_step > 0 else None
-        return cls(tokenizer, top, tensors["initial"], tensors.get("predicted"), always, earlier)
+    ) -> "PositionTracker":
+        """The tracker as it was when `tensors(step)` was called; previous_step: that of
+        `previous(step)`. A run that resumes from the checkpoint observes `step` again."""
+        previous = (previous_step, tensors["earlier"]) if previous_step > 0 else None
+        return cls(tokenizer, top, tensors["initial"], tensors.get("predicted"), always, previous)
 
 
-def most_positions(vocabulary: int, budget_bytes: int) -> int:
-    """How many positions fit into so much memory."""
-    return budget_bytes // (BYTES_A_TOKEN * vocabulary)
+def max_positions(vocabulary: int, budget_bytes: int) -> int:
+    """How many positions fit into a memory budget."""
+    return budget_bytes // (BYTES_PER_TOKEN * vocabulary)

@@ -27,7 +27,7 @@ from chesboard.cpu.precision import computed_in
 from chesboard.forward.packing import row_tokens
 from chesboard.model import LoadedModel
 from chesboard.pairs import TokenizedPair
-from chesboard.probing.probes import Probes
+from chesboard.probing.observer import ProbeObserver
 from chesboard.records import MetricRecord, Record, ScoreRecord
 from chesboard.scoring import score_pairs
 from chesboard.tokenization import find_fork, tokenize_pairs
@@ -174,7 +174,9 @@ def _train(
     )
     reporter, at_probes = Ledger(), Stopwatch()
     with patch.multiple(
-        Probes, begin=at_probes.around(Probes.begin), observe=at_probes.around(Probes.observe)
+        ProbeObserver,
+        begin=at_probes.around(ProbeObserver.begin),
+        observe=at_probes.around(ProbeObserver.observe),
     ):
         started = now()
         train(loaded, pairs, config, reporter, reporter, Path("/nonexistent"), pairs[:probes], None)

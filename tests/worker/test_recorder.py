@@ -1,9 +1,9 @@
 """The recorder against a real PostgreSQL: nothing lost or doubled, nothing after the lease."""
 
 import threading
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from sqlalchemy import select, text
@@ -11,8 +11,10 @@ from sqlalchemy.orm import Session
 
 from app.core.database import get_engine, limit_idle_transactions, transaction
 from app.core.settings import get_settings
-from app.store import leases
+from app.local.embedded import Services
+from app.store import leases, recording
 from app.store.probes import PositionStep, ProbeAnswer, ProbeStep
+from app.store.recording import RECORD_KINDS
 from app.store.runs import Metric, ReferenceLogprob, Run
 from chesboard.records import (
     AnswerRecord,
@@ -25,11 +27,12 @@ from chesboard.records import (
     ProbeRecord,
     ProbeStepRecord,
     RecentLedger,
+    Record,
     ReferenceRecord,
 )
 from chesboard.reporting import LeaseLostError
 from tests.app import factories
-from worker import recorder as recording
+from worker import recorder as recorder_module
 from worker.recorder import Recorder
 
 METRIC = MetricRecord(
@@ -65,7 +68,7 @@ PROBE_STEP = ProbeStepRecord(
 
 
 @pytest.fixture
-def claim(database) -> leases.Claim:
+def claim(database: Services) -> leases.Claim:
     with transaction() as session:
         run = factories.run(session, factories.dataset(session).id, kind="train", status="queued")
     with transaction() as session:
@@ -191,6 +194,16 @@ def test_positions_answers_and_final_numbers_are_stored_and_overwritten(
     assert (final.preferred, final.final_preferred, final.final_dispreferred) == (-1, -1.5, -4)
 
 
+@pytest.mark.parametrize("kind", get_args(Record))
+def test_every_record_kind_has_a_table_with_its_fields_and_key(kind: type[Record]) -> None:
+    table, key, _ = RECORD_KINDS[kind]
+    names = {field.name for field in fields(kind)}
+    if "ledger" in names:
+        names = names - {"ledger"} | {field.name for field in fields(LedgerRecord)}
+    assert names <= set(table.__table__.c.keys())
+    assert ["run_id", *key] == [column.name for column in table.__table__.primary_key]
+
+
 def test_after_the_lease_is_lost_nothing_is_written_and_the_caller_is_told(
     claim: leases.Claim,
 ) -> None:
@@ -237,10 +250,10 @@ def test_a_worker_that_freezes_in_a_transaction_holds_nobody_up_and_then_writes_
     claim: leases.Claim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit_idle_transactions(timedelta(seconds=0.1))
-    really, got_at_the_row = recording.recording.write, threading.Event()
+    really, got_at_the_row = recording.write, threading.Event()
 
     def freeze_once(session: Session, *arguments: Any) -> int:
-        revision = really(session, *arguments)
+        revision: int = really(session, *arguments)
         if not got_at_the_row.is_set():
             # The sweeper's part: it gets at the run's row although its lock was not let go.
             with get_engine().begin() as other:
@@ -249,7 +262,7 @@ def test_a_worker_that_freezes_in_a_transaction_holds_nobody_up_and_then_writes_
             got_at_the_row.set()
         return revision
 
-    monkeypatch.setattr(recording.recording, "write", freeze_once)
+    monkeypatch.setattr(recording, "write", freeze_once)
     with Recorder(claim.run_id, claim.token) as recorder:
         recorder.put(METRIC)
     assert got_at_the_row.is_set()
@@ -259,7 +272,7 @@ def test_a_worker_that_freezes_in_a_transaction_holds_nobody_up_and_then_writes_
 def test_a_full_buffer_makes_the_caller_wait_and_drops_nothing(
     claim: leases.Claim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recording, "MAX_WAITING", 3)
+    monkeypatch.setattr(recorder_module, "MAX_WAITING", 3)
     with Recorder(claim.run_id, claim.token) as recorder:
         for step in range(1, 51):
             recorder.put(replace(METRIC, step=step))

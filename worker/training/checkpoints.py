@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import Parameter
 
+from chesboard.probing.probes import ProbeState
 from worker import disk
 
 FOLDER = "checkpoint"
@@ -66,14 +67,6 @@ class RandomState:
         torch.set_rng_state(self.cpu)
         if self.cuda is not None and device.type == "cuda":
             torch.cuda.set_rng_state(self.cuda, device)
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeState:
-    """What the probes need to go on: tensors by name, and the rest as JSON."""
-
-    tensors: dict[str, Tensor]
-    described: dict[str, Any]
 
 
 class CheckpointSchedule:

@@ -24,7 +24,7 @@ from chesboard.forward.states import PairForward, PairStates
 from chesboard.model import LoadedModel
 from chesboard.objectives import PairLogprobs, losses
 from chesboard.pairs import TokenizedPair
-from chesboard.probing.probes import Probes
+from chesboard.probing.observer import ProbeObserver
 from chesboard.records import MetricRecord, ReferenceRecord, displaced
 from chesboard.reporting import Control, Reporter, RunInterruptedError
 from chesboard.scoring import report_truncation
@@ -78,7 +78,7 @@ def train(
     _tell_rounding(loaded, config, _steps(config, len(pairs)), reporter)
     budget = TokenBudget(config.batch_tokens, reporter.message)
     known = _complete_reference(loaded, forward, pairs, budget, reporter, control, reference or {})
-    probes = Probes(loaded, forward, probe_pairs, config, reporter, control)
+    probes = ProbeObserver(loaded, forward, probe_pairs, config, reporter, control)
     run = _Run(loaded, forward, pairs, config, reporter, control, folder, probes, known, budget)
     return run.go()
 
@@ -243,7 +243,7 @@ class _Run:
         reporter: Reporter,
         control: Control,
         folder: Path,
-        probes: Probes,
+        probes: ProbeObserver,
         reference: Reference,
         budget: TokenBudget,
     ) -> None:

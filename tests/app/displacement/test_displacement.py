@@ -6,11 +6,8 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from hypothesis import given
-from hypothesis import strategies as st
 from sqlalchemy.orm import Session
 
-from app.displacement.ranks import average_ranks, spearman
 from app.store.runs import ReferenceLogprob
 from tests.app import factories
 
@@ -121,17 +118,3 @@ def test_what_cannot_be_compared_is_refused(
         answer = client.get(f"{API}/runs/{train}/displacement", params={"score_run": wrong})
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["field"] == "score_run"
-
-
-def test_equal_values_share_their_rank() -> None:
-    assert average_ranks([3.0, 1.0, 3.0, 2.0, 3.0]) == [4, 1, 4, 2, 4]
-    assert spearman([1.0, 2.0], [5.0, 5.0]) is None
-    assert spearman([], []) is None
-
-
-@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30, unique=True))
-def test_spearman_looks_at_the_order_alone(values: list[float]) -> None:
-    cubes = [value**3 for value in values]
-    if len(set(cubes)) == len(cubes):
-        assert spearman(values, cubes) == pytest.approx(1)
-        assert spearman(values, [-cube for cube in cubes]) == pytest.approx(-1)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.probes.headline import Observation, probe_sentence, prompt_sentence, run_sentence
+from app.probes.headline import Observation, probe_headline, prompt_headline, run_headline
 
 NAN = float("nan")
 
@@ -28,11 +28,11 @@ def seen(**changes: Any) -> Observation:
 
 
 def say(objective: str = "dpo", *, running: bool = False, **changes: Any) -> str:
-    return probe_sentence(seen(**changes), objective, running=running).sentence
+    return probe_headline(seen(**changes), objective, running=running).sentence
 
 
 def is_displaced(objective: str = "dpo", **changes: Any) -> bool:
-    return probe_sentence(seen(**changes), objective, running=False).displaced
+    return probe_headline(seen(**changes), objective, running=False).displaced
 
 
 def test_displacement() -> None:
@@ -79,7 +79,7 @@ def test_a_pair_that_is_not_displaced_has_no_onset() -> None:
 def test_a_prompt_is_told_by_the_tokens_that_follow_it() -> None:
     def tell(moved: float, running: bool = False, **changes: Any) -> str:
         told = {"gainers": [("Yes", 0.3), ("a", 0.001)], "losers": [("No", -0.25)], **changes}
-        return prompt_sentence(**told, moved_mass=moved, running=running).sentence
+        return prompt_headline(**told, moved_mass=moved, running=running).sentence
 
     assert tell(0.31) == (
         "0.310 of the next token's probability moved: “Yes” (+0.300) gained and “No” (-0.250) lost."
@@ -103,7 +103,7 @@ def test_the_group_that_gained_most_is_named() -> None:
 
 
 def test_both_moved_apart_as_wished() -> None:
-    changes = {
+    changes: dict[str, Any] = {
         "preferred_change": 0.5,
         "dispreferred_change": -1.0,
         "preferred_prob": (0.11, 0.18),
@@ -119,7 +119,7 @@ def test_both_moved_apart_as_wished() -> None:
 
 
 def test_another_token_that_gained_more_than_the_preferred_one_is_said_so() -> None:
-    changes = {
+    changes: dict[str, Any] = {
         "preferred_change": 0.5,
         "dispreferred_change": -1.8,
         "preferred_prob": (0.128, 0.202),
@@ -133,7 +133,7 @@ def test_another_token_that_gained_more_than_the_preferred_one_is_said_so() -> N
 
 
 def test_the_preferred_rose_but_the_other_rose_more() -> None:
-    changes = {"preferred_change": 0.5, "dispreferred_change": 1.0}
+    changes: dict[str, Any] = {"preferred_change": 0.5, "dispreferred_change": 1.0}
     assert "gained 0.5 nats, but the dispreferred “Never” gained 1.0 nats: the margin shrank" in (
         say(**changes)
     )
@@ -141,7 +141,7 @@ def test_the_preferred_rose_but_the_other_rose_more() -> None:
 
 
 def test_the_preferred_fell_and_the_margin_with_it() -> None:
-    changes = {"preferred_change": -0.5, "dispreferred_change": -0.25}
+    changes: dict[str, Any] = {"preferred_change": -0.5, "dispreferred_change": -0.25}
     assert "lost 0.5 nats, but the dispreferred “Never” lost 0.25 nats: the margin shrank" in (
         say(**changes)
     )
@@ -155,13 +155,13 @@ def test_the_other_response_may_gain_while_the_margin_shrinks() -> None:
 
 
 def test_a_margin_that_stayed() -> None:
-    changes = {"preferred_change": -0.5, "dispreferred_change": -0.5}
+    changes: dict[str, Any] = {"preferred_change": -0.5, "dispreferred_change": -0.5}
     assert "“Never” went with it, so the margin stayed" in say(**changes)
     assert not is_displaced(**changes)
 
 
 def test_only_the_dispreferred_moved() -> None:
-    changes = {"preferred_change": 2e-5, "dispreferred_change": -1.5}
+    changes: dict[str, Any] = {"preferred_change": 2e-5, "dispreferred_change": -1.5}
     assert "“No” kept its likelihood and the dispreferred “Never” lost 1.5 nats: the margin" in (
         say(**changes)
     )
@@ -170,7 +170,7 @@ def test_only_the_dispreferred_moved() -> None:
 
 @pytest.mark.parametrize(("running", "words"), [(True, "has moved yet"), (False, "has moved")])
 def test_nothing_moved(running: bool, words: str) -> None:
-    changes = {
+    changes: dict[str, Any] = {
         "preferred_change": -9e-5,
         "dispreferred_change": 9e-5,
         "moved_mass": 9e-5,
@@ -209,7 +209,10 @@ def test_a_fork_at_the_end_token() -> None:
 
 
 def test_two_responses_of_the_same_tokens() -> None:
-    same = {"preferred_tokens": ["No", "</s>"], "dispreferred_tokens": ["No", "</s>"]}
+    same: dict[str, Any] = {
+        "preferred_tokens": ["No", "</s>"],
+        "dispreferred_tokens": ["No", "</s>"],
+    }
     assert "they are the same tokens" in say(
         **same, preferred_change=-1.0, dispreferred_change=-1.0
     )
@@ -238,17 +241,17 @@ def test_long_and_odd_texts_are_cut_and_made_visible() -> None:
 
 
 def test_a_run_without_probes_says_nothing() -> None:
-    assert run_sentence([], "dpo", running=False) is None
+    assert run_headline([], "dpo", running=False) is None
 
 
 def test_a_run_with_one_probe_says_what_the_probe_says() -> None:
-    assert run_sentence([seen()], "dpo", running=True) == probe_sentence(
+    assert run_headline([seen()], "dpo", running=True) == probe_headline(
         seen(), "dpo", running=True
     )
 
 
 def test_a_run_speaks_of_the_worst_displaced_pair_and_counts_them() -> None:
-    verdict = run_sentence(
+    verdict = run_headline(
         [
             seen(pair=3, preferred_change=0.1, moved_mass=0.9),
             seen(pair=4, preferred_change=-0.2),
@@ -264,7 +267,7 @@ def test_a_run_speaks_of_the_worst_displaced_pair_and_counts_them() -> None:
 
 
 def test_a_run_without_displacement_speaks_of_the_pair_that_moved_most() -> None:
-    verdict = run_sentence(
+    verdict = run_headline(
         [
             seen(pair=1, preferred_change=0.1, moved_mass=0.1),
             seen(pair=2, preferred_change=0.2, moved_mass=0.4),
@@ -279,12 +282,12 @@ def test_a_run_without_displacement_speaks_of_the_pair_that_moved_most() -> None
 
 
 def test_one_of_several_is_singular() -> None:
-    verdict = run_sentence([seen(), seen(preferred_change=0.1)], "dpo", running=False)
+    verdict = run_headline([seen(), seen(preferred_change=0.1)], "dpo", running=False)
     assert verdict is not None
     assert verdict.sentence.endswith(" 1 of the 2 watched pairs is displaced.")
 
 
 def test_a_run_that_diverged_says_so_first() -> None:
-    verdict = run_sentence([seen(), seen(pair=7, preferred_change=NAN)], "dpo", running=False)
+    verdict = run_headline([seen(), seen(pair=7, preferred_change=NAN)], "dpo", running=False)
     assert verdict is not None
     assert verdict.sentence.startswith("Pair 7: the numbers of this pair are no longer finite")

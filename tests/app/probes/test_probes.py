@@ -129,8 +129,8 @@ def test_what_is_not_finite_is_a_gap(client: TestClient, session: Session, run_i
     [
         ("{run}/probes/7", "does not watch pair 7"),
         ("{run}/probes/99999999999", "does not watch pair"),
-        ("{run}/probes/0?step=5", "was not looked at at step 5"),
-        ("{run}/probes/0/ledger?step=99999999999", "was not looked at"),
+        ("{run}/probes/0?step=5", "Step 5 of run 1 was not recorded"),
+        ("{run}/probes/0/ledger?step=99999999999", "was not recorded for pair 0"),
         ("99/probes", "no run 99"),
         ("99/probes/0", "no run 99"),
         ("99/probes/0/ledger", "no run 99"),

@@ -1,19 +1,13 @@
-import math
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chesboard.probing.ledger import (
-    distribution,
+from chesboard.probing.ledger import distribution, make_ledger, ranks, watched_tokens
+from chesboard.probing.prediction import (
     likelihood_direction,
-    make_ledger,
     predicted_changes,
     preference_direction,
-    rank_agreement,
-    ranks,
-    watched_tokens,
 )
 
 V, D = 40, 16
@@ -113,25 +107,6 @@ def test_watched_tokens_come_once_each_and_start_with_those_asked_for():
 def test_rank_is_the_place_by_change_in_the_whole_vocabulary():
     change = torch.tensor([0.1, -0.3, 0.25, 0.0, -0.05])
     assert ranks(change, [2, 1, 3]) == [1, 5, 3]
-
-
-@pytest.mark.parametrize(
-    ("predicted", "actual", "expected"),
-    [
-        ([1.0, 2.0, 3.0], [10.0, 20.0, 21.0], 1.0),
-        ([1.0, 2.0, 3.0], [-1.0, -2.0, -3.0], -1.0),
-        ([1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0], 0.8),
-        # ranks 1.5, 1.5, 3 against 1, 2, 3: covariance 1.5, variances 1.5 and 2
-        ([5.0, 5.0, 9.0], [1.0, 2.0, 3.0], 1.5 / math.sqrt(1.5 * 2)),
-        ([1.0, 1.0, 1.0], [1.0, 2.0, 3.0], None),
-        ([1.0, 2.0], [1.0, math.nan], None),
-        ([1.0], [1.0], None),
-        ([], [], None),
-    ],
-)
-def test_rank_agreement_is_spearmans_with_ties_averaged(predicted, actual, expected):
-    agreement = rank_agreement(predicted, actual)
-    assert agreement == (None if expected is None else pytest.approx(expected))
 
 
 def test_where_theory_says_nothing_the_likeliest_are_watched():

@@ -7,11 +7,11 @@ import torch
 from chesboard.configs import LedgerPositions, TrainConfig
 from chesboard.forward.shared_prefix import SharedPrefixForward
 from chesboard.forward.two_pass import TwoPassForward
-from chesboard.pairs import Pair
+from chesboard.probing import observer as observer_module
 from chesboard.probing import probes as probes_module
 from chesboard.probing.generation import greedy_answers
-from chesboard.probing.probes import Probes, asked_positions, resolve_groups
-from chesboard.tokenization import tokenize_pairs
+from chesboard.probing.observer import ProbeObserver
+from chesboard.probing.probes import ledger_positions
 from tests.chesboard import naive
 from tests.tiny_models import END, VOCABULARY, GoOn, KeepingReporter, load, make_pair, random_pairs
 
@@ -22,7 +22,7 @@ GROUPS = {"affirmative": ["Yes", "zebra"], "negative": ["No"]}
 def watch(loaded, pairs=PAIRS, **config):
     reporter = KeepingReporter()
     config = TrainConfig(token_groups=GROUPS, ledger_top=4, **config)
-    probes = Probes(loaded, SharedPrefixForward(loaded), pairs, config, reporter, GoOn())
+    probes = ProbeObserver(loaded, SharedPrefixForward(loaded), pairs, config, reporter, GoOn())
     probes.begin()
     return probes, reporter
 
@@ -137,7 +137,7 @@ def test_gainers_carry_the_prediction_of_step_zero(moved):
         assert entry.predicted == predicted_V[entry.token_id].item()
 
 
-def test_summary_tells_changes_and_where_the_mass_went(moved):
+def test_summary_holds_changes_and_where_the_mass_went(moved):
     _, probes, reporter, before = moved
     summary, last = probes.summarize()[0], reporter.probe_steps[-len(PAIRS)]
     assert summary["pair"] == 0
@@ -156,7 +156,7 @@ def test_resumed_probes_compare_with_the_first_start(llama):
     probes.observe(3)
     reporter = KeepingReporter()
     config = TrainConfig(token_groups=GROUPS, ledger_top=4)
-    again = Probes(llama, SharedPrefixForward(llama), PAIRS, config, reporter, GoOn())
+    again = ProbeObserver(llama, SharedPrefixForward(llama), PAIRS, config, reporter, GoOn())
     again.resume(probes.state(3))
     again.observe(3)
     assert again.summarize() == probes.summarize()
@@ -191,17 +191,6 @@ def test_cross_entropy_predicts_that_the_preferred_token_gains(llama):
     for pair in PAIRS:
         predicted_V = probes.state(1).tensors[f"{pair.pair}.fork.predicted"]
         assert predicted_V[pair.preferred_ids[pair.fork_position]] > 0
-
-
-def test_word_is_resolved_where_the_context_makes_it_one_token(tokenizer):
-    """Behind a line break, b is one token with it and so has no form of its own."""
-    pair = tokenize_pairs(tokenizer, [Pair("Say\n", "x", "y")], 64, 64)[0]
-    said = []
-    groups = resolve_groups(
-        tokenizer, pair.prompt_ids, {"g": ["Yes", "esYes"]}, lambda *out: said.append(out)
-    )
-    assert groups == {"g": [*tokenizer("Yes")["input_ids"], *tokenizer(" Yes")["input_ids"]]}
-    assert said == [("g", "esYes")]
 
 
 def test_texts_of_null_bytes_can_be_stored():
@@ -244,7 +233,7 @@ def test_recent_ledger_compares_with_the_previous_record(llama):
         assert listed + recent.rest_change == pytest.approx(0, abs=1e-6)
 
 
-def test_predicted_gainers_carry_what_became_of_them(moved):
+def test_predicted_gainers_carry_their_actual_change_and_rank(moved):
     loaded, _, reporter, before = moved
     for probe, first, record in zip(
         reporter.probes, before, reporter.probe_steps[len(PAIRS) :], strict=True
@@ -271,7 +260,9 @@ def test_a_small_step_along_the_margin_does_what_theory_predicts(llama):
     llama = load("untied llama")
     pair = PAIRS[0]
     reporter = KeepingReporter()
-    probes = Probes(llama, SharedPrefixForward(llama), [pair], TrainConfig(), reporter, GoOn())
+    probes = ProbeObserver(
+        llama, SharedPrefixForward(llama), [pair], TrainConfig(), reporter, GoOn()
+    )
     probes.begin()
     states = SharedPrefixForward(llama)([pair])
     margin = states.preferred_logprobs_B().sum() - states.dispreferred_logprobs_B().sum()
@@ -288,7 +279,7 @@ def test_a_small_step_along_the_margin_does_what_theory_predicts(llama):
 
 def test_onset_is_the_step_since_which_the_pair_stays_displaced(llama, monkeypatch):
     probes, reporter = watch(llama, pairs=PAIRS[:1])
-    start = probes._look()[0]
+    start = probes._snapshots()[0]
     changes = {1: (-1, -2), 2: (0.5, -2), 3: (-0.1, -2), 4: (-0.2, -3), 5: (-0.2, -0.1)}
     for step, (preferred, dispreferred) in changes.items():
         look = replace(
@@ -296,7 +287,7 @@ def test_onset_is_the_step_since_which_the_pair_stays_displaced(llama, monkeypat
             preferred_logprobs=[sum(start.preferred_logprobs) + preferred],
             dispreferred_logprobs=[sum(start.dispreferred_logprobs) + dispreferred],
         )
-        monkeypatch.setattr(probes, "_look", lambda look=look: {0: look})
+        monkeypatch.setattr(probes, "_snapshots", lambda look=look: {0: look})
         probes.observe(step)
     assert [record.onset_step for record in reporter.probe_steps] == [None, 1, None, 3, 3, None]
     assert reporter.probe_steps[1].preferred_change == pytest.approx(-1, abs=1e-6)
@@ -314,7 +305,7 @@ def test_ledgers_at_any_position_are_the_naive_ones(kind):
     before = {p.pair: both_sides(loaded, p) for p in pairs}
     reporter = KeepingReporter()
     config = TrainConfig(ledger_positions=POSITIONS, ledger_top=3)
-    probes = Probes(loaded, TwoPassForward(loaded), pairs, config, reporter, GoOn())
+    probes = ProbeObserver(loaded, TwoPassForward(loaded), pairs, config, reporter, GoOn())
     probes.begin()
     shake(loaded)
     probes.observe(4)
@@ -344,7 +335,7 @@ def both_sides(loaded, pair):
 
 def test_positions_up_to_the_fork_are_kept_once():
     pair = make_pair(0, [1, 2], [7, 8, 9, 10, END], [7, 8, 30, END])
-    asked = asked_positions(pair, LedgerPositions(preferred=[0, 4], dispreferred=[1, 3, 50]))
+    asked = ledger_positions(pair, LedgerPositions(preferred=[0, 4], dispreferred=[1, 3, 50]))
     assert asked == {"preferred": [0, 2, 4], "dispreferred": [1, 2, 3]}
     _, reporter = watch(
         load(), [pair], ledger_positions={"preferred": [0, 4], "dispreferred": [1, 3, 50]}
@@ -356,13 +347,6 @@ def test_positions_up_to_the_fork_are_kept_once():
         ("dispreferred", 3),
     ]
     assert reporter.probes[0].positions == asked
-
-
-def test_all_positions_are_the_first_32():
-    pair = make_pair(0, [1], [*range(40), END], [50, END])
-    asked = asked_positions(pair, LedgerPositions(preferred="all", dispreferred="all"))
-    assert asked == {"preferred": list(range(32)), "dispreferred": [0, 1]}
-    assert asked_positions(pair, None) == {"preferred": [0], "dispreferred": [0]}
 
 
 def test_theory_predicts_that_a_small_step_raises_y_plus_and_lowers_y_minus_behind_the_fork():
@@ -380,7 +364,7 @@ def test_theory_predicts_that_a_small_step_raises_y_plus_and_lowers_y_minus_behi
     assert unwanted[31] < 0
 
 
-def test_positions_beyond_memory_are_left_out_and_told(monkeypatch):
+def test_positions_beyond_memory_are_left_out_and_reported(monkeypatch):
     monkeypatch.setattr(probes_module, "POSITION_BYTES", 5 * 16 * VOCABULARY)
     pair = make_pair(0, [1, 2], [7, 8, 9, 10, END], [30, 31, 32, END])
     _, reporter = watch(
@@ -447,7 +431,7 @@ def test_watched_words_are_groups_of_the_prompt_and_come_before_token_groups(pro
     assert [probe["pair"] for probe in probes.summarize()] == [0]
 
 
-def test_a_word_of_several_tokens_is_not_watched_and_told(prompted):
+def test_a_word_of_several_tokens_is_not_watched_and_reported(prompted):
     _, reporter, _, _ = prompted
     assert (
         "“zebra” is more than one token for this model and is not watched after the prompt "
@@ -458,14 +442,14 @@ def test_a_word_of_several_tokens_is_not_watched_and_told(prompted):
 # --- answers ------------------------------------------------------------------------------------
 
 
-def test_every_probe_gets_an_answer_and_one_prompt_one(llama, monkeypatch):
+def test_every_probe_gets_an_answer_and_probes_of_one_prompt_share_it(llama, monkeypatch):
     asked = []
 
     def greedy(loaded, prompts, *others):
         asked.append(len(prompts))
         return greedy_answers(loaded, prompts, *others)
 
-    monkeypatch.setattr(probes_module, "greedy_answers", greedy)
+    monkeypatch.setattr(observer_module, "greedy_answers", greedy)
     twin = replace(PAIRS[1], prompt_ids=PAIRS[0].prompt_ids)
     probes, reporter = watch(
         llama, [PAIRS[0], twin], probes={"prompts": PROMPTS}, answer_every=3, answer_tokens=4

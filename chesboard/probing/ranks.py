@@ -1,12 +1,17 @@
-"""Spearman's rank correlation."""
+"""Spearman's rank correlation, without numpy or torch: the web side computes it too."""
 
+import math
 from collections.abc import Sequence
 from statistics import StatisticsError, correlation
 
 
 def spearman(xs: Sequence[float], ys: Sequence[float]) -> float | None:
-    """The correlation of the ranks, those of ties averaged. None for fewer than two values, and
-    where all of one side are alike."""
+    """The correlation of the ranks, ties averaged.
+
+    None for fewer than two values, where one side is constant, and where a value is not finite.
+    """
+    if not (all(map(math.isfinite, xs)) and all(map(math.isfinite, ys))):
+        return None
     try:
         return correlation(average_ranks(xs), average_ranks(ys))
     except StatisticsError:
@@ -14,7 +19,7 @@ def spearman(xs: Sequence[float], ys: Sequence[float]) -> float | None:
 
 
 def average_ranks(values: Sequence[float]) -> list[float]:
-    """1 for the smallest; equal values share the mean of their places."""
+    """1 for the smallest; equal values share the mean of their ranks."""
     order = sorted(range(len(values)), key=values.__getitem__)
     ranks = [0.0] * len(values)
     start = 0
@@ -22,7 +27,7 @@ def average_ranks(values: Sequence[float]) -> list[float]:
         end = start + 1
         while end < len(order) and values[order[end]] == values[order[start]]:
             end += 1
-        for place in order[start:end]:
-            ranks[place] = (start + end + 1) / 2
+        for index in order[start:end]:
+            ranks[index] = (start + end + 1) / 2
         start = end
     return ranks
