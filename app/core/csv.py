@@ -1,17 +1,17 @@
-"""CSV for downloads: the one writer that every export uses, with a guard against formulas."""
+"""CSV writing of every export, with a guard against formula injection."""
 
 import csv
 import io
 from collections.abc import Iterable
 
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet runs a text cell that begins with one of these as a formula."""
+"""A spreadsheet evaluates a text cell that begins with one of these as a formula."""
 
 
 def guard_formula(cell: object) -> object:
-    """Text that a spreadsheet would run as a formula, made inert by a leading apostrophe.
+    """Prefix text that a spreadsheet would evaluate as a formula with an apostrophe.
 
-    Numbers pass as they are: a negative one is no formula.
+    Numbers are returned as they are: a negative one is not a formula.
     """
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_SIGNS) else cell
 

@@ -1,4 +1,4 @@
-"""Text that PostgreSQL can hold: no NUL character and no lone surrogate."""
+"""Text that PostgreSQL can store: without NUL characters and lone surrogates."""
 
 STORABLE_PATTERN = r"^[^\x00]*$"
 """JSON Schema pattern of text without U+0000, for query parameters: they are decoded from UTF-8,
@@ -8,10 +8,10 @@ NULL_SYMBOL = "\N{SYMBOL FOR NULL}"
 
 
 def storable(text: str) -> str:
-    """The text itself, for use as a Pydantic validator.
+    """Return the text unchanged; for use as a Pydantic validator.
 
     Raises:
-        ValueError: it holds U+0000 or a lone surrogate.
+        ValueError: it contains U+0000 or a lone surrogate.
     """
     if "\0" in text:
         raise ValueError("the character U+0000 cannot be stored")
@@ -23,5 +23,5 @@ def storable(text: str) -> str:
 
 
 def sanitize(text: str) -> str:
-    """The text with U+0000 and lone surrogates replaced by characters that can be stored."""
+    """Sanitize: replace U+0000 by SYMBOL FOR NULL, and lone surrogates by question marks."""
     return text.encode("utf-8", "replace").decode("utf-8").replace("\0", NULL_SYMBOL)

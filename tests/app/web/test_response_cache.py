@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.runs import queries
 from app.store.revisions import next_revision
-from app.web import response_cache as kept
+from app.web import response_cache
 from app.web.response_cache import SingleFlight
 from tests.app import factories
 
@@ -103,17 +103,17 @@ def test_the_oldest_answers_make_room(
     client: TestClient, run_id: int, made: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = len(client.get(f"/api/v1/runs/{run_id}/metrics?points=2").content)
-    monkeypatch.setattr(kept, "MOST_BYTES", 2 * one)
+    monkeypatch.setattr(response_cache, "MAX_CACHE_BYTES", 2 * one)
     for points in (2, 3, 4, 4, 2):
         steps(client, run_id, f"?points={points}")
     assert len(made) == 4  # those of 2 (the first two times), 3, 4, and of 2 once more
-    monkeypatch.setattr(kept, "LARGEST_BYTES", one - 1)
+    monkeypatch.setattr(response_cache, "MAX_RESPONSE_BYTES", one - 1)
     for _ in range(2):
         steps(client, run_id, "?points=5")
     assert len(made) == 6
 
 
-class TestRounds:
+class TestSingleFlight:
     def test_who_comes_during_a_round_shares_the_next(self) -> None:
         began: list[str] = []
 
