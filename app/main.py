@@ -1,4 +1,4 @@
-"""The web application: which routes there are, and what every request passes through."""
+"""The web application: its routes, and the middleware that every request passes through."""
 
 import importlib.metadata
 from collections.abc import AsyncIterator
@@ -44,27 +44,27 @@ async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
 
 
 def serve() -> FastAPI:
-    """The application of a server process, which also says where the process's log goes."""
+    """The application of a server process, with the process's logging configured."""
     logs.configure(get_settings(), "web")
     return create_app()
 
 
 def create_app() -> FastAPI:
-    """The application, with the process's settings."""
+    """The application, configured by the process's settings."""
     settings = get_settings()
     app = FastAPI(
         title="Chesboard",
         lifespan=_lifespan,
         version=importlib.metadata.version("chesboard"),
         openapi_url=f"{API}/openapi.json",
-        # The framework's own pages load scripts from elsewhere; app/web/docs_page.py does not.
+        # FastAPI's own pages load scripts from a CDN; app/web/docs_page.py does not.
         docs_url=None,
         redoc_url=None,
     )
     app.state.templates = pages.templates
     app.state.authenticator = Authenticator(settings)
     app.state.registry = metrics.make_registry()
-    # The last added is the outermost: what is refused is refused before anything is read.
+    # The last one added is the outermost: a request is refused before its body is read.
     problems.install(app)
     app.add_middleware(AuditTrail)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
@@ -74,7 +74,7 @@ def create_app() -> FastAPI:
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestContext)
     app.add_middleware(metrics.Requests, registry=app.state.registry)
-    for noun in (
+    for room in (
         datasets,
         models,
         runs,
@@ -86,9 +86,9 @@ def create_app() -> FastAPI:
         audit,
         status,
     ):
-        app.include_router(noun.router, prefix=API)
-    for frame in (pages, health, metrics, login, docs_page, static):
-        app.include_router(frame.router)
+        app.include_router(room.router, prefix=API)
+    for page in (pages, health, metrics, login, docs_page, static):
+        app.include_router(page.router)
     openapi.install(app)
     app.mount("/static", static.static_files(), name="static")
     return app

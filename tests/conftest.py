@@ -36,7 +36,7 @@ from tests import support
 
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 
 NEEDS_SERVICES = frozenset({"services", "migrated", "database", "live_stack"})
@@ -216,14 +216,13 @@ def browser_page(browser: "Browser", browser_errors: list[str]) -> "Iterator[Pag
     """A page in a fresh context; any error that the browser reports fails the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
+
+    def on_console(message: "ConsoleMessage") -> None:
+        if message.type == "error":
+            browser_errors.append(f"{message.text} ({message.location['url']})")
+
     page.on("pageerror", lambda error: browser_errors.append(f"uncaught: {error}"))
-    page.on(
-        "console",
-        lambda message: (
-            message.type == "error"
-            and browser_errors.append(f"{message.text} ({message.location['url']})")
-        ),
-    )
+    page.on("console", on_console)
     yield page
     context.close()
     assert browser_errors == []

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 import redis
@@ -22,6 +23,9 @@ from app.core.settings import PROJECT_ROOT, Settings
 from app.local.embedded import Services, free_port, start_services
 from app.local.migrate import METADATA
 from app.local.pull import STARTER_MODEL, is_pulled
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 # --- servers ----------------------------------------------------------------------------------
 
@@ -238,7 +242,7 @@ def save_tiny_model(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _tiny_tokenizer():
+def _tiny_tokenizer() -> "PreTrainedTokenizerFast":
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

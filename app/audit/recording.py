@@ -69,8 +69,8 @@ class _Recorder:
         await self._send(message)
 
     def _event(self) -> NewEvent:
-        answer = _json_object(self._body) if self._match.rule.details else {}
-        return describe(self._match, self._visitor, answer)
+        response = _json_object(self._body) if self._match.rule.details else {}
+        return describe(self._match, self._visitor, response)
 
 
 def is_recorded(rule: Rule, status: int, headers: Headers) -> bool:
@@ -80,18 +80,18 @@ def is_recorded(rule: Rule, status: int, headers: Headers) -> bool:
     return rule.method not in READING or is_download
 
 
-def describe(match: Match, visitor: Visitor | None, answer: dict[str, Any]) -> NewEvent:
+def describe(match: Match, visitor: Visitor | None, response: dict[str, Any]) -> NewEvent:
     """The event of a request, from its rule, its path parameters and its JSON response."""
     rule = match.rule
     assert rule.action is not None
-    known = {"id": answer.get("id", "?"), **match.parameters}
+    known = {"id": response.get("id", "?"), **match.parameters}
     return NewEvent(
         rule.action,
         actor=visitor.name if visitor else "",
         role=str(visitor.role) if visitor else "",
         address=visitor.address if visitor else "",
         subject=_clean(rule.subject.format_map(known)),
-        details={name: _clean(answer[name]) for name in rule.details if name in answer},
+        details={name: _clean(response[name]) for name in rule.details if name in response},
     )
 
 

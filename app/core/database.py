@@ -1,6 +1,6 @@
-"""The one engine and session of a process, and the base that all tables share.
+"""The process's SQLAlchemy engine and transactions, and the declarative base of all tables.
 
-Transactions open and commit at the edge (a request, a task's short steps), never below it.
+Transactions are opened and committed at the edge (a request, a short step of a task), never below.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from app.core.settings import get_settings
 
 
 class Base(DeclarativeBase):
-    # Fixed names, so that generated migrations are the same everywhere.
+    # Fixed constraint names, so that generated migrations are the same everywhere.
     metadata = MetaData(
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -32,7 +32,7 @@ class Base(DeclarativeBase):
 def get_engine() -> Engine:
     return create_engine(
         get_settings().required_database_url(),
-        # A restarted server is noticed before a request fails on a dead connection.
+        # Detects connections that a server restart has closed, before a request fails on one.
         pool_pre_ping=True,
         pool_size=10,
         max_overflow=20,
@@ -41,11 +41,11 @@ def get_engine() -> Engine:
 
 
 def limit_idle_transactions(limit: timedelta) -> None:
-    """Have the server end any transaction of this process that does nothing for so long.
+    """Set idle_in_transaction_session_timeout on all connections of this process.
 
-    For workers: one that is frozen in the middle of a write (a machine put to sleep, a network
-    that is gone) would otherwise hold its run's row locked, and the sweeper, which has to take
-    that run from it, would wait for it for ever.
+    For workers: one that is suspended in the middle of a write (a machine put to sleep, a lost
+    network) would otherwise keep its run's row locked, and block forever the sweeper that has to
+    reclaim the run.
     """
     milliseconds = int(limit.total_seconds() * 1000)
 
@@ -54,7 +54,7 @@ def limit_idle_transactions(limit: timedelta) -> None:
         connection.commit()
 
     event.listen(get_engine(), "connect", set_limit)
-    get_engine().dispose()  # connections that are open already have no limit
+    get_engine().dispose()  # open connections do not have the limit
 
 
 @lru_cache
@@ -70,7 +70,7 @@ def transaction() -> Iterator[Session]:
 
 
 def reset_engine() -> None:
-    """Forget the engine, after the settings changed (tests, and `up` after it set the URL)."""
+    """Dispose of the engine, after the settings changed (tests, and `up` after it set the URL)."""
     if get_engine.cache_info().currsize:
         get_engine().dispose()
     get_engine.cache_clear()

@@ -1,9 +1,9 @@
-"""Fewer points of long curves, chosen so that every extreme survives.
+"""Downsampling of long curves that keeps every extreme.
 
-A screen has about a thousand columns; a run may have many more steps. The steps are cut into
-buckets of like size, and of each bucket every series keeps its smallest and its largest value
-(as M4 does: Jugel, Jerzak, Hackenbroich, Markl, VLDB 2014) and its first gap. What is left of the
-allowance is spread evenly. All series are kept at the same steps, so a row stays whole.
+A screen has about a thousand columns; a run may have many more steps. The steps are divided into
+buckets of equal size, and in each bucket every series keeps its minimum, its maximum (as in M4:
+Jugel, Jerzak, Hackenbroich, Markl, VLDB 2014) and its first gap. The rest of the budget is spread
+evenly. All series are kept at the same steps, so that rows stay complete.
 """
 
 import math
@@ -20,45 +20,45 @@ Series = Sequence[float]
 
 
 def pick(count: int, series: Sequence[Series], points: int) -> list[int]:
-    """Places (ascending) of the points to keep out of `count`: all of them, or about `points`.
+    """Indices (ascending) of the points to keep out of `count`: all of them, or about `points`.
 
-    First and last are kept, and of every series its minimum, its maximum and a gap (NaN or
-    infinity) where there is one, in each bucket. There is at least one bucket, so that more than
-    `points` come back where `points` is less than two for each series.
+    Keeps the first and the last point, and per bucket every series' minimum, maximum and first gap
+    (NaN or infinity), if any. There is at least one bucket, so more than `points` are returned if
+    `points` is less than two per series.
     """
     if count <= points:
         return list(range(count))
-    told = [one for one in series if any(map(math.isfinite, one))]
+    with_values = [one for one in series if any(map(math.isfinite, one))]
     kept = {0, count - 1}
-    buckets = max(1, (points - 2) // max(1, 2 * len(told)))
+    buckets = max(1, (points - 2) // max(1, 2 * len(with_values)))
     edges = [count * number // buckets for number in range(buckets + 1)]
-    for one in told:
+    for one in with_values:
         for start, end in pairwise(edges):
-            kept.update(start + place for place in _extremes(one[start:end]))
+            kept.update(start + index for index in _extremes(one[start:end]))
     if (left := points - len(kept)) > 0:
         kept.update(count * number // left for number in range(left))
     return sorted(kept)
 
 
 def _extremes(values: Series) -> Iterator[int]:
-    """Places of the smallest and the largest finite value, and of the first gap."""
+    """Indices of the smallest and the largest finite value, and of the first gap."""
     finite: Series = values
-    if not math.isfinite(sum(values)):  # a look at each takes many times longer
+    if not math.isfinite(sum(values)):  # a test of each value is many times slower
         finite = [value for value in values if math.isfinite(value)]
     if finite:
         yield values.index(min(finite))
         yield values.index(max(finite))
     if len(finite) < len(values):
-        yield next(place for place, value in enumerate(values) if not math.isfinite(value))
+        yield next(index for index, value in enumerate(values) if not math.isfinite(value))
 
 
 def read_series(
     session: Session, query: Select[*tuple[Any, ...]]
 ) -> tuple[list[int], list[Series]]:
-    """The rows of a query (a column of integers, then columns of numbers) as columns; NULL is NaN.
+    """The columns of a query (one of integers, then any of floats); NULL becomes NaN.
 
-    The numbers come packed, as PostgreSQL sends them in binary: 20,000 rows in a few milliseconds,
-    where rows or arrays as text take hundreds.
+    PostgreSQL packs each column into one byte string in its binary format: 20,000 rows take a few
+    milliseconds, where rows or arrays as text take hundreds.
     """
     first, *others = query.subquery().c
     found = session.execute(
@@ -81,5 +81,5 @@ def _packed(column: Any) -> Any:
 def _unpacked(code: str, packed: bytes | None) -> Any:
     values = array(code, packed or b"")
     if sys.byteorder == "little":
-        values.byteswap()  # PostgreSQL sends the highest byte first
+        values.byteswap()  # PostgreSQL's binary format is big-endian
     return values

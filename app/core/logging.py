@@ -1,8 +1,8 @@
-"""What the processes write to their logs: lines for people, or JSON objects for a collector.
+"""Logging of all processes: lines of text for people, or JSON objects for a log collector.
 
-Each line knows which run it is about, and in the web process which request it belongs to; so
-"everything about run 12" is one filter. Texts from users are never logged as they are: JSON
-escapes line breaks, and the lines for people have them taken out.
+Each line carries the id of the run it concerns, and in the web process the id of the request, so
+that "everything about run 12" is one filter. User-supplied text cannot forge lines: JSON escapes
+line breaks, and the text format replaces them.
 """
 
 import json
@@ -21,9 +21,9 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 run_id: ContextVar[int | None] = ContextVar("run_id", default=None)
 
 _process_run: int | None = None
-"""The run that this whole process works on: a worker's threads have no context of their own."""
+"""The run that this process executes: a worker's threads do not inherit its context variables."""
 
-# Each of these tells, at INFO, what is said elsewhere or what nobody asked for.
+# Loggers whose INFO lines repeat others or are noise.
 QUIET = (
     "alembic",
     "httpx",
@@ -37,7 +37,7 @@ QUIET = (
 
 @contextmanager
 def working_on(run: int) -> Iterator[None]:
-    """Every line of this process is about that run, whatever thread it comes from."""
+    """Tag every line of this process with that run, whatever thread it comes from."""
     global _process_run
     _process_run = run
     try:
@@ -99,7 +99,7 @@ class Lines(logging.Formatter):
 
 
 def configure(settings: Settings, process: str, stream: TextIO | None = None) -> None:
-    """Send all of this process's logging to one stream (default: stderr), in the set format."""
+    """Send all of this process's logging to one stream (default: stderr), in the format set."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.addFilter(_Context())
     is_json = settings.log_format == "json"
@@ -110,7 +110,7 @@ def configure(settings: Settings, process: str, stream: TextIO | None = None) ->
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "celery"):
         logger = logging.getLogger(name)
         logger.handlers = []
-        # Each request in a line of its own is for those who look for a fault.
+        # One line per request is for debugging.
         logger.propagate = name != "uvicorn.access" or settings.log_level == "DEBUG"
     if settings.log_level != "DEBUG":
         for name in QUIET:

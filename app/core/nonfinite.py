@@ -1,4 +1,4 @@
-"""NaN and infinity, which JSON (and so JSONB) cannot encode, become null."""
+"""Replace NaN and ±infinity by None: JSON (and so JSONB) cannot encode them."""
 
 import math
 from typing import Any
@@ -22,9 +22,9 @@ def nonfinite_to_none(value: Any) -> Any:
 
 
 def _all_finite(values: Any) -> bool:
-    """Whether it is a list of finite numbers alone: a sum is many times faster than a look at each.
+    """Whether it is a list of finite numbers only, by one sum: many times faster than testing each.
 
-    May be False for numbers whose sum is not finite.
+    May be False for finite numbers whose sum overflows.
     """
     if not isinstance(values, list) or not values or not isinstance(values[0], float):
         return False

@@ -1,6 +1,6 @@
-"""Everything that can be set from outside. Nothing else reads the environment.
+"""Settings from environment variables. No other module reads the environment.
 
-What belongs to one run stands in the run's configuration (chesboard/configs.py), not here.
+Parameters of a single run are in the run's configuration (chesboard/configs.py), not here.
 """
 
 from datetime import timedelta
@@ -12,28 +12,28 @@ from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, Secre
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-"""Where templates/, static/ and migrations/ lie."""
+"""Folder that holds templates/, static/ and migrations/."""
 
 
 def _none_if_empty(value: object) -> object:
-    # What docker-compose makes of a variable that is not set.
+    # docker-compose passes an unset variable as an empty string.
     return None if value == "" else value
 
 
-def _in_capitals(value: object) -> object:
+def _to_upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
 MIN_TOKEN_CHARACTERS = 8
 
 
-def _long_enough(token: SecretStr | None) -> SecretStr | None:
+def _check_length(token: SecretStr | None) -> SecretStr | None:
     if token is not None and len(token.get_secret_value()) < MIN_TOKEN_CHARACTERS:
         raise ValueError(f"an access token has at least {MIN_TOKEN_CHARACTERS} characters")
     return token
 
 
-Secret = Annotated[SecretStr | None, BeforeValidator(_none_if_empty), AfterValidator(_long_enough)]
+Secret = Annotated[SecretStr | None, BeforeValidator(_none_if_empty), AfterValidator(_check_length)]
 
 
 class Settings(BaseSettings):
@@ -45,59 +45,57 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(
         Path("chesboard-data"),
-        description="Folder for the embedded database, models, checkpoints and results.",
+        description="Folder of the embedded database, models, checkpoints and results.",
     )
     models_dir: Path | None = Field(
         None,
-        description="Folder with models that runs may name; default: models/ in the data folder.",
+        description="Folder of models that runs may use; default: models/ in the data folder.",
     )
     database_url: str | None = Field(
         None,
         validation_alias=AliasChoices("DATABASE_URL", "CHESBOARD_DATABASE_URL"),
-        description="A PostgreSQL of your own (postgresql://…); default: an embedded one.",
+        description="URL of an external PostgreSQL (postgresql://…); default: an embedded one.",
     )
     redis_url: str | None = Field(
         None,
         validation_alias=AliasChoices("REDIS_URL", "CHESBOARD_REDIS_URL"),
-        description="A Redis or Valkey of your own (redis://…); default: an embedded Valkey.",
+        description="URL of an external Redis or Valkey (redis://…); default: an embedded Valkey.",
     )
     host: str = Field("127.0.0.1", description="Address the web server listens on.")
     port: int = Field(8000, ge=1, le=65535, description="Port the web server listens on.")
     token: Secret = Field(
-        None, description="Access token of the operator; on any address but loopback one is needed."
+        None, description="Access token of the operator; required on any address but loopback."
     )
     reviewer_token: Secret = Field(
-        None, description="Access token that reads and judges pairs, and changes nothing else."
+        None, description="Access token that reads and reviews pairs, and changes nothing else."
     )
     viewer_token: Secret = Field(None, description="Access token that only reads.")
     tokens_file: Annotated[Path | None, BeforeValidator(_none_if_empty)] = Field(
-        None, description="File with a `role name token` on each line, for more than one person."
+        None, description="File with `role name token` on each line, for several people."
     )
     allowed_hosts: str = Field(
         "",
-        description="Names, separated by commas, that a server on every address answers to; "
+        description="Host names, separated by commas, that a server on every address accepts; "
         "default: any.",
     )
-    max_upload_bytes: int = Field(
-        1 << 30, gt=0, description="Largest upload that is accepted, in bytes."
-    )
-    max_queued_runs: int = Field(200, ge=1, description="How many runs may wait at once.")
+    max_upload_bytes: int = Field(1 << 30, gt=0, description="Maximum size of an upload, in bytes.")
+    max_queued_runs: int = Field(200, ge=1, description="Maximum number of queued runs.")
     requests_per_second: float = Field(
         100.0,
         gt=0,
-        description="Rate for one person at one address where tokens are set; a tenth of it for "
+        description="Rate limit per person and address if tokens are set; a tenth of it for "
         "changes.",
     )
-    # A missed renewal or two must not lose a healthy run: a lease outlasts several heartbeats.
+    # A lease spans several heartbeats, so that a missed one does not lose a healthy run.
     lease: timedelta = Field(
         timedelta(seconds=30),
-        description="How long a worker may be silent before its run is given to another.",
+        description="How long a worker may miss its heartbeats before its run is given to another.",
     )
     heartbeat: timedelta = Field(
         timedelta(seconds=2), description="How often a worker renews its lease."
     )
     log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_in_capitals)
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_to_upper)
     ] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
     log_format: Literal["text", "json"] = Field(
         "text", description="text for people, json for a log collector: one object a line."
@@ -116,7 +114,7 @@ class Settings(BaseSettings):
         return self.runs_path / str(run_id)
 
     def required_database_url(self) -> str:
-        """The database address in the form SQLAlchemy takes.
+        """The database URL with SQLAlchemy's driver name.
 
         Raises:
             RuntimeError: no database is configured; `chesboard up` starts one and sets it.
@@ -134,7 +132,7 @@ class Settings(BaseSettings):
         )
 
     def required_redis_url(self) -> str:
-        """The broker's address.
+        """The broker's URL.
 
         Raises:
             RuntimeError: no broker is configured; `chesboard up` starts one and sets it.

@@ -1,4 +1,4 @@
-"""Text that PostgreSQL can hold, as a Pydantic validator; `sanitize` is the library's."""
+"""Text that PostgreSQL can store: without NUL characters and lone surrogates."""
 
 from chesboard.formats.text import NULL_SYMBOL, find_unstorable, sanitize
 
@@ -9,10 +9,10 @@ so they have no lone surrogates."""
 
 
 def storable(text: str) -> str:
-    """The text itself, for use as a Pydantic validator.
+    """Return the text unchanged; for use as a Pydantic validator.
 
     Raises:
-        ValueError: it holds U+0000 or a lone surrogate.
+        ValueError: it contains U+0000 or a lone surrogate.
     """
     found = find_unstorable(text)
     if found is not None:

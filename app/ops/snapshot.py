@@ -37,7 +37,7 @@ class WorkerState:
 
 
 @dataclass(frozen=True, slots=True)
-class RunningState:
+class RunningRun:
     id: int
     name: str
     worker: str | None
@@ -50,7 +50,7 @@ class RunningState:
 
 
 @dataclass(frozen=True, slots=True)
-class FailedState:
+class FailedRun:
     id: int
     name: str
     message: str
@@ -68,8 +68,8 @@ class DatabaseState:
     waiting_seconds: float | None
     """How long the oldest queued run has waited; None for an empty queue."""
     workers: list[WorkerState]
-    running: list[RunningState]
-    recent_failures: list[FailedState]
+    running: list[RunningRun]
+    recent_failures: list[FailedRun]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +150,7 @@ def read_database(session: Session) -> DatabaseState:
         workers=_workers(session, now),
         running=_running(session, now),
         recent_failures=[
-            FailedState(run.id, run.name, str((run.error or {}).get("message", "")))
-            for run in failed
+            FailedRun(run.id, run.name, str((run.error or {}).get("message", ""))) for run in failed
         ],
     )
 
@@ -174,12 +173,12 @@ def _workers(session: Session, now: datetime) -> list[WorkerState]:
     ]
 
 
-def _running(session: Session, now: datetime) -> list[RunningState]:
+def _running(session: Session, now: datetime) -> list[RunningRun]:
     runs = session.scalars(select(Run).where(Run.status == "running").order_by(Run.id))
     return [_running_run(session, run, now) for run in runs]
 
 
-def _running_run(session: Session, run: Run, now: datetime) -> RunningState:
+def _running_run(session: Session, run: Run, now: datetime) -> RunningRun:
     steps = session.execute(
         select(Metric.step, Metric.recorded_at, Metric.tokens_per_second)
         .where(Metric.run_id == run.id)
@@ -195,4 +194,4 @@ def _running_run(session: Session, run: Run, now: datetime) -> RunningState:
         if last.step > first.step:
             seconds = (last.recorded_at - first.recorded_at).total_seconds()
             per_step = max(0.0, seconds) / (last.step - first.step)
-    return RunningState(run.id, run.name, run.worker, left, ago, per_step, speed)
+    return RunningRun(run.id, run.name, run.worker, left, ago, per_step, speed)

@@ -1,4 +1,4 @@
-"""Rows by their ids, or the error that says which one does not exist."""
+"""Look up rows by id, with the one "not found" error of all routes."""
 
 from sqlalchemy.orm import Session
 
@@ -7,17 +7,17 @@ from app.store.datasets import Dataset, Pair
 from app.store.runs import Run
 
 MAX_ID = 2**63 - 1
-"""PostgreSQL's bigint; a larger id is nobody's, and asking for it would be an error."""
+"""Maximum of PostgreSQL's bigint; querying a larger id would raise a database error."""
 MAX_ORDINAL = 2**31 - 1
 
 
 def there_is_no(noun: str, key: object) -> str:
-    """The one wording of "not found", for a 404 and for a field that names a missing row."""
+    """The text of a "not found" error, for a 404 and for a field that refers to a missing row."""
     return f"There is no {noun} {key}."
 
 
 def find_run(session: Session, run_id: int, *, lock: bool = False) -> Run | None:
-    """`lock`: FOR UPDATE until the transaction ends."""
+    """The run, or None. `lock`: FOR UPDATE until the transaction ends."""
     return session.get(Run, run_id, with_for_update=lock) if 0 < run_id <= MAX_ID else None
 
 
@@ -32,7 +32,7 @@ def require_run(session: Session, run_id: int, *, lock: bool = False) -> Run:
 
 
 def require_dataset(session: Session, dataset_id: int, *, lock: bool = False) -> Dataset:
-    """`lock`: FOR NO KEY UPDATE, so that requests that change what belongs to it follow each other.
+    """`lock`: FOR NO KEY UPDATE, to serialize requests that change rows of the dataset.
 
     Raises:
         NotFoundError: no such dataset.

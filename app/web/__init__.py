@@ -1,0 +1,1 @@
+"""HTTP concerns of all routes: access control, limits, caching, errors, OpenAPI, static files."""

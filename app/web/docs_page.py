@@ -1,4 +1,4 @@
-"""The API's documentation as a page, made of OpenAPI and without a script."""
+"""GET /docs: the API reference as a static page, rendered from the OpenAPI document."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def show_docs(request: Request) -> Response:
 
 
 def operations(openapi: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every call, in the order of its address: {method, path, summary, description, ...}."""
+    """Every operation, sorted by path: {method, path, summary, description, parameters, body}."""
     return [
         {
             "method": method.upper(),
@@ -45,7 +45,7 @@ def operations(openapi: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _body_schema(call: dict[str, Any]) -> str:
-    """The name of the schema of the request's body; empty where it has none."""
+    """Name of the request body's schema; empty without a body."""
     for content in call.get("requestBody", {}).get("content", {}).values():
         return str(content["schema"].get("$ref", "")).rsplit("/", 1)[-1]
     return ""

@@ -1,8 +1,8 @@
-"""The API's description as OpenAPI, with what the framework cannot know of it.
+"""The OpenAPI document, completed by what FastAPI cannot derive from the routes.
 
-Errors are problem+json and not the framework's own shape, every call may need a token, and a
-`format` parameter changes the type of the answer. tests/app/web/test_openapi.py holds the
-application to what is said here.
+Errors are problem+json and not FastAPI's own schema, most operations require a token, and a
+`format` parameter changes the media type of the response. tests/app/web/test_openapi.py checks
+the application against the document.
 """
 
 from collections.abc import Iterator
@@ -24,22 +24,22 @@ MEDIA = {
 }
 PROBLEM_SCHEMA = {
     "title": "Problem",
-    "description": "What went wrong, as RFC 9457 has it.",
+    "description": "An error as an RFC 9457 problem document.",
     "type": "object",
     "required": ["type", "title", "status", "detail", "errors"],
     "properties": {
         "type": {"type": "string"},
         "title": {"type": "string"},
         "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "What was wrong, where, and what to do."},
+        "detail": {"type": "string", "description": "What is wrong, where, and what to do."},
         "errors": {
             "type": "array",
             "items": {
                 "type": "object",
                 "required": ["message"],
                 "properties": {
-                    "row": {"type": "integer", "description": "In the file, from 1."},
-                    "field": {"type": "string", "description": "A dotted path."},
+                    "row": {"type": "integer", "description": "Row of the file, counted from 1."},
+                    "field": {"type": "string", "description": "Dotted path of the field."},
                     "message": {"type": "string"},
                     "snippet": {"type": "string"},
                 },
@@ -48,16 +48,16 @@ PROBLEM_SCHEMA = {
     },
 }
 
-EVERYWHERE = {
-    401: "No access token, or none that is known, where the server asks for one.",
-    403: "The role of the token does not go so far, or the request is another site's.",
-    429: "More requests than the server allows; Retry-After says how many seconds to wait.",
-    503: "The database does not answer; Retry-After says when to try again.",
+COMMON_PROBLEMS = {
+    401: "Missing or invalid access token.",
+    403: "The token's role does not permit this, or the request comes from another site.",
+    429: "Rate limit exceeded; Retry-After is the number of seconds to wait.",
+    503: "The database does not answer; Retry-After is the number of seconds to wait.",
 }
 
 
 def install(app: FastAPI) -> None:
-    """Complete what the application says of itself."""
+    """Replace the application's OpenAPI document by the completed one."""
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -69,6 +69,7 @@ def install(app: FastAPI) -> None:
 
 
 def complete(description: dict[str, Any]) -> dict[str, Any]:
+    """Add problem schema, security scheme, error responses and media types, in place."""
     components = description.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     schemas["Problem"] = PROBLEM_SCHEMA
@@ -83,39 +84,41 @@ def complete(description: dict[str, Any]) -> dict[str, Any]:
 
 
 def _complete_call(path: str, method: str, call: dict[str, Any]) -> None:
-    answers = call["responses"]
+    responses = call["responses"]
     for status, why in _problems(path, method, call):
-        answers[str(status)] = {
+        responses[str(status)] = {
             "description": why,
             "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
     if match(method.upper(), path).rule.role is None:
         for refusal in ("401", "403"):
-            answers.pop(refusal)
+            responses.pop(refusal)
     else:
         call["security"] = [{"token": []}]
     for parameter in call.get("parameters", []):
         if parameter["name"] == "format":
-            _type_by_format(answers["200"], _choices(parameter["schema"]))
+            _type_by_format(responses["200"], _choices(parameter["schema"]))
     if path.endswith("/events"):
-        answers["200"]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+        responses["200"]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
 
 
 def _problems(path: str, method: str, call: dict[str, Any]) -> Iterator[tuple[int, str]]:
-    yield from ((status, why) for status, why in EVERYWHERE.items() if _is_free(call, status))
+    yield from (
+        (status, why) for status, why in COMMON_PROBLEMS.items() if _is_undeclared(call, status)
+    )
     if call.get("parameters") or call.get("requestBody"):
-        yield 422, "Something in the request is not right; `errors` names the fields."
+        yield 422, "Invalid request; `errors` names the fields."
     if "{" in path:
-        yield 404, "There is no such thing."
+        yield 404, "Resource not found."
     if method != "get" or path.endswith("/weights"):
-        yield 409, "Not possible in the present state of the thing."
+        yield 409, "Conflict with the current state of the resource."
     if call.get("requestBody"):
-        yield 400, "The body could not be read."
-        yield 413, "The body is larger than the server accepts."
+        yield 400, "The request body could not be parsed."
+        yield 413, "The request body exceeds the size limit."
 
 
-def _is_free(call: dict[str, Any], status: int) -> bool:
-    # GET /healthz says itself what its 503 is.
+def _is_undeclared(call: dict[str, Any], status: int) -> bool:
+    # GET /healthz declares its own 503.
     return str(status) not in call["responses"]
 
 
@@ -123,7 +126,7 @@ def _choices(schema: dict[str, Any]) -> list[str]:
     return list(schema.get("enum") or [schema.get("const", "json")])
 
 
-def _type_by_format(answer: dict[str, Any], formats: list[str]) -> None:
-    content = answer.setdefault("content", {})
+def _type_by_format(response: dict[str, Any], formats: list[str]) -> None:
+    content = response.setdefault("content", {})
     for name in formats:
         content.setdefault(MEDIA[name], {"schema": {"type": "string"}})

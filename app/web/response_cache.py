@@ -1,9 +1,9 @@
-"""Answers about a run, kept until the run goes on.
+"""Cache of a run's JSON responses, keyed by path, query and encoding, invalidated by its revision.
 
-What a run's page asks for takes tens of milliseconds to make and follows from the run's rows alone,
-whose every change moves the run's revision. So an answer is made once a revision, however many
-people ask. Where the run goes on faster than answers can be made, those who ask for the same
-meanwhile share the next one. Nothing that is told is older than the question.
+What a run's page requests takes tens of milliseconds to build and depends on the run's rows alone,
+whose every change increments the run's revision. So a response is built once per revision, however
+many clients ask. If the revision advances faster than responses are built, concurrent requests
+share one build (single-flight). No response predates its request.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.core.database import get_engine
 from app.store.runs import Run
 
-MOST_BYTES = 64 << 20
-LARGEST_BYTES = 4 << 20
-"""A larger answer is not kept: one of them would push many others out."""
+MAX_CACHE_BYTES = 64 << 20
+MAX_RESPONSE_BYTES = 4 << 20
+"""A larger response is not cached: it would evict many others."""
 
 _PATH = re.compile(
     r"/api/v1/runs/(?P<run>\d{1,18})"
@@ -36,120 +36,130 @@ _PATH = re.compile(
 
 T = TypeVar("T")
 Key = tuple[str, bytes, bool]
-"""Path, query, and whether the answer may be packed."""
+"""Path, query string, and whether the client accepts gzip."""
 Version = tuple[datetime, int]
-"""When a run was made, and its revision: another database's run of that number is another run."""
+"""A run's creation time and revision: another database may have another run of the same id."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CachedResponse:
     version: Version | None
     start: Message
     body: bytes
 
 
 class SingleFlight(Generic[T]):
-    """One piece of work that many want: whoever comes while it is done shares the next round.
+    """Single-flight: concurrent callers share one execution.
 
-    So each gets what was begun after they asked, and no two rounds go on at once.
+    A caller that arrives while one is in flight waits for the next, so that no result predates
+    its request. No two executions run at the same time.
     """
 
     def __init__(self) -> None:
-        self._now: asyncio.Task[T] | None = None
+        self._current: asyncio.Task[T] | None = None
         self._next: asyncio.Task[T] | None = None
 
     async def join(self, work: Callable[[], Awaitable[T]]) -> T:
-        """The outcome of the next round, whose work is that of the first to join it."""
+        """The result of the next execution, which runs the `work` of the first caller to join."""
         if self._next is None:
-            self._next = asyncio.create_task(self._go(work))
-        # Who leaves takes nothing from the others.
+            self._next = asyncio.create_task(self._run(work))
+        # Shielded: the cancellation of one caller must not cancel the others' result.
         return await asyncio.shield(self._next)
 
-    async def _go(self, work: Callable[[], Awaitable[T]]) -> T:
-        if self._now is not None:
-            await asyncio.wait([self._now])
-        self._now, self._next = self._next, None
+    async def _run(self, work: Callable[[], Awaitable[T]]) -> T:
+        if self._current is not None:
+            await asyncio.wait([self._current])
+        self._current, self._next = self._next, None
         return await work()
 
 
 class ResponseCache:
-    """ASGI middleware. Stands outside of what packs answers, inside of what refuses visitors."""
+    """ASGI middleware: an LRU cache of responses, bounded in bytes.
+
+    Sits outside of the compression, so that compressed bodies are cached, and inside of the
+    access control, so that every request is still checked.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._kept: OrderedDict[Key, Kept] = OrderedDict()
+        self._cached: OrderedDict[Key, CachedResponse] = OrderedDict()
         self._bytes = 0
-        self._looking: WeakValueDictionary[int, SingleFlight[Version | None]] = (
+        # Weak: an entry disappears with the last caller that awaits it.
+        self._version_reads: WeakValueDictionary[int, SingleFlight[Version | None]] = (
             WeakValueDictionary()
         )
-        self._making: WeakValueDictionary[Key, SingleFlight[Kept]] = WeakValueDictionary()
+        self._builds: WeakValueDictionary[Key, SingleFlight[CachedResponse]] = WeakValueDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        found = _PATH.fullmatch(scope["path"]) if _may_be_kept(scope) else None
+        found = _PATH.fullmatch(scope["path"]) if _is_cacheable(scope) else None
         if found is None:
             await self.app(scope, receive, send)
             return
-        packed = "gzip" in Headers(scope=scope).get("accept-encoding", "")
-        key = (scope["path"], scope["query_string"], packed)
-        kept = await self._answer(key, int(found["run"]), scope, receive)
-        await send(kept.start)
-        await send({"type": "http.response.body", "body": kept.body})
+        accepts_gzip = "gzip" in Headers(scope=scope).get("accept-encoding", "")
+        key = (scope["path"], scope["query_string"], accepts_gzip)
+        response = await self._respond(key, int(found["run"]), scope, receive)
+        await send(response.start)
+        await send({"type": "http.response.body", "body": response.body})
 
-    async def _answer(self, key: Key, run_id: int, scope: Scope, receive: Receive) -> Kept:
-        if kept := self._look(key, await self._version(run_id)):
-            return kept
+    async def _respond(
+        self, key: Key, run_id: int, scope: Scope, receive: Receive
+    ) -> CachedResponse:
+        if cached := self._find(key, await self._version(run_id)):
+            return cached
 
-        async def make() -> Kept:
+        async def build() -> CachedResponse:
             version = await self._version(run_id)
-            # Somebody may have made it in the round before.
-            if kept := self._look(key, version):
-                return kept
-            made = await self._make(version, scope, receive)
-            if version is not None and made.start["status"] == 200:
-                self._keep(key, made)
-            return made
+            # The execution before this one may have built it.
+            if cached := self._find(key, version):
+                return cached
+            built = await self._build(version, scope, receive)
+            if version is not None and built.start["status"] == 200:
+                self._store(key, built)
+            return built
 
-        return await self._making.setdefault(key, SingleFlight()).join(make)
+        return await self._builds.setdefault(key, SingleFlight()).join(build)
 
     async def _version(self, run_id: int) -> Version | None:
-        async def look() -> Version | None:
+        async def read() -> Version | None:
             return await to_thread.run_sync(_read_version, run_id)
 
-        return await self._looking.setdefault(run_id, SingleFlight()).join(look)
+        return await self._version_reads.setdefault(run_id, SingleFlight()).join(read)
 
-    def _look(self, key: Key, version: Version | None) -> Kept | None:
-        kept = self._kept.get(key)
-        if kept is None or kept.version != version:
+    def _find(self, key: Key, version: Version | None) -> CachedResponse | None:
+        cached = self._cached.get(key)
+        if cached is None or cached.version != version:
             return None
-        self._kept.move_to_end(key)
-        return kept
+        self._cached.move_to_end(key)
+        return cached
 
-    async def _make(self, version: Version | None, scope: Scope, receive: Receive) -> Kept:
+    async def _build(
+        self, version: Version | None, scope: Scope, receive: Receive
+    ) -> CachedResponse:
         start: Message = {}
         parts: list[bytes] = []
 
-        async def take(message: Message) -> None:
+        async def collect(message: Message) -> None:
             if message["type"] == "http.response.start":
                 start.update(message)
             elif message["type"] == "http.response.body":
                 parts.append(message.get("body", b""))
 
-        await self.app(scope, receive, take)
-        return Kept(version, start, b"".join(parts))
+        await self.app(scope, receive, collect)
+        return CachedResponse(version, start, b"".join(parts))
 
-    def _keep(self, key: Key, kept: Kept) -> None:
-        if len(kept.body) > LARGEST_BYTES:
+    def _store(self, key: Key, response: CachedResponse) -> None:
+        if len(response.body) > MAX_RESPONSE_BYTES:
             return
-        earlier = self._kept.pop(key, None)
-        self._bytes += len(kept.body) - (len(earlier.body) if earlier else 0)
-        self._kept[key] = kept
-        while self._bytes > MOST_BYTES:
-            _, oldest = self._kept.popitem(last=False)
+        earlier = self._cached.pop(key, None)
+        self._bytes += len(response.body) - (len(earlier.body) if earlier else 0)
+        self._cached[key] = response
+        while self._bytes > MAX_CACHE_BYTES:
+            _, oldest = self._cached.popitem(last=False)
             self._bytes -= len(oldest.body)
 
 
-def _may_be_kept(scope: Scope) -> bool:
-    # A download is streamed, however long it is.
+def _is_cacheable(scope: Scope) -> bool:
+    # A download (`format=`) is streamed, whatever its size.
     return (
         scope["type"] == "http"
         and scope["method"] == "GET"
@@ -158,7 +168,7 @@ def _may_be_kept(scope: Scope) -> bool:
 
 
 def _read_version(run_id: int) -> Version | None:
-    """None where there is no such run, or nobody to say so."""
+    """None if there is no such run, or the database does not answer."""
     query = select(Run.created_at, Run.revision).where(Run.id == run_id)
     try:
         with get_engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -1,4 +1,4 @@
-"""Scripts, styles and pictures. All of them come from this server: it may have no network."""
+"""Static files: scripts, styles and images, all served locally, since the network may be closed."""
 
 import gzip
 import importlib.metadata
@@ -11,13 +11,13 @@ from fastapi.staticfiles import StaticFiles
 from app.core.resources import folder
 
 PLOTLY_URL = f"/static/vendor/plotly.min.js?v={importlib.metadata.version('plotly')}"
-"""Where a page finds Plotly. Its version is in the address, so it may be cached for good."""
+"""URL of Plotly. It contains the version, so the response is cached as immutable."""
 
 router = APIRouter(include_in_schema=False)
 
 
 class RevalidatedFiles(StaticFiles):
-    """Files that a browser keeps, but asks about (by ETag) before it uses them again."""
+    """Files that a browser caches but revalidates (by ETag) before each use."""
 
     def file_response(self, *args: object, **kwargs: object) -> Response:
         response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
@@ -44,5 +44,5 @@ def _plotly() -> bytes:
 
 @lru_cache
 def _plotly_gzipped() -> bytes:
-    """Compressed once: it is five megabytes, and takes longer than all the rest of a page."""
+    """Compressed once per process: five megabytes take longer than the rest of a page."""
     return gzip.compress(_plotly(), 6)

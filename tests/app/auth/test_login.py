@@ -33,7 +33,7 @@ def session_of(secret: str, now: float) -> str:
     ],
 )
 def test_token_as_bearer(locked: TestClient, header: str, status: int) -> None:
-    answer = locked.get("/api/v1/samples", headers={"authorization": header.encode("latin-1")})
+    answer = locked.get("/api/v1/samples", headers={b"authorization": header.encode("latin-1")})
     assert answer.status_code == status
 
 

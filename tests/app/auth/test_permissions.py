@@ -6,6 +6,7 @@ from fastapi.testclient import TestClient
 
 from app.auth import permissions as access
 from app.auth.permissions import Role
+from app.local.embedded import Services
 from app.main import create_app
 
 
@@ -14,6 +15,7 @@ def routes() -> set[tuple[str, str]]:
     found = set()
     for route in iter_route_contexts(create_app().routes):
         methods = route.methods or {"GET"}
+        assert route.path is not None
         path = access.STATIC if route.path.startswith("/static") else route.path
         found |= {(method, path) for method in methods - {"HEAD"}}
     return found
@@ -69,7 +71,7 @@ def test_a_request_finds_its_rule(method: str, path: str, role: Role | None) -> 
     assert access.match(method, path).rule.role is role
 
 
-def test_a_path_that_is_written_otherwise_leads_nowhere(database) -> None:
+def test_a_path_that_is_written_otherwise_leads_nowhere(database: Services) -> None:
     http = TestClient(create_app(), base_url="http://127.0.0.1")
     for path in ("/static/..%2faudit", "/static/%2e%2e/audit", "/login%3Fx", "/AUDIT"):
         assert http.get(path).status_code == 404, path

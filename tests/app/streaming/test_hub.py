@@ -447,9 +447,12 @@ def test_watchers_of_a_run_share_one_feed_and_the_last_takes_it_down(
     monkeypatch.setattr(feed, "SAFETY_POLL_SECONDS", 60)
     reads: list[int] = []
     read_rows = events.read_rows
-    monkeypatch.setattr(
-        events, "read_rows", lambda *given: (reads.append(given[2]), read_rows(*given))[1]
-    )
+
+    def count(*given: Any) -> events.Chunk:
+        reads.append(given[2])
+        return read_rows(*given)
+
+    monkeypatch.setattr(events, "read_rows", count)
     hub: Hub = server.app.state.hub
     with (
         stream(server.url, run_id, since=1) as one,

@@ -1,11 +1,10 @@
 """Which requests are let in: Host, Origin, roles and rates."""
 
-from typing import Any
-
 import anyio
 import pytest
 from fastapi.testclient import TestClient
 from starlette.datastructures import Headers
+from starlette.types import Message, Scope
 
 from app.core.errors import ForbiddenError, UnauthorizedError
 from app.core.settings import Settings, get_settings
@@ -147,13 +146,14 @@ def test_each_role_may_do_what_its_rule_says(
 
 
 def test_a_refused_upload_is_not_even_read(locked: TestClient) -> None:
-    received, sent = [], []
+    received: list[int] = []
+    sent: list[Message] = []
 
-    async def receive() -> dict[str, Any]:
+    async def receive() -> Message:
         received.append(1)
         return {"type": "http.request", "body": b"--x\r\n", "more_body": True}
 
-    async def send(message: dict[str, Any]) -> None:
+    async def send(message: Message) -> None:
         sent.append(message)
 
     headers = {
@@ -161,7 +161,7 @@ def test_a_refused_upload_is_not_even_read(locked: TestClient) -> None:
         "content-type": "multipart/form-data; boundary=x",
         **bearer(VIEWER_TOKEN),
     }
-    scope = {
+    scope: Scope = {
         "type": "http",
         "method": "POST",
         "path": "/api/v1/datasets",

@@ -1,7 +1,6 @@
-"""Answers about a run are made once a revision, and are never older than the question."""
+"""A run's responses are built once per revision and never predate their request."""
 
 import asyncio
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -11,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from app.runs import queries
 from app.store.revisions import next_revision
-from app.web import response_cache as kept
+from app.store.runs import Run
+from app.web import response_cache
 from app.web.response_cache import SingleFlight
 from tests.app import factories
 
@@ -25,8 +25,8 @@ def run_id(session: Session) -> int:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The runs whose metrics were put together, each time that they were."""
+def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The run ids of every call of `list_metrics`."""
     calls: list[int] = []
     usual = queries.list_metrics
 
@@ -74,7 +74,7 @@ def test_another_run_of_that_number_is_another_run(
 ) -> None:
     # As after a backup of another day was restored.
     assert steps(client, run_id) == [1]
-    run = session.get_one(queries.Run, run_id)
+    run = session.get_one(Run, run_id)
     run.created_at -= timedelta(days=1)
     session.execute(text("DELETE FROM metrics"))
     session.commit()
@@ -103,17 +103,17 @@ def test_the_oldest_answers_make_room(
     client: TestClient, run_id: int, made: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = len(client.get(f"/api/v1/runs/{run_id}/metrics?points=2").content)
-    monkeypatch.setattr(kept, "MOST_BYTES", 2 * one)
+    monkeypatch.setattr(response_cache, "MAX_CACHE_BYTES", 2 * one)
     for points in (2, 3, 4, 4, 2):
         steps(client, run_id, f"?points={points}")
     assert len(made) == 4  # those of 2 (the first two times), 3, 4, and of 2 once more
-    monkeypatch.setattr(kept, "LARGEST_BYTES", one - 1)
+    monkeypatch.setattr(response_cache, "MAX_RESPONSE_BYTES", one - 1)
     for _ in range(2):
         steps(client, run_id, "?points=5")
     assert len(made) == 6
 
 
-class TestRounds:
+class TestSingleFlight:
     def test_who_comes_during_a_round_shares_the_next(self) -> None:
         began: list[str] = []
 
