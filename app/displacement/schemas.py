@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, Field
 
-from app.scores.schemas import Measure
+from chesboard.measures.registry import MeasureName
 
 
 class Displaced(BaseModel):
@@ -24,7 +24,7 @@ class DisplacementList(BaseModel):
         "is negative where a high score comes with a loss of likelihood."
     )
     n: int = Field(description="How many pairs have both.")
-    measure: Measure
+    measure: MeasureName
     score_run: int | None = Field(description="null where the dataset has not been scored.")
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 from app.core.downsampling import pick, read_series
 from app.core.errors import NotFoundError
 from app.core.nonfinite import nonfinite_to_none
+from app.core.windows import WHOLE, Window
 from app.probes.headline import Observation, Verdict, probe_sentence, prompt_sentence
 from app.probes.schemas import (
     AnswerList,
@@ -32,7 +33,6 @@ from app.probes.schemas import (
     WatchedSeries,
     WatchedTrace,
 )
-from app.runs.windows import WHOLE, Window
 from app.store.probes import PositionStep, Probe, ProbeAnswer, ProbePosition, ProbeStep
 from app.store.runs import Run
 from chesboard.records import STILL_NATS

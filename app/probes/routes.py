@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 
 from app.core.database import SessionDep
+from app.core.windows import WindowDep
 from app.probes import queries
 from app.probes.schemas import (
     AnswerList,
@@ -14,7 +15,6 @@ from app.probes.schemas import (
     ProbeSeries,
     WatchedSeries,
 )
-from app.runs.windows import WindowDep
 
 router = APIRouter(tags=["probes"])
 

@@ -1,5 +1,8 @@
-"""Rows by their ids, or the error that says which one does not exist."""
+"""Rows by their keys, or the error that says which one does not exist; the bounds of the keys."""
 
+from typing import Annotated
+
+from pydantic import Field
 from sqlalchemy.orm import Session
 
 from app.core.errors import NotFoundError
@@ -9,6 +12,11 @@ from app.store.runs import Run
 MAX_ID = 2**63 - 1
 """PostgreSQL's bigint; a larger id is nobody's, and asking for it would be an error."""
 MAX_ORDINAL = 2**31 - 1
+"""PostgreSQL's integer, in which a pair's ordinal is stored."""
+
+Id = Annotated[int, Field(ge=1, lt=2**63)]
+Ordinal = Annotated[int, Field(ge=0, lt=2**31)]
+"""Types of request fields that hold the id of a row, or the ordinal of a pair."""
 
 
 def there_is_no(noun: str, key: object) -> str:

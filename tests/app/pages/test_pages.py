@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy.orm import Session
 
-from app.pages import forms, words
+from app.pages import filters, forms
 from app.store.runs import Run, Worker
 from chesboard.configs import CONFIGS, LoraConfig, ProbesConfig, Selection
 from tests.app import factories
@@ -354,23 +354,23 @@ class TestWords:
         [(30, "just now"), (300, "5 min ago"), (7300, "2 h ago"), (90_000, "1 Jan 2030")],
     )
     def test_ago(self, seconds: int, text: str) -> None:
-        assert words.ago(NOW - timedelta(seconds=seconds), NOW) == text
+        assert filters.ago(NOW - timedelta(seconds=seconds), NOW) == text
 
     @pytest.mark.parametrize(
         ("value", "text"), [(999, "999 B"), (12_345, "12.3 KB"), (98_362_432, "98.4 MB")]
     )
     def test_size(self, value: int, text: str) -> None:
-        assert words.size(value) == text
+        assert filters.size(value) == text
 
     @pytest.mark.parametrize(
         ("value", "text"),
         [(-1.5, "−1.5"), (1e-7, "1e−7"), (12345.0, "12,345"), (float("nan"), "–"), (None, "–")],
     )
     def test_number(self, value: float | None, text: str) -> None:
-        assert words.number(value) == text
+        assert filters.number(value) == text
 
     def test_duration(self) -> None:
-        assert [words.duration(value) for value in (None, 5, 75, 3700)] == [
+        assert [filters.duration(value) for value in (None, 5, 75, 3700)] == [
             "",
             "5 s",
             "1 min 15 s",
@@ -378,9 +378,12 @@ class TestWords:
         ]
 
     def test_figures_of_one_measure_have_the_same_decimals(self) -> None:
-        shown = words.aligned({"minimum": -872_174.2, "median": 3.25})
+        shown = filters.aligned({"minimum": -872_174.2, "median": 3.25})
         assert shown == {"minimum": "−872,174", "median": "3"}
-        assert words.aligned({"q05": 0.05, "maximum": 1.0}) == {"q05": "0.050", "maximum": "1.000"}
+        assert filters.aligned({"q05": 0.05, "maximum": 1.0}) == {
+            "q05": "0.050",
+            "maximum": "1.000",
+        }
 
     def test_a_score_runs_outcome_names_its_measure(self) -> None:
         run = Run(
@@ -389,4 +392,4 @@ class TestWords:
             summary={"pairs": 60, "measures": {"ches": {"median": -26.0, "maximum": 5.5}}},
         )
         run.verdict = None  # type: ignore[attr-defined]
-        assert words.outcome(run) == "60 pairs · CHES median −26, highest 5.5"
+        assert filters.outcome(run) == "60 pairs · CHES median −26, highest 5.5"

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
-from app.scores.schemas import MEASURES
+from chesboard.measures.registry import MEASURE_NAMES
 from tests.app import factories
 
 API = "/api/v1"
@@ -161,7 +161,7 @@ def test_the_summary_is_that_of_the_finite_values(client: TestClient, session: S
     run_id = scored(session, [*values, None, NAN, INF])
     summary = get(client, f"/runs/{run_id}/scores/summary")
     assert summary["total"] == 104
-    assert set(summary["measures"]) == set(MEASURES)
+    assert set(summary["measures"]) == set(MEASURE_NAMES)
     ches = summary["measures"]["ches"]
     assert (ches["count"], ches["nonfinite"]) == (101, 2)
     assert (ches["minimum"], ches["maximum"]) == (min(values), max(values))
@@ -254,7 +254,7 @@ def test_a_pair_without_a_score_cannot_be_selected_and_nothing_changes(
     answer = flag(client, run_id, pairs=[0, 2, 3, 8])
     assert answer.status_code == 422
     assert answer.json()["errors"] == [
-        {"field": "pairs", "message": "Without a score in this run: pairs 2, 3, 8."}
+        {"field": "pairs", "message": "No score in this run: pairs 2, 3, 8."}
     ]
     assert pairs(get(client, f"/datasets/{dataset_of(client, run_id)}/flags")) == [1]
 
