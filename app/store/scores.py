@@ -1,4 +1,4 @@
-"""Scores of the pairs of a dataset under one model, and the pairs flagged for review."""
+"""Tables of scores: a run's measures of each pair, and the pairs flagged for review by them."""
 
 import sys
 from datetime import datetime
@@ -26,10 +26,12 @@ class Score(Base):
     preferred_tokens: Mapped[int]
     dispreferred_tokens: Mapped[int]
     prompt_tokens: Mapped[int]
-    cut_tokens: Mapped[int] = mapped_column(doc="Tokens cut off prompt and responses together.")
+    cut_tokens: Mapped[int] = mapped_column(
+        doc="Tokens truncated from prompt and responses together."
+    )
     preferred_ends: Mapped[list[int]] = mapped_column(
         ARRAY(Integer),
-        doc="Where each token of the response ends, in characters: token texts for the diff.",
+        doc="Offset of the end of each token in the response's text, in characters.",
     )
     dispreferred_ends: Mapped[list[int]] = mapped_column(ARRAY(Integer))
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from app.pages import filters, forms
 from app.store.runs import Run, Worker
 from chesboard.configs import CONFIGS, LoraConfig, ProbesConfig, Selection
+from chesboard.measures.registry import MEASURE_NAMES
 from tests.app import factories
 
 if TYPE_CHECKING:
@@ -183,6 +184,15 @@ class TestFull:
         made = full_store(session, "</script><b>")
         run = show(client, f"/runs/{made['train-succeeded']}").data["page-data"]
         assert (run["id"], run["name"]) == (made["train-succeeded"], "</script><b>")
+
+    def test_pages_that_show_measures_have_them_as_data(
+        self, client: "TestClient", session: Session
+    ) -> None:
+        made = full_store(session)
+        for path in (f"/runs/{made['score-succeeded']}", f"/datasets/{made['dataset']}/review"):
+            measures = show(client, path).data["measures"]
+            assert [measure["name"] for measure in measures] == list(MEASURE_NAMES)
+            assert all(measure["label"] and measure["help"] for measure in measures)
 
     def test_home_shows_what_runs_now_with_its_progress(
         self, client: "TestClient", session: Session

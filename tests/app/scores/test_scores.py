@@ -1,15 +1,21 @@
 """Scores and flags through the API, against plain Python over the same numbers."""
 
 import csv
+import io
 import json
 import statistics
+from dataclasses import fields
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
+from app.core.csv import FORMULA_SIGNS
+from app.scores.schemas import SORTABLE, ScoreOut
+from app.store.scores import Score
 from chesboard.measures.registry import MEASURE_NAMES
+from chesboard.records import ScoreRecord
 from tests.app import factories
 
 API = "/api/v1"
@@ -151,6 +157,33 @@ def test_csv_and_jsonl_hold_every_pair_in_the_asked_order(client: TestClient, ru
     assert rows[0]["dispreferred"] == "Bad\n“0”"
     assert [row["ches"] for row in rows][3:5] == ["5.0", ""]
     assert rows[0]["preferred_ends"] == "[2]"
+
+
+@pytest.mark.parametrize("sign", FORMULA_SIGNS)
+def test_csv_texts_are_no_formulas_to_a_spreadsheet(
+    client: TestClient, session: Session, sign: str
+) -> None:
+    texts = (f"{sign}1+1", f"{sign}A1", f"{sign}B1")
+    dataset = factories.dataset(session, [texts])
+    run = factories.run(session, dataset.id, kind="score", status="succeeded")
+    factories.score(session, run.id, 0, -3.0)
+    session.commit()
+    names = ("prompt", "preferred", "dispreferred")
+    path, query = f"{API}/runs/{run.id}/scores", {"with_text": True}
+    text = client.get(path, params={**query, "format": "csv"}).text
+    [row] = csv.DictReader(io.StringIO(text, newline=""))
+    assert tuple(row[name] for name in names) == tuple(f"'{text}" for text in texts)
+    assert row["ches"] == "-3.0"  # a number is no formula
+    line = client.get(path, params={**query, "format": "jsonl"}).json()
+    assert tuple(line[name] for name in names) == texts
+
+
+@pytest.mark.parametrize("name", MEASURE_NAMES)
+def test_every_measure_has_its_column_and_field(name: str) -> None:
+    assert name in Score.__table__.c
+    assert name in ScoreOut.model_fields
+    assert name in {field.name for field in fields(ScoreRecord)}
+    assert name in SORTABLE
 
 
 # --- the summary -----------------------------------------------------------------------------
