@@ -12,7 +12,7 @@ from app.audit import queries as audit
 from app.audit.routes import Words
 from app.auth.permissions import page_context
 from app.core.database import SessionDep
-from app.core.paging import Offset
+from app.core.paging import PAGE_SIZE, Offset
 from app.core.settings import PROJECT_ROOT, get_settings
 from app.datasets import queries as datasets
 from app.datasets.issues import Issue
@@ -48,7 +48,6 @@ templates.env.globals.update(
 )
 
 LAST_RUNS = 8
-RUNS_PER_PAGE = 50
 EVENTS_PER_PAGE = 100
 MAX_PAIRS_LISTED = 1000
 CLEANED = Rules(exclude_flagged=True, exclude_verdicts=["drop"])
@@ -68,7 +67,7 @@ def show_home(request: Request, session: SessionDep) -> HTMLResponse:
     unfinished = [
         run
         for status in ("running", "queued")
-        for run in runs.list_runs(session, status=status, limit=RUNS_PER_PAGE).items
+        for run in runs.list_runs(session, status=status, limit=PAGE_SIZE).items
     ]
     return _page(
         request,
@@ -104,7 +103,7 @@ def show_dataset(
         request,
         "dataset.html",
         dataset=datasets.get_dataset(session, dataset_id),
-        runs=runs.list_runs(session, dataset_id=dataset_id, limit=RUNS_PER_PAGE).items,
+        runs=runs.list_runs(session, dataset_id=dataset_id, limit=PAGE_SIZE).items,
         first_pair=pair,
         first_issue=issue,
     )
@@ -131,11 +130,11 @@ def show_review(request: Request, session: SessionDep, dataset_id: int) -> HTMLR
                 kind="score",
                 status="succeeded",
                 dataset_id=dataset_id,
-                limit=RUNS_PER_PAGE,
+                limit=PAGE_SIZE,
             )
         ),
         train_runs=_named(
-            runs.list_runs(session, kind="train", dataset_id=dataset_id, limit=RUNS_PER_PAGE)
+            runs.list_runs(session, kind="train", dataset_id=dataset_id, limit=PAGE_SIZE)
         ),
     )
 
@@ -193,7 +192,7 @@ def show_new_run(
                 kind="score",
                 status="succeeded",
                 dataset_id=dataset_id,
-                limit=RUNS_PER_PAGE,
+                limit=PAGE_SIZE,
             )
         ),
     )
@@ -214,14 +213,14 @@ def show_runs(
         status=status or None,
         dataset_id=dataset_id or None,
         offset=offset,
-        limit=RUNS_PER_PAGE,
+        limit=PAGE_SIZE,
     )
     return _page(
         request,
         "runs.html",
         page=found,
         offset=offset,
-        limit=RUNS_PER_PAGE,
+        limit=PAGE_SIZE,
         filters={"kind": kind, "status": status, "dataset_id": dataset_id},
         datasets=datasets.list_datasets(session),
     )
@@ -281,7 +280,7 @@ def show_compare(request: Request, session: SessionDep, runs_: RunIds = "") -> H
     return _page(
         request,
         "compare.html",
-        candidates=runs.list_runs(session, kind="train", limit=RUNS_PER_PAGE).items,
+        candidates=runs.list_runs(session, kind="train", limit=PAGE_SIZE).items,
         chosen=chosen,
         pairs={run.id: filters.pairs(list_run_pairs(session, run.id, 0, 0)) for run in chosen},
     )

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from app.core.csv import csv_line
 from app.core.database import transaction
 from app.core.downsampling import pick, read_series
-from app.core.paging import EXPORT_ROWS
+from app.core.paging import EXPORT_ROWS, PAGE_SIZE
 from app.core.windows import WHOLE, Window
 from app.probes import queries as probes
 from app.probes.headline import Verdict as Headline
@@ -32,7 +32,7 @@ def list_runs(
     kind: str | None = None,
     status: str | None = None,
     dataset_id: int | None = None,
-    limit: int = 50,
+    limit: int = PAGE_SIZE,
     offset: int = 0,
 ) -> RunPage:
     """A page of runs, newest first, with the total number."""

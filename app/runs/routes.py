@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 
 from app.core.broker import enqueue, wake
 from app.core.database import SessionDep, transaction
-from app.core.paging import Offset
+from app.core.paging import PAGE_SIZE, Offset
 from app.core.settings import get_settings
 from app.core.windows import WindowDep
 from app.runs import queries, requests, selection, weights
@@ -52,7 +52,7 @@ def list_runs(
     kind: Kind | None = None,
     status: Status | None = None,
     dataset_id: Id | None = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    limit: Annotated[int, Query(ge=1, le=500)] = PAGE_SIZE,
     offset: Offset = 0,
 ) -> RunPage:
     """Runs, newest first."""

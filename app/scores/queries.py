@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.core.csv import csv_line
 from app.core.database import transaction
 from app.core.errors import NotFoundError
-from app.core.paging import EXPORT_ROWS
+from app.core.paging import EXPORT_ROWS, PAGE_SIZE
 from app.scores.schemas import ScoreOut, ScorePage, ScoreWithText, SortKey
 from app.store.datasets import Pair
 from app.store.lookup import require_run
@@ -30,7 +30,7 @@ def list_scores(
     *,
     sort: SortKey = "-ches",
     offset: int = 0,
-    limit: int = 50,
+    limit: int = PAGE_SIZE,
     with_text: bool = False,
 ) -> ScorePage:
     """A page of a run's scores, sorted by any column; `with_text` adds the pairs' texts.

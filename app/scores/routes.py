@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from app.core.database import SessionDep
-from app.core.paging import Offset
+from app.core.paging import PAGE_SIZE, Offset
 from app.scores import distribution, flags, queries
 from app.scores.schemas import FlagQueue, FlagRequest, ScorePage, ScoreSummary, SortKey
 
@@ -24,7 +24,7 @@ def list_scores(
         Query(description="A column; a leading '-' sorts descending. Missing values sort last."),
     ] = "-ches",
     offset: Offset = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    limit: Annotated[int, Query(ge=1, le=1000)] = PAGE_SIZE,
     with_text: Annotated[bool, Query(description="Include the prompt and both responses.")] = False,
     format: Annotated[
         Literal["json", "csv", "jsonl"],
