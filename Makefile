@@ -29,6 +29,7 @@ lint: .venv/installed-test ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive app chesboard worker migrations
 
 format: .venv/installed-test ## Put the code into its style

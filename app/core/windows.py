@@ -1,4 +1,4 @@
-"""Which part of a long series is asked for, and how finely."""
+"""The window of a long series that a request asks for: its range of steps and its resolution."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -6,19 +6,23 @@ from typing import Annotated, Any
 from fastapi import Depends, Query
 from sqlalchemy import ColumnElement
 
-MOST_STEPS = 2**31 - 1
+MAX_STEP = 2**31 - 1
+"""The largest value of PostgreSQL's integer type."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Steps from `from_step` to `to_step`, both included; at most about `points` of them."""
+    """Steps from `from_step` to `to_step`, both included, downsampled to about `points` of them.
+
+    None: no bound on that side, no downsampling.
+    """
 
     from_step: int | None = None
     to_step: int | None = None
     points: int | None = None
 
     def conditions(self, step: Any) -> list[ColumnElement[bool]]:
-        """What a column of steps must meet."""
+        """SQL conditions on a column of steps."""
         found = []
         if self.from_step is not None:
             found.append(step >= self.from_step)
@@ -36,12 +40,12 @@ def _window(
         Query(
             ge=2,
             le=1_000_000,
-            description="Return about this many steps at most, chosen so that extremes survive; "
-            "left out: all.",
+            description="Downsample to about this many steps, keeping the extremes. Default: all "
+            "steps.",
         ),
     ] = None,
-    from_step: Annotated[int | None, Query(ge=0, le=MOST_STEPS)] = None,
-    to_step: Annotated[int | None, Query(ge=0, le=MOST_STEPS)] = None,
+    from_step: Annotated[int | None, Query(ge=0, le=MAX_STEP, description="First step.")] = None,
+    to_step: Annotated[int | None, Query(ge=0, le=MAX_STEP, description="Last step.")] = None,
 ) -> Window:
     return Window(from_step, to_step, points)
 

@@ -11,16 +11,16 @@ from app.core.errors import InvalidInputError, NotFoundError
 from app.core.nonfinite import finite_or_none
 from app.displacement.schemas import Displaced, DisplacementList, MeasuredRun, MeasuredRunList
 from app.scores.queries import require_scores
-from app.scores.schemas import Measure
 from app.store.lookup import require_run
 from app.store.runs import ReferenceLogprob, Run
 from app.store.scores import Score
+from chesboard.measures.registry import MeasureName
 from chesboard.probing.ranks import spearman
 from chesboard.records import displaced as is_displaced
 
 
 def get_displacement(
-    session: Session, run_id: int, score_run: int | None = None, measure: Measure = "ches"
+    session: Session, run_id: int, score_run: int | None = None, measure: MeasureName = "ches"
 ) -> DisplacementList:
     """The displacement of each pair of a training run, with its score.
 
@@ -110,7 +110,7 @@ def _wrong_run(message: str) -> InvalidInputError:
     return InvalidInputError(message, [{"field": "score_run", "message": message}])
 
 
-def _rows(session: Session, run_id: int, scored: int | None, measure: Measure) -> Sequence[Any]:
+def _rows(session: Session, run_id: int, scored: int | None, measure: MeasureName) -> Sequence[Any]:
     ours = and_(Score.run_id == scored, Score.pair == ReferenceLogprob.pair)
     return session.execute(
         select(

@@ -7,8 +7,8 @@ from fastapi.responses import StreamingResponse
 
 from app.displacement import queries
 from app.displacement.schemas import DisplacementList, MeasuredRunList
-from app.scores.schemas import Measure
 from app.web.session import SessionDep
+from chesboard.measures.registry import MeasureName
 
 router = APIRouter(tags=["displacement"])
 
@@ -20,7 +20,7 @@ ScoreRun = Annotated[
 
 @router.get("/runs/{run_id}/displacement")
 def get_displacement(
-    session: SessionDep, run_id: int, score_run: ScoreRun = None, measure: Measure = "ches"
+    session: SessionDep, run_id: int, score_run: ScoreRun = None, measure: MeasureName = "ches"
 ) -> DisplacementList:
     """Each trained pair's change of log-probability after the last step, with its score."""
     return queries.get_displacement(session, run_id, score_run, measure)
@@ -28,7 +28,7 @@ def get_displacement(
 
 @router.get("/runs/{run_id}/displacement.csv", response_class=StreamingResponse)
 def download_displacement(
-    session: SessionDep, run_id: int, score_run: ScoreRun = None, measure: Measure = "ches"
+    session: SessionDep, run_id: int, score_run: ScoreRun = None, measure: MeasureName = "ches"
 ) -> StreamingResponse:
     """Displacement of each trained pair, as CSV."""
     found = queries.get_displacement(session, run_id, score_run, measure)

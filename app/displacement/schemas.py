@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, Field
 
-from app.scores.schemas import Measure
+from chesboard.measures.registry import MeasureName
 
 
 class Displaced(BaseModel):
@@ -27,7 +27,7 @@ class DisplacementList(BaseModel):
         "it is negative where high scores go with a loss of likelihood."
     )
     n: int = Field(description="Number of pairs with both values.")
-    measure: Measure
+    measure: MeasureName
     score_run: int | None = Field(description="null where the dataset has not been scored.")
 
 

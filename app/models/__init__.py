@@ -1,0 +1,1 @@
+"""The models that a run can name: those in the models folder and results of training runs."""

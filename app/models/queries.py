@@ -1,4 +1,4 @@
-"""Which models a run can name: what lies in the models folder, and results of training runs."""
+"""Listing models: those in the models folder, and the results of training runs."""
 
 import re
 from pathlib import Path
@@ -9,33 +9,34 @@ from sqlalchemy.orm import Session
 from app.core.errors import InvalidInputError
 from app.core.settings import get_settings
 from app.models.schemas import ModelOut
+from app.store.lookup import there_is_no
 from app.store.runs import Run
 
 MODEL_FIELD = "config.model"
-EMPTY = "The models folder is empty: `chesboard models pull` brings the starter model."
+EMPTY_FOLDER = "The models folder is empty: `chesboard models pull` downloads the starter model."
 RESULT_FOLDER = "model"
-"""Where a training run keeps its result, in the run's folder."""
+"""The folder of a training run's result, inside the run's folder."""
 
-# "org/name" as the hub writes it. Neither part may be a path in disguise ("..", "/etc").
+# "org/name" as on the Hugging Face hub. Neither part can be a path ("..", "/etc").
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
 
 def list_models(session: Session) -> list[ModelOut]:
-    """The models folder's, by name, then the results of training runs, the newest first."""
+    """The models folder's by name, then the results of training runs, newest first."""
     return _local_models() + _run_results(session)
 
 
 def check_model_exists(session: Session, name: str) -> None:
-    """Pass where a run may name this model. A hub name passes: only the worker can tell.
+    """Check that a run may name this model. A hub name always passes; the worker looks it up.
 
     Raises:
-        InvalidInputError: nothing is called that; says what there is.
+        InvalidInputError: there is no such model; the message lists those that exist.
     """
     known = [model.name for model in list_models(session)]
     if name in known or _HUB_NAME.fullmatch(name):
         return
-    there_is = f"There are: {', '.join(known)}." if known else EMPTY
-    message = f"There is no model {name!r}. {there_is}"
+    available = f"There are: {', '.join(known)}." if known else EMPTY_FOLDER
+    message = f"{there_is_no('model', repr(name))} {available}"
     raise InvalidInputError(message, [{"field": MODEL_FIELD, "message": message}])
 
 
@@ -43,7 +44,7 @@ def _local_models() -> list[ModelOut]:
     folder = get_settings().models_path
     if not folder.is_dir():
         return []
-    # What a link leads to from outside of the folder, the worker refuses to open.
+    # Links that lead out of the folder are not listed: the worker refuses to open them.
     root = folder.resolve()
     found = (
         _local_model(path)
@@ -54,7 +55,7 @@ def _local_models() -> list[ModelOut]:
 
 
 def _local_model(path: Path) -> ModelOut | None:
-    """What lies there as a model, or None where it is none."""
+    """The model at a path, or None if there is none."""
     if path.is_file() and path.suffix == ".gguf":
         return ModelOut(
             name=path.name, kind="gguf", label=f"{path.stem} (GGUF)", bytes=path.stat().st_size
@@ -65,7 +66,7 @@ def _local_model(path: Path) -> ModelOut | None:
     if weights and (path / "config.json").is_file():
         return ModelOut(name=path.name, kind="folder", label=path.name, bytes=_bytes(weights))
     if files := sorted(path.glob("*.gguf")):
-        # The first is the one that is loaded.
+        # The worker loads the first one.
         return ModelOut(
             name=path.name, kind="gguf", label=f"{path.name} (GGUF)", bytes=_bytes(files[:1])
         )

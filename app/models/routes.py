@@ -11,6 +11,6 @@ router = APIRouter(tags=["models"])
 
 @router.get("/models")
 def list_models(session: SessionDep) -> ModelList:
-    """The models that can be named in a run."""
+    """The models that a run's config.model can name."""
     items = queries.list_models(session)
     return ModelList(total=len(items), items=items)

@@ -1,4 +1,4 @@
-"""Models as the API and the pages show them."""
+"""JSON shapes of models."""
 
 from typing import Literal
 
@@ -6,9 +6,9 @@ from pydantic import BaseModel, Field
 
 
 class ModelOut(BaseModel):
-    name: str = Field(description="What a run's config.model takes.")
+    name: str = Field(description="Value for a run's config.model.")
     kind: Literal["folder", "gguf", "run"]
-    label: str = Field(description="For people; no path.")
+    label: str = Field(description="Display name.")
     bytes: int = Field(description="Size of the weights on disk.")
 
 

@@ -1,4 +1,4 @@
-"""The pages that people see. A page and its API call share one query; a page adds its template."""
+"""The HTML pages: a page uses the queries of the API and adds its template."""
 
 from app.pages.routes import router
 

@@ -1,7 +1,7 @@
-"""The form of a run, made of its configuration's JSON schema: bounds, defaults and help alike.
+"""The form of a new run, generated from its configuration's JSON schema.
 
-What a configuration gains appears on the form without a change here: a field that no group
-names stands among the advanced ones.
+Bounds, defaults and help texts come from the schema. A new setting appears on the form without a
+change here: a field that no group of `form_layout` names is an advanced one.
 """
 
 import json
@@ -9,125 +9,30 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.pages import selection as selecting
+from app.pages.form_layout import (
+    ADVANCED,
+    DESCRIPTIONS,
+    GROUPS,
+    LABELS,
+    NESTED,
+    OPTIONAL_TYPES,
+    TYPES,
+    VISIBLE_WITH,
+)
+from app.pages.selection import MeasureRow, Subset, measure_rows, ranges, subset
 from chesboard.configs import CONFIGS
-
-NESTED = ("probes", "selection", "lora")
-"""Settings that are themselves a set of settings; their fields have dotted names."""
-
-GROUPS: dict[str, tuple[str, ...]] = {
-    "Model": ("model",),
-    "Objective": (
-        "objective",
-        "beta",
-        "slic_delta",
-        "simpo_gamma",
-        "dpop_lambda",
-        "sft_coef",
-        "length_normalize",
-    ),
-    "Optimizer": (
-        "optimizer",
-        "learning_rate",
-        "scheduler",
-        "warmup_steps",
-        "batch_size",
-        "epochs",
-        "max_steps",
-    ),
-    "Probes": (
-        "probes.strategy",
-        "probes.count",
-        "probes.pairs",
-        "probe_every",
-        "probes.prompts",
-        "token_groups",
-        "answer_every",
-        "answer_tokens",
-        "ledger_positions",
-    ),
-    "Pairs": (
-        "selection.exclude_flagged",
-        "selection.exclude_verdicts",
-        "selection.only_verdicts",
-        "selection.measures",
-        "selection.pairs",
-        "selection.complement",
-        "selection.random",
-        "selection.limit",
-    ),
-}
-ADVANCED = "Advanced"
-
-ABOUT: dict[str, str] = {
-    "Objective": "What a step makes smaller. m is the margin: how much more y+ gained than y−.",
-    "Optimizer": "How far a step goes. Small steps show displacement as theory describes it.",
-    "Probes": "A few pairs that are looked at closely while training goes on: every token's "
-    "log-probability, and the whole distribution at the fork. Besides them, prompts of your own.",
-    "Pairs": "Which pairs of the dataset are trained on: those that pass every rule. No rule: all.",
-}
-LABELS: dict[str, str] = {
-    "beta": "Beta (KL coefficient)",
-    "dtype": "Precision",
-    "slic_delta": "SLiC delta",
-    "simpo_gamma": "SimPO gamma",
-    "dpop_lambda": "DPOP lambda",
-    "sft_coef": "SFT coefficient",
-    "length_normalize": "Length-normalize",
-    "probes.strategy": "Choose pairs",
-    "probes.count": "How many",
-    "probes.pairs": "Or name the pairs",
-    "probes.prompts": "Prompts of your own",
-    "probe_every": "Look every … steps",
-    "answer_every": "Let it answer every … steps",
-    "answer_tokens": "Longest answer, tokens",
-    "ledger_positions": "Ledgers at",
-    "measure_displacement": "Measure displacement",
-    "ledger_top": "Tokens in a ledger",
-    "selection.pairs": "Only these pairs",
-    "selection.limit": "At most",
-    "selection.exclude_flagged": "Leave out flagged pairs",
-    "selection.exclude_verdicts": "Leave out by verdict",
-    "selection.only_verdicts": "Only with verdict",
-    "selection.measures": "By measure",
-    "selection.complement": "Take what they leave out",
-    "selection.random": "At random",
-    "lora.rank": "LoRA rank",
-    "lora.alpha": "LoRA alpha",
-    "lora.dropout": "LoRA dropout",
-    "lora.target_modules": "LoRA target modules",
-    "max_grad_norm": "Clip gradient norm",
-}
-NAMED_TYPES = {
-    "probes.prompts": "prompts",
-    "ledger_positions": "positions",
-    "selection.measures": "measures",
-    "selection.random": "subset",
-}
-"""Settings whose control cannot be told from their schema."""
-LISTS = ("ordinals", "groups", "prompts", "choices", "measures")
-"""What may be left empty, whatever its schema says."""
-
-# Shown only where another field has this value, or (*) has any.
-ONLY_WITH: dict[str, str] = {
-    "slic_delta": "objective=slic",
-    "simpo_gamma": "objective=simpo",
-    "dpop_lambda": "objective=dpop",
-    "answer_tokens": "answer_every=*",
-    "lora.rank": "lora=on",
-    "lora.alpha": "lora=on",
-    "lora.dropout": "lora=on",
-    "lora.target_modules": "lora=on",
-}
 
 
 @dataclass(frozen=True, slots=True)
 class FormField:
-    """One control. `type`: model, select, checkbox, integer, number, text, ordinals, words, groups,
-    prompts (rows of a prompt and words to watch), positions (at which ledgers are kept), choices
-    (boxes to tick), measures (rows of rules), subset (how many at random).
+    """One control of the form.
 
-    `optional`: left empty, nothing is sent and the configuration's own default holds.
+    type: model, select, checkbox, integer, number, text, ordinals, words, groups, prompts (rows
+        of a prompt and the words to watch), positions (of ledgers), choices (checkboxes),
+        measures (rows of rules) or subset (a random subset).
+    optional: if left empty, nothing is sent and the configuration's default applies.
+    above: exclusive lower bound.
+    only_with: see `form_layout.VISIBLE_WITH`.
     """
 
     name: str
@@ -151,16 +56,16 @@ class FormField:
         return self.type in ("groups", "prompts", "measures", "subset") or self.name == "objective"
 
     @property
-    def measure_rows(self) -> list[selecting.MeasureRow]:
-        return selecting.measure_rows(self.value)
+    def measure_rows(self) -> list[MeasureRow]:
+        return measure_rows(self.value)
 
     @property
-    def subset(self) -> selecting.Subset:
-        return selecting.subset(self.value)
+    def subset(self) -> Subset:
+        return subset(self.value)
 
     @property
     def rows(self) -> list[dict[str, str]]:
-        """Of prompts: name, prompt and words of each, as they stand in text boxes."""
+        """Of prompts: the contents of the text boxes for name, prompt and watched words."""
         return [
             {
                 "name": one.get("name") or "",
@@ -174,7 +79,7 @@ class FormField:
 
     @property
     def positions(self) -> list[tuple[str, str]]:
-        """Of positions: what can be chosen as (JSON, label); what is chosen comes first."""
+        """Of positions: the options as (JSON, label), the selected one first."""
         both = {"preferred": "all", "dispreferred": "all"}
         known = [(None, "the fork alone"), (both, "the first 32 tokens of each response")]
         if self.value not in (None, both):
@@ -185,12 +90,12 @@ class FormField:
 
     @property
     def shown(self) -> str:
-        """The value as it stands in a text box."""
+        """The content of a text box."""
         match self.value:
             case None:
                 return ""
             case list() if self.type == "ordinals":
-                return ", ".join(selecting.ranges(self.value))
+                return ", ".join(ranges(self.value))
             case list():
                 return ", ".join(map(str, self.value))
             case dict():
@@ -206,16 +111,16 @@ class FormGroup:
 
 
 def run_form(kind: str, values: Mapping[str, Any] | None = None) -> list[FormGroup]:
-    """The groups of the form for a kind of run, filled with `values` where they are given.
+    """The groups of fields for a kind of run.
 
-    values: a configuration, for example an earlier run's; what it lacks gets its default.
+    values: a configuration to prefill, for example an earlier run's; other fields get defaults.
     """
     fields = {found.name: found for found in _fields(kind, values or {})}
     groups = []
     for title, names in GROUPS.items():
         chosen = [fields.pop(name) for name in names if name in fields]
         if chosen:
-            groups.append(FormGroup(title, ABOUT.get(title, ""), chosen))
+            groups.append(FormGroup(title, DESCRIPTIONS.get(title, ""), chosen))
     groups.append(FormGroup(ADVANCED, "", list(fields.values())))
     return groups
 
@@ -236,7 +141,7 @@ def _fields(kind: str, values: Mapping[str, Any]) -> Iterator[FormField]:
 
 
 def _reference(spec: Mapping[str, Any]) -> str:
-    """The name of the nested schema, which may stand beside null."""
+    """The name of a nested schema, which may be in an anyOf with null."""
     found = next(one for one in [spec, *spec.get("anyOf", [])] if "$ref" in one)
     return str(found["$ref"]).rsplit("/", 1)[-1]
 
@@ -251,20 +156,20 @@ def _field(name: str, spec: Mapping[str, Any], values: Mapping[str, Any]) -> For
         type=_type(name, core),
         help=_help(spec),
         value=values.get(name, spec.get("default")),
-        optional=optional or _type(name, core) in LISTS,
+        optional=optional or _type(name, core) in OPTIONAL_TYPES,
         minimum=core.get("minimum"),
         maximum=core.get("maximum"),
         above=core.get("exclusiveMinimum"),
         choices=list(core.get("enum", core.get("items", {}).get("enum", []))),
-        only_with=ONLY_WITH.get(name),
+        only_with=VISIBLE_WITH.get(name),
     )
 
 
 def _type(name: str, core: Mapping[str, Any]) -> str:
     if name == "model":
         return "model"
-    if name in NAMED_TYPES:
-        return NAMED_TYPES[name]
+    if name in TYPES:
+        return TYPES[name]
     if "enum" in core:
         return "select"
     match core.get("type"):

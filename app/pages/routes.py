@@ -1,6 +1,7 @@
-"""Which page has which address."""
+"""The addresses of the pages, and what each hands to its template."""
 
-from typing import Annotated, Any, Literal
+from dataclasses import asdict
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
@@ -10,6 +11,7 @@ from pydantic import StringConstraints
 from app.audit import queries as audit
 from app.audit.routes import FilterText
 from app.auth.authentication import page_context
+from app.core.paging import PAGE_SIZE, Offset
 from app.core.resources import folder
 from app.core.settings import get_settings
 from app.datasets import queries as datasets
@@ -18,45 +20,46 @@ from app.models import queries as models
 from app.ops.health import check_health
 from app.ops.snapshot import take_snapshot
 from app.ops.status import describe
-from app.pages import forms, words
-from app.pages import selection as selecting
+from app.pages import filters, forms, labels
+from app.pages.selection import prefilled
 from app.probes.listing import watched_pairs
 from app.reviews import queries as reviews
 from app.runs import queries as runs
-from app.runs import selection as selections
-from app.runs.schemas import FINAL, Kind, RunPage, Status
+from app.runs.schemas import RunPage
+from app.runs.selection import list_run_pairs
 from app.samples import SAMPLES
+from app.store.runs import FINAL, Kind, Status
 from app.store.selection import count_selected
 from app.web.session import SessionDep
 from app.web.static import PLOTLY_URL
-from chesboard.configs import CONFIGS, Rules
+from chesboard.configs import CONFIGS, Rules, Verdict
+from chesboard.measures.registry import MEASURES
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 templates = Jinja2Templates(folder("templates"), context_processors=[page_context])
-templates.env.filters.update(words.FILTERS)
+templates.env.filters.update(filters.FILTERS)
 templates.env.globals.update(
-    KINDS=words.KINDS, MEASURES=words.MEASURES, FORMATS=words.FORMATS, PLOTLY_URL=PLOTLY_URL
+    KINDS=labels.KINDS,
+    FORMATS=labels.FORMATS,
+    ISSUES=labels.ISSUES,
+    REASONS=labels.REASONS,
+    PLOTLY_URL=PLOTLY_URL,
+    measures=[asdict(measure) for measure in MEASURES],
 )
-templates.env.globals.update(ISSUES=words.ISSUES, REASONS=words.REASONS)
 
 LAST_RUNS = 8
-RUNS_A_PAGE = 50
-EVENTS_A_PAGE = 100
-PAIRS_NAMED = 1000
+EVENTS_PER_PAGE = 100
+MAX_PAIRS_LISTED = 1000
 CLEANED = Rules(exclude_flagged=True, exclude_verdicts=["drop"])
-"""What "train again" offers."""
-Without = Annotated[
-    str,
-    StringConstraints(
-        pattern=r"^(flagged|keep|drop|fix|unsure)(,(flagged|keep|drop|fix|unsure))*$"
-    ),
-]
+"""The rules that "train again" offers."""
+_EXCLUSION = "|".join(("flagged", *get_args(Verdict)))
+Without = Annotated[str, StringConstraints(pattern=rf"^({_EXCLUSION})(,({_EXCLUSION}))*$")]
 RunIds = Annotated[str, Query(alias="runs", description="Run ids, separated by commas.")]
 
 
 def _page(request: Request, name: str, **context: Any) -> HTMLResponse:
-    # What a page shows may have changed by the time that someone goes back to it.
+    # no-store: the back button reloads the page, whose content may have changed.
     return templates.TemplateResponse(request, name, context, headers={"Cache-Control": "no-store"})
 
 
@@ -65,7 +68,7 @@ def show_home(request: Request, session: SessionDep) -> HTMLResponse:
     unfinished = [
         run
         for status in ("running", "queued")
-        for run in runs.list_runs(session, status=status, limit=RUNS_A_PAGE).items
+        for run in runs.list_runs(session, status=status, limit=PAGE_SIZE).items
     ]
     return _page(
         request,
@@ -95,13 +98,13 @@ def show_dataset(
     session: SessionDep,
     dataset_id: int,
     pair: Annotated[int, Query(ge=0)] = 0,
-    issue: Annotated[Issue | None, Query(description="Show only pairs with it.")] = None,
+    issue: Annotated[Issue | None, Query(description="Show only pairs with this issue.")] = None,
 ) -> HTMLResponse:
     return _page(
         request,
         "dataset.html",
         dataset=datasets.get_dataset(session, dataset_id),
-        runs=runs.list_runs(session, dataset_id=dataset_id, limit=RUNS_A_PAGE).items,
+        runs=runs.list_runs(session, dataset_id=dataset_id, limit=PAGE_SIZE).items,
         first_pair=pair,
         first_issue=issue,
     )
@@ -109,7 +112,7 @@ def show_dataset(
 
 @router.get("/review")
 def show_reviews(request: Request, session: SessionDep) -> HTMLResponse:
-    """Where to review: each dataset and how far it is."""
+    """The datasets with their progress of review."""
     found = datasets.list_datasets(session)
     progress = {dataset.id: reviews.get_progress(session, dataset.id) for dataset in found}
     return _page(request, "reviews.html", datasets=found, progress=progress)
@@ -128,11 +131,11 @@ def show_review(request: Request, session: SessionDep, dataset_id: int) -> HTMLR
                 kind="score",
                 status="succeeded",
                 dataset_id=dataset_id,
-                limit=RUNS_A_PAGE,
+                limit=PAGE_SIZE,
             )
         ),
         train_runs=_named(
-            runs.list_runs(session, kind="train", dataset_id=dataset_id, limit=RUNS_A_PAGE)
+            runs.list_runs(session, kind="train", dataset_id=dataset_id, limit=PAGE_SIZE)
         ),
     )
 
@@ -147,11 +150,13 @@ def show_new_run(
     session: SessionDep,
     dataset_id: int,
     kind: Kind = "train",
-    like: Annotated[int | None, Query(description="A run whose settings are taken over.")] = None,
+    like: Annotated[int | None, Query(description="A run whose settings are copied.")] = None,
     without: Annotated[
-        Without | None, Query(description="Leave out flagged, or a verdict.")
+        Without | None, Query(description="Exclude flagged pairs or verdicts, separated by commas.")
     ] = None,
-    control: Annotated[bool, Query(description="As many as that leaves, but at random.")] = False,
+    control: Annotated[
+        bool, Query(description="As many pairs as that leaves, drawn at random.")
+    ] = False,
 ) -> HTMLResponse:
     values: dict[str, Any] = {}
     if like is not None:
@@ -162,15 +167,15 @@ def show_new_run(
             # Whatever is left out now: only the same pairs can be laid over each other.
             watched["pairs"] = watched_pairs(session, like) or watched.get("pairs")
         else:
-            # It names pairs and scores of the other dataset.
+            # These name pairs and score runs of the other dataset.
             values.pop("selection", None)
             watched.pop("pairs", None)
         values["probes"] = watched
-    values["selection"] = selecting.prefilled(
+    values["selection"] = prefilled(
         values.get("selection") or {}, without.split(",") if without else (), control
     )
     known = models.list_models(session)
-    # The default names the starter model; where that is not there, the first one is as good.
+    # The default is the starter model; if that is not installed, the first model.
     if known and values.get("model") not in {model.name for model in known}:
         default = CONFIGS[kind]().model
         names = [model.name for model in known]
@@ -188,7 +193,7 @@ def show_new_run(
                 kind="score",
                 status="succeeded",
                 dataset_id=dataset_id,
-                limit=RUNS_A_PAGE,
+                limit=PAGE_SIZE,
             )
         ),
     )
@@ -201,7 +206,7 @@ def show_runs(
     kind: Annotated[Kind | Literal[""], Query()] = "",
     status: Annotated[Status | Literal[""], Query()] = "",
     dataset_id: Annotated[int | Literal[""], Query()] = "",
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Offset = 0,
 ) -> HTMLResponse:
     found = runs.list_runs(
         session,
@@ -209,14 +214,14 @@ def show_runs(
         status=status or None,
         dataset_id=dataset_id or None,
         offset=offset,
-        limit=RUNS_A_PAGE,
+        limit=PAGE_SIZE,
     )
     return _page(
         request,
         "runs.html",
         page=found,
         offset=offset,
-        limit=RUNS_A_PAGE,
+        limit=PAGE_SIZE,
         filters={"kind": kind, "status": status, "dataset_id": dataset_id},
         datasets=datasets.list_datasets(session),
     )
@@ -231,14 +236,14 @@ def show_run(request: Request, session: SessionDep, run_id: int) -> HTMLResponse
         request,
         "run_train.html",
         run=run,
-        given=selections.list_run_pairs(session, run_id, 0, PAIRS_NAMED),
+        given=list_run_pairs(session, run_id, 0, MAX_PAIRS_LISTED),
         left=count_selected(session, run.dataset_id, CLEANED),
     )
 
 
 @router.get("/status")
 def show_status(request: Request) -> HTMLResponse:
-    # Without a session: the page is there to say that the database is not.
+    # Without a session: the page must render while the database is unreachable.
     return _page(request, "status.html", status=describe(take_snapshot(), get_settings()))
 
 
@@ -258,11 +263,11 @@ def show_audit(
             session,
             action=action or None,
             actor=actor or None,
-            limit=EVENTS_A_PAGE,
+            limit=EVENTS_PER_PAGE,
             offset=offset,
         ),
         offset=offset,
-        limit=EVENTS_A_PAGE,
+        limit=EVENTS_PER_PAGE,
         filters={"action": action or "", "actor": actor or ""},
         actions=actions,
         actors=actors,
@@ -276,9 +281,7 @@ def show_compare(request: Request, session: SessionDep, runs_: RunIds = "") -> H
     return _page(
         request,
         "compare.html",
-        candidates=runs.list_runs(session, kind="train", limit=RUNS_A_PAGE).items,
+        candidates=runs.list_runs(session, kind="train", limit=PAGE_SIZE).items,
         chosen=chosen,
-        pairs={
-            run.id: words.pairs(selections.list_run_pairs(session, run.id, 0, 0)) for run in chosen
-        },
+        pairs={run.id: filters.pairs(list_run_pairs(session, run.id, 0, 0)) for run in chosen},
     )

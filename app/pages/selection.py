@@ -1,7 +1,8 @@
-"""A run's selection as the form of a new run shows it.
+"""A run's selection as the form of a new run represents it.
 
-On the form, the rules stand in one place. A control, "as many as these rules leave, of all pairs",
-has the same rules there, and its subset says `same_size_as: RULES` in place of repeating them.
+The form has one set of rules. For a control run ("as many pairs as these rules leave, drawn from
+all pairs") the form has these rules too, and its random subset says `same_size_as: RULES` instead
+of repeating them.
 """
 
 import json
@@ -9,16 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.runs.wording import in_words
+from app.runs.selection_text import selection_text
 from chesboard.configs import Rules
 
 RULES = "rules"
-"""Stands for the rules of the form itself."""
+"""Placeholder for the form's own rules."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeasureRow:
-    """A rule by measure, its number as it stands in the box: in percent, where `by` is fraction."""
+    """A rule by measure. `number` is the text box's content: in percent if `by` is fraction."""
 
     score_run: int | None = None
     measure: str = "ln_ches"
@@ -29,16 +30,17 @@ class MeasureRow:
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """A random subset. `way`: none, count, fraction (number in percent), rules, or other (`like`).
+    """A random subset.
 
-    like: rules other than the form's own, as JSON, which an earlier run's subset was as large as.
+    way: "" (none), count, fraction (`number` in percent), rules, or other (see `like`).
+    like: as JSON, rules other than the form's that gave the size of an earlier run's subset.
     """
 
     way: str = ""
     number: str = ""
     seed: int = 0
     like: str = ""
-    like_words: str = ""
+    like_text: str = ""
 
 
 def measure_rows(rules: Sequence[Mapping[str, Any]] | None) -> list[MeasureRow]:
@@ -53,7 +55,7 @@ def measure_rows(rules: Sequence[Mapping[str, Any]] | None) -> list[MeasureRow]:
 
 
 def subset(random: Mapping[str, Any] | None) -> Subset:
-    """random: a RandomSubset as JSON, or one as `on_form` has it."""
+    """random: a RandomSubset as JSON, or as `on_form` represents it."""
     if not random:
         return Subset()
     seed = random.get("seed") or 0
@@ -61,8 +63,8 @@ def subset(random: Mapping[str, Any] | None) -> Subset:
     if like == RULES:
         return Subset("rules", seed=seed)
     if like is not None:
-        words = in_words(Rules.model_validate(like)) or "all"
-        return Subset("other", seed=seed, like=json.dumps(like), like_words=words)
+        text = selection_text(Rules.model_validate(like)) or "all"
+        return Subset("other", seed=seed, like=json.dumps(like), like_text=text)
     if random.get("fraction") is not None:
         return Subset("fraction", percent(random["fraction"]), seed)
     return Subset("count", str(random.get("count") or ""), seed)
@@ -74,7 +76,7 @@ def percent(fraction: float) -> str:
 
 
 def on_form(selection: Mapping[str, Any]) -> dict[str, Any]:
-    """A selection with a control's rules where rules stand on the form."""
+    """A selection with the rules of a control run moved to where the form has its rules."""
     random = selection.get("random") or {}
     like = random.get("same_size_as")
     own = {name: selection[name] for name in Rules.model_fields if name in selection}
@@ -86,9 +88,10 @@ def on_form(selection: Mapping[str, Any]) -> dict[str, Any]:
 def prefilled(
     selection: Mapping[str, Any], without: Iterable[str], is_control: bool
 ) -> dict[str, Any]:
-    """An earlier run's selection as the form has it, with more left out.
+    """An earlier run's selection on the form, with additional exclusions.
 
-    without: "flagged", or verdicts. is_control: as many as all that leaves, of all pairs.
+    without: "flagged" and verdicts to exclude.
+    is_control: draw as many pairs as that leaves at random from all pairs.
     """
     shown = on_form(selection)
     excluded = [*(shown.get("exclude_verdicts") or []), *without]
@@ -101,7 +104,7 @@ def prefilled(
 
 
 def ranges(pairs: Sequence[int]) -> list[str]:
-    """[0, 1, 2, 7] → ["0-2", "7"], as the form reads them."""
+    """[0, 1, 2, 7] → ["0-2", "7"], the notation that the form parses."""
     found: list[tuple[int, int]] = []
     for pair in pairs:
         if found and pair == found[-1][1] + 1:

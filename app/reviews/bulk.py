@@ -1,9 +1,10 @@
-"""One verdict for many pairs, and taking it back, each in one transaction."""
+"""Bulk verdicts: one verdict for all pairs of a filter, and its undo, each in one transaction."""
 
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Integer,
     Select,
     Subquery,
@@ -18,43 +19,44 @@ from sqlalchemy import (
 )
 from sqlalchemy import insert as insert_from
 from sqlalchemy.dialects.postgresql import ARRAY, insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.core.errors import ConflictError, NotFoundError
-from app.reviews import queue
-from app.reviews.deciding import stands
+from app.reviews.filters import filtered
 from app.reviews.schemas import BatchOut, BulkRequest, UndoneBatch
+from app.reviews.verdicts import is_standing
 from app.store.datasets import Pair
+from app.store.lookup import MAX_ID, there_is_no
 from app.store.reviews import Review, ReviewBatch, ReviewChange
 
-COLUMNS = ["dataset_id", "pair", "version"]
+KEY_COLUMNS = ["dataset_id", "pair", "version"]
 
 
 def decide_many(session: Session, dataset_id: int, wanted: BulkRequest) -> BatchOut:
-    """Give one verdict to all pairs that a filter leaves, if they are as many as the user saw.
+    """Give one verdict to all pairs that a filter matches, provided the user saw their number.
 
     Raises:
         NotFoundError: no such dataset.
-        InvalidInputError: the filter names a run that is not the dataset's.
-        ConflictError: there are more or fewer; `count` says how many.
+        InvalidInputError: the filter names a run of another dataset.
+        ConflictError: the filter matches more or fewer; `count` holds the number.
     """
-    meant = queue.filtered(session, dataset_id, wanted.filter)
-    ordered = meant.subquery("meant")
-    # In the order of the pairs, so that two such requests wait for each other and never cross.
-    rows = select(literal(dataset_id), ordered.c.pair, literal(0)).order_by(ordered.c.pair)
-    session.execute(insert(Review).from_select(COLUMNS, rows).on_conflict_do_nothing())
+    matching = filtered(session, dataset_id, wanted.filter)
+    subquery = matching.subquery("matching")
+    # Rows are inserted and locked by ordinal, so that concurrent requests cannot deadlock.
+    rows = select(literal(dataset_id), subquery.c.pair, literal(0)).order_by(subquery.c.pair)
+    session.execute(insert(Review).from_select(KEY_COLUMNS, rows).on_conflict_do_nothing())
     locked = session.scalars(
         select(Review.pair)
-        .where(Review.dataset_id == dataset_id, Review.pair.in_(meant))
+        .where(Review.dataset_id == dataset_id, Review.pair.in_(matching))
         .order_by(Review.pair)
         .with_for_update()
     ).all()
-    # Asked again: some may have been decided by others before the locks were had.
-    pairs = sorted(set(locked) & set(session.scalars(meant)))
+    # Evaluated again under the locks: others may have reviewed some of the pairs before.
+    pairs = sorted(set(locked) & set(session.scalars(matching)))
     if len(pairs) != wanted.expected_count:
         raise ConflictError(
-            f"The filter leaves {len(pairs):,} pairs, not {wanted.expected_count:,} as was "
-            "confirmed. Nothing was changed; look at the number and confirm it again.",
+            f"The filter matches {len(pairs):,} pairs, not the {wanted.expected_count:,} that were "
+            "confirmed. Nothing was changed; check the number and confirm it again.",
             count=len(pairs),
         )
     batch = ReviewBatch(
@@ -72,10 +74,10 @@ def decide_many(session: Session, dataset_id: int, wanted: BulkRequest) -> Batch
 
 
 def _apply(session: Session, batch: ReviewBatch, pairs: list[int]) -> None:
-    these = Review.pair == func.any(cast(pairs, ARRAY(Integer)))
+    is_in_batch = _is_any(Review.pair, pairs)
     session.execute(
         update(Review)
-        .where(Review.dataset_id == batch.dataset_id, these)
+        .where(Review.dataset_id == batch.dataset_id, is_in_batch)
         .values(
             verdict=batch.verdict,
             note=func.coalesce(cast(batch.note, Review.note.type), Review.note),
@@ -85,37 +87,39 @@ def _apply(session: Session, batch: ReviewBatch, pairs: list[int]) -> None:
         )
         .execution_options(synchronize_session=False)
     )
-    _record(session, batch, "bulk", select(Review.pair).where(these), batch.reviewer)
+    _record(session, batch, "bulk", select(Review.pair).where(is_in_batch), batch.reviewer)
 
 
 def undo_many(
     session: Session, dataset_id: int, batch_id: int, reviewer: str | None
 ) -> UndoneBatch:
-    """Take back verdicts that were given at once, on the pairs that nobody changed since.
+    """Undo a bulk verdict on those of its pairs that were not changed since.
 
     Raises:
         NotFoundError: the dataset has no such batch.
-        ConflictError: it was undone before.
+        ConflictError: it is already undone.
     """
-    known = 0 < batch_id < 2**63
+    known = 0 < batch_id <= MAX_ID
     batch = session.get(ReviewBatch, batch_id, with_for_update=True) if known else None
     if batch is None or batch.dataset_id != dataset_id:
-        raise NotFoundError(f"Dataset {dataset_id} has no verdicts {batch_id} given at once.")
+        raise NotFoundError(there_is_no("bulk verdict", f"{batch_id} in dataset {dataset_id}"))
     if batch.undone_at is not None:
-        raise ConflictError("These verdicts were taken back before.")
-    last = and_(
+        raise ConflictError(f"Bulk verdict {batch_id} is already undone.")
+    is_last_change = and_(
         ReviewChange.dataset_id == Review.dataset_id,
         ReviewChange.pair == Review.pair,
         ReviewChange.version == Review.version,
     )
-    unchanged = session.scalars(
-        select(Review.pair)
-        .join(ReviewChange, last)
-        .where(ReviewChange.batch_id == batch_id, ReviewChange.action == "bulk")
-        .order_by(Review.pair)
-        .with_for_update(of=Review)
-    ).all()
-    before = _before(dataset_id, list(unchanged))
+    unchanged = list(
+        session.scalars(
+            select(Review.pair)
+            .join(ReviewChange, is_last_change)
+            .where(ReviewChange.batch_id == batch_id, ReviewChange.action == "bulk")
+            .order_by(Review.pair)
+            .with_for_update(of=Review)
+        )
+    )
+    before = _states_before(dataset_id, unchanged)
     session.execute(
         update(Review)
         .where(Review.dataset_id == dataset_id, Review.pair == before.c.pair)
@@ -128,14 +132,14 @@ def undo_many(
         )
         .execution_options(synchronize_session=False)
     )
-    these = Review.pair == func.any(cast(list(unchanged), ARRAY(Integer)))
-    _record(session, batch, "undo", select(Review.pair).where(these), reviewer or None)
+    is_undone = _is_any(Review.pair, unchanged)
+    _record(session, batch, "undo", select(Review.pair).where(is_undone), reviewer or None)
     session.execute(
         update(ReviewChange)
         .where(
             ReviewChange.batch_id == batch_id,
             ReviewChange.action == "bulk",
-            ReviewChange.pair == func.any(cast(list(unchanged), ARRAY(Integer))),
+            _is_any(ReviewChange.pair, unchanged),
         )
         .values(undone_by=ReviewChange.version + 1)
         .execution_options(synchronize_session=False)
@@ -149,28 +153,28 @@ def undo_many(
     )
 
 
-def _before(dataset_id: int, pairs: list[int]) -> Subquery:
-    """For each pair the state below its last standing change; NULLs where there is none."""
-    below = (
+def _states_before(dataset_id: int, pairs: list[int]) -> Subquery:
+    """Each pair's state before its last standing change; NULLs where there was none."""
+    previous = (
         select(ReviewChange.verdict, ReviewChange.note, ReviewChange.reviewer)
         .where(
             ReviewChange.dataset_id == dataset_id,
             ReviewChange.pair == Review.pair,
             ReviewChange.version < Review.version,
-            stands(),
+            is_standing(),
         )
         .order_by(ReviewChange.version.desc())
         .limit(1)
         .correlate(Review)
-        .lateral("below")
+        .lateral("previous")
     )
     states: Select[Any] = (
-        select(Review.pair, below.c.verdict, below.c.note, below.c.reviewer)
+        select(Review.pair, previous.c.verdict, previous.c.note, previous.c.reviewer)
         .select_from(Review)
-        .outerjoin(below, true())
+        .outerjoin(previous, true())
         .where(
             Review.dataset_id == dataset_id,
-            Review.pair == func.any(cast(pairs, ARRAY(Integer))),
+            _is_any(Review.pair, pairs),
         )
     )
     return states.subquery("before")
@@ -179,12 +183,12 @@ def _before(dataset_id: int, pairs: list[int]) -> Subquery:
 def _record(
     session: Session, batch: ReviewBatch, action: str, pairs: Select[int], reviewer: str | None
 ) -> None:
-    """One change a pair, with what its review is now."""
-    who = cast(reviewer, Review.reviewer.type) if reviewer else null()
+    """Add one ReviewChange a pair, with the current state of its review."""
+    changed_by = cast(reviewer, Review.reviewer.type) if reviewer else null()
     session.execute(
         insert_from(ReviewChange).from_select(
             [
-                *COLUMNS,
+                *KEY_COLUMNS,
                 "action",
                 "verdict",
                 "note",
@@ -199,7 +203,7 @@ def _record(
                 literal(action),
                 Review.verdict,
                 Review.note,
-                who,
+                changed_by,
                 Pair.version,
                 literal(batch.id),
             )
@@ -207,6 +211,11 @@ def _record(
             .where(Review.dataset_id == batch.dataset_id, Review.pair.in_(pairs)),
         )
     )
+
+
+def _is_any(column: InstrumentedAttribute[int], pairs: list[int]) -> ColumnElement[bool]:
+    """As one array parameter: PostgreSQL allows at most 65,535 parameters a statement."""
+    return column == func.any(cast(pairs, ARRAY(Integer)))
 
 
 def _batch_out(session: Session, batch: ReviewBatch) -> BatchOut:

@@ -1,17 +1,12 @@
-"""Reading verdicts: the present one, its history, how far the review is, who agrees with whom."""
+"""Reading reviews: a pair's verdict and history, batches, and a dataset's progress."""
 
-from collections import Counter
-from collections.abc import Mapping
 from typing import get_args
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.core.errors import NotFoundError
-from app.reviews import statements
-from app.reviews.queue import require_dataset
+from app.reviews.agreement import disputed, last_verdicts, list_agreements
 from app.reviews.schemas import (
-    Agreement,
     BatchList,
     BatchOut,
     History,
@@ -21,7 +16,7 @@ from app.reviews.schemas import (
     ReviewOut,
     ReviewProgress,
 )
-from app.store.datasets import Pair
+from app.store.lookup import require_dataset, require_pair
 from app.store.reviews import PairVersion, Review, ReviewBatch, ReviewChange
 from app.store.scores import Flag
 from chesboard.configs import Verdict
@@ -30,18 +25,20 @@ MAX_BATCHES = 50
 
 
 def get_review(session: Session, dataset_id: int, pair: int) -> ReviewOut:
-    """The present verdict; version 0 where there never was one.
+    """The current verdict; version 0 if the pair was never reviewed.
 
     Raises:
         NotFoundError: no such pair.
     """
-    _require_pair(session, dataset_id, pair)
+    require_pair(session, dataset_id, pair)
     return ReviewOut.of(pair, session.get(Review, (dataset_id, pair)))
 
 
 def get_history(session: Session, dataset_id: int, pair: int) -> History:
-    """Raises NotFoundError where there is no such pair."""
-    _require_pair(session, dataset_id, pair)
+    """Raises:
+    NotFoundError: no such pair.
+    """
+    require_pair(session, dataset_id, pair)
     changes = session.scalars(
         select(ReviewChange)
         .where(ReviewChange.dataset_id == dataset_id, ReviewChange.pair == pair)
@@ -59,14 +56,8 @@ def get_history(session: Session, dataset_id: int, pair: int) -> History:
     )
 
 
-def _require_pair(session: Session, dataset_id: int, pair: int) -> None:
-    known = 0 < dataset_id < 2**63 and 0 <= pair < 2**31
-    if not known or session.get(Pair, (dataset_id, pair)) is None:
-        raise NotFoundError(f"There is no pair {pair} in a dataset {dataset_id}.")
-
-
 def list_batches(session: Session, dataset_id: int) -> BatchList:
-    """Verdicts that were given at once, the last first; at most 50.
+    """Bulk verdicts, newest first; at most MAX_BATCHES.
 
     Raises:
         NotFoundError: no such dataset.
@@ -82,7 +73,9 @@ def list_batches(session: Session, dataset_id: int) -> BatchList:
 
 
 def get_progress(session: Session, dataset_id: int) -> ReviewProgress:
-    """Raises NotFoundError where there is no such dataset."""
+    """Raises:
+    NotFoundError: no such dataset.
+    """
     dataset = require_dataset(session, dataset_id)
     verdicts = count_verdicts(session, dataset_id)
     flags = select(Flag.pair).where(Flag.dataset_id == dataset_id)
@@ -97,12 +90,12 @@ def get_progress(session: Session, dataset_id: int) -> ReviewProgress:
     edited = session.scalar(
         select(func.count(PairVersion.pair.distinct())).where(PairVersion.dataset_id == dataset_id)
     )
-    disputed = statements.disputed(dataset_id).subquery()
-    said = statements.said(dataset_id)
+    disagreements = disputed(dataset_id).subquery()
+    stated = last_verdicts(dataset_id)
     reviewers = session.execute(
-        select(said.c.reviewer, func.count().label("pairs"))
-        .group_by(said.c.reviewer)
-        .order_by(func.count().desc(), said.c.reviewer)
+        select(stated.c.reviewer, func.count().label("pairs"))
+        .group_by(stated.c.reviewer)
+        .order_by(func.count().desc(), stated.c.reviewer)
     )
     return ReviewProgress(
         pairs=dataset.pairs,
@@ -111,14 +104,14 @@ def get_progress(session: Session, dataset_id: int) -> ReviewProgress:
         flagged=flagged or 0,
         flagged_reviewed=flagged_reviewed or 0,
         edited=edited or 0,
-        disputed=session.scalar(select(func.count()).select_from(disputed)) or 0,
+        disputed=session.scalar(select(func.count()).select_from(disagreements)) or 0,
         reviewers=[ReviewerCount(reviewer=row.reviewer, pairs=row.pairs) for row in reviewers],
-        agreement=_agreement(session, dataset_id),
+        agreement=list_agreements(session, dataset_id),
     )
 
 
 def count_verdicts(session: Session, dataset_id: int) -> dict[Verdict, int]:
-    """How many pairs have each verdict now; every verdict is there."""
+    """The number of pairs with each verdict at present, zeros included."""
     found = session.execute(
         select(Review.verdict, func.count().label("pairs"))
         .where(Review.dataset_id == dataset_id, Review.verdict.is_not(None))
@@ -126,50 +119,3 @@ def count_verdicts(session: Session, dataset_id: int) -> dict[Verdict, int]:
     )
     counts = {row.verdict: row.pairs for row in found}
     return {verdict: counts.get(verdict, 0) for verdict in get_args(Verdict)}
-
-
-def _agreement(session: Session, dataset_id: int) -> list[Agreement]:
-    one, other = (
-        statements.said(dataset_id).alias("one"),
-        statements.said(dataset_id).alias("other"),
-    )
-    rows = session.execute(
-        select(
-            one.c.reviewer.label("one"),
-            other.c.reviewer.label("other"),
-            one.c.verdict.label("ours"),
-            other.c.verdict.label("theirs"),
-            func.count().label("pairs"),
-        )
-        .join(other, (other.c.pair == one.c.pair) & (one.c.reviewer < other.c.reviewer))
-        .group_by(one.c.reviewer, other.c.reviewer, one.c.verdict, other.c.verdict)
-    )
-    tables: dict[tuple[str, str], dict[tuple[str, str], int]] = {}
-    for row in rows:
-        tables.setdefault((row.one, row.other), {})[row.ours, row.theirs] = row.pairs
-    return [_agree(couple, table) for couple, table in sorted(tables.items())]
-
-
-def _agree(couple: tuple[str, str], table: Mapping[tuple[str, str], int]) -> Agreement:
-    pairs = sum(table.values())
-    agreed = sum(count for (ours, theirs), count in table.items() if ours == theirs)
-    return Agreement(reviewers=couple, pairs=pairs, agreed=agreed, kappa=cohens_kappa(table))
-
-
-def cohens_kappa(table: Mapping[tuple[str, str], int]) -> float | None:
-    """(observed - expected agreement) / (1 - expected), of counts by (one's, the other's) verdict.
-
-    None where both always gave one and the same verdict, so that chance explains it all.
-    """
-    total = sum(table.values())
-    ours: Counter[str] = Counter()
-    theirs: Counter[str] = Counter()
-    for (one, other), count in table.items():
-        ours[one] += count
-        theirs[other] += count
-    agreed = sum(count for (one, other), count in table.items() if one == other)
-    # In whole numbers: expected agreement is `by_chance` / total^2.
-    by_chance = sum(ours[verdict] * theirs[verdict] for verdict in ours)
-    if by_chance == total * total:
-        return None
-    return (agreed * total - by_chance) / (total * total - by_chance)

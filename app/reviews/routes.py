@@ -1,11 +1,11 @@
-"""The API of reviews: verdicts on pairs, their history, the queue, and many verdicts at once."""
+"""The API of reviews: verdicts on pairs, their history, the review queue, and bulk verdicts."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
 from app.core.errors import InvalidInputError
-from app.reviews import bulk, deciding, queries, queue
+from app.reviews import bulk, queries, queue, verdicts
 from app.reviews.schemas import (
     BatchList,
     BatchOut,
@@ -30,24 +30,25 @@ from app.web.session import SessionDep
 router = APIRouter(tags=["reviews"])
 
 IfMatch = Annotated[
-    str | None, Header(description='The version that was seen, as `"3"`: the same as `version`.')
+    str | None,
+    Header(description='The version that was seen, for example `"3"`: same as `version`.'),
 ]
-ReviewerQuery = Annotated[Reviewer | None, Query(description="Who says so.")]
+ReviewerQuery = Annotated[Reviewer | None, Query(description="The reviewer's name.")]
 
 
 @router.get("/datasets/{dataset_id}/pairs/{pair}")
 def get_pair(session: SessionDep, dataset_id: int, pair: int) -> QueueItem:
-    """A pair with its verdict, measures and measured displacement."""
+    """A pair with its review, measures and measured displacement."""
     return queue.get_item(session, dataset_id, pair)
 
 
 @router.patch("/datasets/{dataset_id}/pairs/{pair}")
 def edit_pair(session: SessionDep, dataset_id: int, pair: int, wanted: PairEdit) -> QueueItem:
-    """Fix a pair's text: a new version of it, with the verdict 'fix'. The old one is kept.
+    """Edit a pair's text: stores a new version, with the verdict 'fix'. Old versions are kept.
 
-    Runs and exports use the newest version; a run that was queued before keeps the one it had.
+    New runs and exports use the newest version; earlier runs keep the version that they had.
     """
-    deciding.edit(session, dataset_id, pair, wanted)
+    verdicts.edit(session, dataset_id, pair, wanted)
     return queue.get_item(session, dataset_id, pair)
 
 
@@ -65,10 +66,10 @@ def decide(
     wanted: ReviewRequest,
     if_match: IfMatch = None,
 ) -> ReviewOut:
-    """Give a verdict. 409, with the verdict that stands as `current`, where another was given."""
+    """Set a verdict. 409, with the current one as `current`, if it changed since it was seen."""
     seen = _seen(wanted.version, if_match)
     wanted = wanted.model_copy(update={"version": seen})
-    return _tagged(response, deciding.decide(session, dataset_id, pair, wanted))
+    return _tagged(response, verdicts.decide(session, dataset_id, pair, wanted))
 
 
 @router.delete("/datasets/{dataset_id}/pairs/{pair}/review")
@@ -81,14 +82,14 @@ def clear(
     reviewer: ReviewerQuery = None,
     if_match: IfMatch = None,
 ) -> ReviewOut:
-    """Withdraw a verdict. Its history stays."""
+    """Withdraw a verdict; its history is kept."""
     seen = _seen(version, if_match)
-    return _tagged(response, deciding.clear(session, dataset_id, pair, seen, reviewer))
+    return _tagged(response, verdicts.clear(session, dataset_id, pair, seen, reviewer))
 
 
 @router.get("/datasets/{dataset_id}/pairs/{pair}/review/history")
 def get_history(session: SessionDep, dataset_id: int, pair: int) -> History:
-    """Every change of a pair's verdict and text, the newest first."""
+    """Every change of a pair's verdict and text, newest first."""
     return queries.get_history(session, dataset_id, pair)
 
 
@@ -101,9 +102,9 @@ def undo(
     wanted: UndoRequest,
     if_match: IfMatch = None,
 ) -> ReviewOut:
-    """Take back the last change, be it a verdict, a note or an edit; again, the one before it."""
+    """Undo the last change: a verdict, a note or an edit. Repeated, undo the one before it."""
     wanted = wanted.model_copy(update={"version": _seen(wanted.version, if_match)})
-    return _tagged(response, deciding.undo(session, dataset_id, pair, wanted))
+    return _tagged(response, verdicts.undo(session, dataset_id, pair, wanted))
 
 
 def _tagged(response: Response, review: ReviewOut) -> ReviewOut:
@@ -116,7 +117,7 @@ def _seen(version: int | None, if_match: str | None) -> int | None:
         return version
     text = if_match.strip().removeprefix("W/").strip('"')
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
-        raise InvalidInputError('If-Match must be the version of a verdict, as "3".')
+        raise InvalidInputError('If-Match must be the version of a verdict, for example "3".')
     return int(text)
 
 
@@ -127,7 +128,7 @@ def _seen(version: int | None, if_match: str | None) -> int | None:
 def list_queue(
     session: SessionDep, dataset_id: int, wanted: Annotated[QueuePageQuery, Query()]
 ) -> QueuePage:
-    """Pairs to review, with all that is known of them."""
+    """A page of the review queue: pairs with their reviews, scores and displacement."""
     return queue.list_queue(session, dataset_id, wanted)
 
 
@@ -135,25 +136,25 @@ def list_queue(
 def list_order(
     session: SessionDep, dataset_id: int, wanted: Annotated[QueueQuery, Query()]
 ) -> QueueOrder:
-    """The ordinals of all pairs of the queue, in its order."""
+    """The ordinals of the whole review queue, in its order."""
     return queue.list_order(session, dataset_id, wanted)
 
 
 @router.get("/datasets/{dataset_id}/reviews/progress")
 def get_progress(session: SessionDep, dataset_id: int) -> ReviewProgress:
-    """How far the review is, and how well the reviewers agree."""
+    """The progress of the review, and the agreement between reviewers."""
     return queries.get_progress(session, dataset_id)
 
 
 @router.post("/datasets/{dataset_id}/reviews/bulk")
 def decide_many(session: SessionDep, dataset_id: int, wanted: BulkRequest) -> BatchOut:
-    """Give one verdict to all pairs that a filter leaves. 409 where they are not as many."""
+    """Give one verdict to all pairs that a filter matches. 409 if their number has changed."""
     return bulk.decide_many(session, dataset_id, wanted)
 
 
 @router.get("/datasets/{dataset_id}/reviews/batches")
 def list_batches(session: SessionDep, dataset_id: int) -> BatchList:
-    """Verdicts that were given at once, the last first."""
+    """Bulk verdicts, newest first."""
     return queries.list_batches(session, dataset_id)
 
 
@@ -161,5 +162,5 @@ def list_batches(session: SessionDep, dataset_id: int) -> BatchList:
 def undo_many(
     session: SessionDep, dataset_id: int, batch_id: int, reviewer: ReviewerQuery = None
 ) -> UndoneBatch:
-    """Take back verdicts that were given at once. What was changed since stays as it is."""
+    """Undo a bulk verdict, except on pairs that were changed since."""
     return bulk.undo_many(session, dataset_id, batch_id, reviewer)

@@ -1,18 +1,21 @@
-"""Verdicts, their history and the queue of pairs to review, as the API and the pages show them."""
+"""JSON shapes of verdicts, their history and the review queue."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from app.core.paging import Offset
 from app.core.text import storable
-from app.scores.schemas import Measure
+from app.store.lookup import Id, Ordinal
 from app.store.reviews import Review, ReviewChange
 from chesboard.configs import Verdict
+from chesboard.measures.registry import MEASURE_NAMES, MeasureName
 from chesboard.pairs import Prompt
 
 MAX_NOTE = 4000
-MAX_NAMED = 50_000
+MAX_PAIRS = 50_000
+"""Most pairs that a filter can name."""
 
 
 def _stripped(text: str) -> str:
@@ -21,22 +24,11 @@ def _stripped(text: str) -> str:
 
 Reviewer = Annotated[str, Field(max_length=80), AfterValidator(_stripped)]
 Note = Annotated[str, Field(max_length=MAX_NOTE), AfterValidator(_stripped)]
-Ordinal = Annotated[int, Field(ge=0, lt=2**31)]
 Version = Annotated[int, Field(ge=0, lt=2**31)]
 
-SORTS = (
-    "pair",
-    "ches",
-    "ln_ches",
-    "last_hidden_inner_product",
-    "normalized_edit_distance",
-    "preferred_logprob",
-    "dispreferred_logprob",
-    "displacement",
-    "updated_at",
-)
+SORTS = ("pair", *MEASURE_NAMES, "displacement", "updated_at")
 QueueSort = Annotated[str, Field(pattern=f"^-?({'|'.join(SORTS)})$")]
-"""What the queue is sorted by; "-" in front sorts down. What has no value comes last."""
+"""Sort key of the queue; a leading "-" sorts descending. Pairs without a value come last."""
 
 
 class _Request(BaseModel):
@@ -47,22 +39,22 @@ class ReviewRequest(_Request):
     """A verdict on a pair."""
 
     verdict: Verdict
-    note: Note | None = Field(None, description="Left out: the note stays as it is.")
-    reviewer: Reviewer | None = Field(None, description="Who says so.")
+    note: Note | None = Field(None, description="Default: the note is kept.")
+    reviewer: Reviewer | None = Field(None, description="The reviewer's name.")
     version: Version | None = Field(
         None,
-        description="Of the verdict that was seen (0: none). Where another was given since, the "
-        "answer is 409 with that one. Left out: only one's own verdict can be replaced.",
+        description="Version of the verdict that was seen (0: none). If it changed since, the "
+        "response is 409 with the current verdict. Default: only one's own verdict is replaced.",
     )
 
 
 class UndoRequest(_Request):
     reviewer: Reviewer | None = None
-    version: Version | None = Field(None, description="As in a verdict: the one that was seen.")
+    version: Version | None = Field(None, description="Version of the verdict that was seen.")
 
 
 class PairEdit(_Request):
-    """New texts of a pair; what is left out stays. The former texts are kept as a version."""
+    """New texts of a pair; missing ones stay. The previous texts are kept as a version."""
 
     prompt: Prompt | None = None
     preferred: str | None = None
@@ -70,33 +62,39 @@ class PairEdit(_Request):
     note: Note | None = None
     reviewer: Reviewer | None = None
     version: Annotated[int, Field(ge=1, lt=2**31)] = Field(
-        description="Of the text that was edited. 409 where it was edited since."
+        description="Version of the text that was edited; 409 if it was edited since."
     )
 
 
 class QueueFilter(_Request):
-    """Which pairs are meant; each condition narrows. Empty: all of the dataset."""
+    """Conditions on pairs, all of which must hold. Empty: all pairs of the dataset."""
 
     verdict: list[Literal["none", Verdict]] = Field(
-        default_factory=list, description="With one of these verdicts; 'none': not reviewed."
+        default_factory=list, description="Its verdict is one of these; 'none': not reviewed."
     )
-    flagged: bool | None = Field(None, description="Whether it is flagged.")
+    flagged: bool | None = Field(None, description="Whether the pair is flagged.")
     edited: bool | None = Field(None, description="Whether its text was edited.")
     disputed: bool | None = Field(None, description="Whether reviewers disagree.")
     displaced: bool | None = Field(
-        None, description="Whether displacement_run displaced it (where that was measured)."
+        None, description="Whether displacement_run displaced it; only measured pairs match."
     )
-    reviewer: Reviewer | None = Field(None, description="Whose verdict stands.")
-    not_by: Reviewer | None = Field(None, description="On which this person gave no verdict yet.")
-    pairs: list[Ordinal] | None = Field(None, max_length=MAX_NAMED, description="Only these.")
-    measure: Measure | None = Field(None, description="What at_least and at_most speak of.")
-    at_least: float | None = Field(None, allow_inf_nan=False)
-    at_most: float | None = Field(None, allow_inf_nan=False)
-    score_run: Annotated[int, Field(ge=1, lt=2**63)] | None = Field(
-        None, description="Left out: the newest finished score run over the dataset."
+    reviewer: Reviewer | None = Field(None, description="Whose verdict is the current one.")
+    not_by: Reviewer | None = Field(None, description="Who has not given a verdict on it yet.")
+    pairs: list[Ordinal] | None = Field(
+        None, max_length=MAX_PAIRS, description="Ordinals of the pairs."
     )
-    displacement_run: Annotated[int, Field(ge=1, lt=2**63)] | None = Field(
-        None, description="Left out: the newest training run that measured pairs."
+    measure: MeasureName | None = Field(None, description="What at_least and at_most bound.")
+    at_least: float | None = Field(
+        None, allow_inf_nan=False, description="Lower bound of the measure, inclusive."
+    )
+    at_most: float | None = Field(
+        None, allow_inf_nan=False, description="Upper bound of the measure, inclusive."
+    )
+    score_run: Id | None = Field(
+        None, description="Default: the newest succeeded score run over the dataset."
+    )
+    displacement_run: Id | None = Field(
+        None, description="Default: the newest training run over the dataset that measured pairs."
     )
 
 
@@ -105,12 +103,12 @@ class QueueQuery(QueueFilter):
 
 
 class QueuePageQuery(QueueQuery):
-    offset: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    offset: Offset = 0
     limit: Annotated[int, Field(ge=1, le=200)] = 20
 
 
 class ReviewOut(BaseModel):
-    """The present verdict on a pair; null where there is none."""
+    """The current verdict on a pair; null if there is none."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -118,7 +116,7 @@ class ReviewOut(BaseModel):
     verdict: Verdict | None = None
     note: str | None = None
     reviewer: str | None = None
-    version: int = Field(0, description="Counts the changes. Send it with the next one.")
+    version: int = Field(0, description="Number of changes; send it with the next one.")
     updated_at: datetime | None = None
 
     @classmethod
@@ -131,12 +129,12 @@ class ReviewChangeOut(BaseModel):
 
     version: int
     action: Literal["set", "bulk", "edit", "clear", "undo"]
-    verdict: Verdict | None = Field(description="What it was after this change.")
+    verdict: Verdict | None = Field(description="The verdict after this change.")
     note: str | None
     reviewer: str | None = Field(description="Who made the change.")
-    pair_version: int = Field(description="Of the text that it was about.")
-    batch_id: int | None = Field(description="The verdicts that were given together with it.")
-    undone_by: int | None = Field(description="The version that took it back.")
+    pair_version: int = Field(description="Version of the text that it refers to.")
+    batch_id: int | None = Field(description="The bulk verdict that it belongs to.")
+    undone_by: int | None = Field(description="The version that undid it.")
     created_at: datetime
 
     @classmethod
@@ -147,7 +145,7 @@ class ReviewChangeOut(BaseModel):
 class PairVersionOut(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
-    version: int = Field(description="1 is the file's.")
+    version: int = Field(description="1 is the text of the file.")
     prompt: Prompt
     preferred: str
     dispreferred: str
@@ -156,11 +154,11 @@ class PairVersionOut(BaseModel):
 
 
 class History(BaseModel):
-    """All that was said and done about a pair, the newest first."""
+    """All changes of a pair's review and text, newest first."""
 
     pair: int
     items: list[ReviewChangeOut]
-    texts: list[PairVersionOut] = Field(description="Empty where the text was never edited.")
+    texts: list[PairVersionOut] = Field(description="Empty if the text was never edited.")
 
 
 class MeasureOut(BaseModel):
@@ -169,19 +167,19 @@ class MeasureOut(BaseModel):
 
 
 class ScoreOfPair(BaseModel):
-    """A pair's measures in a score run; what was not computed or is not finite is left out."""
+    """A pair's measures in a score run, without missing and nonfinite ones."""
 
     run_id: int
-    measures: dict[Measure, MeasureOut]
+    measures: dict[MeasureName, MeasureOut]
     preferred_tokens: int
     dispreferred_tokens: int
-    preferred_ends: list[int] = Field(description="Where each token ends, in characters.")
+    preferred_ends: list[int] = Field(description="Offset of the end of each token, in characters.")
     dispreferred_ends: list[int]
-    outdated: bool = Field(description="The text was edited since it was scored.")
+    outdated: bool = Field(description="Whether the text was edited since.")
 
 
 class DisplacementOfPair(BaseModel):
-    """What a training run did to a pair, in nats."""
+    """Changes of a pair's log-probabilities by a training run, in nats."""
 
     run_id: int
     preferred_change: float | None
@@ -207,13 +205,13 @@ class QueueItem(BaseModel):
 
 class QueuePage(BaseModel):
     total: int
-    score_run: int | None = Field(description="Whose measures these are.")
-    displacement_run: int | None
+    score_run: int | None = Field(description="The run of the measures.")
+    displacement_run: int | None = Field(description="The run of the displacement.")
     items: list[QueueItem]
 
 
 class QueueOrder(BaseModel):
-    """All pairs that the filter leaves, in order: a page goes through them at its own pace."""
+    """The ordinals of all pairs that the filter matches, in the order of the queue."""
 
     total: int
     score_run: int | None
@@ -222,19 +220,21 @@ class QueueOrder(BaseModel):
 
 
 class BulkRequest(_Request):
-    """One verdict for every pair that a filter leaves."""
+    """One verdict for every pair that a filter matches."""
 
     filter: QueueFilter
     verdict: Verdict
-    note: Note | None = Field(None, description="Left out: notes stay as they are.")
+    note: Note | None = Field(None, description="Default: notes are kept.")
     reviewer: Reviewer | None = None
     expected_count: int = Field(
-        ge=1, description="How many pairs the user was told of; 409 where there are more or fewer."
+        ge=1,
+        description="Number of pairs that the user confirmed; 409 if the filter matches more or "
+        "fewer.",
     )
 
 
 class BatchOut(BaseModel):
-    """Verdicts that were given at once."""
+    """A bulk verdict."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -243,7 +243,7 @@ class BatchOut(BaseModel):
     note: str | None
     reviewer: str | None
     filter: dict[str, Any]
-    pairs: int = Field(description="How many were changed.")
+    pairs: int = Field(description="Number of pairs that it changed.")
     created_at: datetime
     undone_at: datetime | None
 
@@ -254,24 +254,24 @@ class BatchList(BaseModel):
 
 class UndoneBatch(BaseModel):
     batch: BatchOut
-    undone: int = Field(description="Pairs that have their former verdict again.")
-    kept: int = Field(description="Pairs that were changed since, and keep that.")
+    undone: int = Field(description="Number of pairs that got their previous verdict back.")
+    kept: int = Field(description="Number of pairs that were changed since and stay so.")
 
 
 class ReviewerCount(BaseModel):
     reviewer: str
-    pairs: int = Field(description="On how many pairs this person has said something.")
+    pairs: int = Field(description="Number of pairs on which this reviewer gave a verdict.")
 
 
 class Agreement(BaseModel):
-    """Two reviewers on the pairs that both gave a verdict."""
+    """Agreement of two reviewers on the pairs that both reviewed."""
 
     reviewers: tuple[str, str]
     pairs: int
     agreed: int
     kappa: float | None = Field(
-        description="Cohen's: 1 is full agreement, 0 what chance would do. null where both gave "
-        "one verdict only, so that chance alone explains it."
+        description="Cohen's kappa: 1 is full agreement, 0 agreement by chance. null where it is "
+        "undefined, because both gave one and the same verdict throughout."
     )
 
 

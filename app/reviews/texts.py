@@ -1,4 +1,4 @@
-"""The texts of a pair, which can be edited; every version of them is kept."""
+"""Editing the texts of a pair: checks, and the versions in which every text is kept."""
 
 from sqlalchemy.orm import Session
 
@@ -10,11 +10,11 @@ from app.store.reviews import PairVersion
 from chesboard.pairs import Prompt
 
 
-def checked(row: Pair, wanted: PairEdit) -> tuple[Prompt, str, str]:
-    """Prompt, preferred and dispreferred response as they will be.
+def check_edit(row: Pair, wanted: PairEdit) -> tuple[Prompt, str, str]:
+    """The prompt, the preferred and the dispreferred response after the edit.
 
     Raises:
-        InvalidInputError: a text is empty, both responses are the same, or nothing is new.
+        InvalidInputError: a text is empty, the responses are identical, or nothing changes.
     """
     prompt = row.prompt if wanted.prompt is None else wanted.prompt
     preferred = row.preferred if wanted.preferred is None else wanted.preferred
@@ -29,19 +29,19 @@ def checked(row: Pair, wanted: PairEdit) -> tuple[Prompt, str, str]:
             message = "must be text, or chat messages with a `role` and a `content`"
         elif not any(part.strip() for part in parts):
             message = "must not be empty"
-        elif wrong := _not_storable(parts):
-            message = wrong
+        elif error := _storage_error(parts):
+            message = error
         else:
             continue
         errors.append({"field": field, "message": message})
     if not errors and preferred == dispreferred:
-        errors = [{"field": "dispreferred", "message": "is the same as the preferred response"}]
+        errors = [{"field": "dispreferred", "message": "is identical to the preferred response"}]
     if not errors and (prompt, preferred, dispreferred) == (
         row.prompt,
         row.preferred,
         row.dispreferred,
     ):
-        errors = [{"field": "preferred", "message": "nothing was changed"}]
+        errors = [{"field": "preferred", "message": "no text was changed"}]
     if errors:
         first = errors[0]
         raise InvalidInputError(f"{first['field']}: {first['message']}", errors)
@@ -49,6 +49,7 @@ def checked(row: Pair, wanted: PairEdit) -> tuple[Prompt, str, str]:
 
 
 def _prompt_texts(prompt: Prompt) -> list[str] | None:
+    """The texts of a prompt; None if its chat messages are malformed."""
     if isinstance(prompt, str):
         return [prompt]
     if not all(set(turn) == {"role", "content"} and turn["role"] for turn in prompt):
@@ -56,7 +57,7 @@ def _prompt_texts(prompt: Prompt) -> list[str] | None:
     return [turn["content"] for turn in prompt]
 
 
-def _not_storable(parts: list[str]) -> str | None:
+def _storage_error(parts: list[str]) -> str | None:
     try:
         for part in parts:
             storable(part)
@@ -73,8 +74,8 @@ def replace(
     dispreferred: str,
     reviewer: str | None,
 ) -> None:
-    """Make these the pair's texts under a new version; every former one is kept."""
-    if row.version == 1:
+    """Store these as the pair's texts under a new version; earlier versions are kept."""
+    if row.version == 1:  # the file's text has no row until it is replaced
         session.add(_version_of(row, None))
     row.prompt, row.preferred, row.dispreferred = prompt, preferred, dispreferred
     row.version += 1
@@ -95,6 +96,6 @@ def _version_of(row: Pair, reviewer: str | None) -> PairVersion:
 
 
 def restore(session: Session, row: Pair, version: int, reviewer: str | None) -> None:
-    """Give the pair an older text again, as a newer version: nothing that was there is lost."""
+    """Store an older version of the texts again, as the newest version."""
     older = session.get_one(PairVersion, (row.dataset_id, row.pair, version))
     replace(session, row, older.prompt, older.preferred, older.dispreferred, reviewer)

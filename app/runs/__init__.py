@@ -1,0 +1,1 @@
+"""Runs: creating, listing, cancelling and resuming them, their metrics, pairs and results."""

@@ -1,4 +1,4 @@
-"""The reading SQL of runs and their metrics."""
+"""Reading runs and their metrics."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from app.core.csv import csv_line
 from app.core.database import transaction
 from app.core.downsampling import pick, read_series
+from app.core.paging import EXPORT_ROWS, PAGE_SIZE
 from app.core.windows import WHOLE, Window
 from app.probes.headline import Headline, run_headline
 from app.probes.observations import is_unfinished, observe_runs
@@ -17,12 +18,11 @@ from app.store.lookup import require_run
 from app.store.runs import Metric, Run
 from chesboard.records import METRICS
 
-EXPORT_ROWS = 1000
-"""Rows that a download fetches at a time, so that it is never held as a whole."""
-
 
 def get_run(session: Session, run_id: int) -> RunOut:
-    """Raises NotFoundError where there is none."""
+    """Raises:
+    NotFoundError: no such run.
+    """
     return describe(session, [require_run(session, run_id)])[0]
 
 
@@ -32,10 +32,10 @@ def list_runs(
     kind: str | None = None,
     status: str | None = None,
     dataset_id: int | None = None,
-    limit: int = 50,
+    limit: int = PAGE_SIZE,
     offset: int = 0,
 ) -> RunPage:
-    """Runs, the newest first, and how many there are in all."""
+    """A page of runs, newest first, with the total number."""
     wanted = {Run.kind: kind, Run.status: status, Run.dataset_id: dataset_id}
     conditions = [column == value for column, value in wanted.items() if value is not None]
     total = session.scalar(select(func.count()).select_from(Run).where(*conditions)) or 0
@@ -46,15 +46,15 @@ def list_runs(
 
 
 def describe(session: Session, runs: Sequence[Run]) -> list[RunOut]:
-    """Runs as they are shown: with the dataset's name and, of training runs, the verdict."""
+    """Runs with the names of their datasets and, for training runs, a headline."""
     used = {run.dataset_id for run in runs}
     found = session.execute(select(Dataset.id, Dataset.name).where(Dataset.id.in_(used)))
     names = {row.id: row.name for row in found}
-    verdicts = _verdicts(session, [run for run in runs if run.kind == "train"])
-    return [RunOut.of(run, names[run.dataset_id], verdicts.get(run.id)) for run in runs]
+    headlines = _headlines(session, [run for run in runs if run.kind == "train"])
+    return [RunOut.of(run, names[run.dataset_id], headlines.get(run.id)) for run in runs]
 
 
-def _verdicts(session: Session, runs: Sequence[Run]) -> dict[int, Headline | None]:
+def _headlines(session: Session, runs: Sequence[Run]) -> dict[int, Headline | None]:
     observed = observe_runs(session, [run.id for run in runs])
     return {
         run.id: run_headline(
@@ -67,12 +67,12 @@ def _verdicts(session: Session, runs: Sequence[Run]) -> dict[int, Headline | Non
 def list_metrics(
     session: Session, run_id: int, since: int | None = None, window: Window = WHOLE
 ) -> MetricList:
-    """The metrics of the steps in a window, or of those after `since` in it.
+    """The metrics of the steps in a window, or of those of them after `since`.
 
     Raises:
         NotFoundError: no such run.
     """
-    # Read first: what the rows hold beyond it, a stream from here on only repeats.
+    # Read before the rows: rows written in between are streamed again, none is missed.
     revision = require_run(session, run_id).revision
     query = _metrics(run_id, since).where(*window.conditions(Metric.step))
     total = session.scalar(select(func.count()).select_from(query.order_by(None).subquery())) or 0
@@ -86,9 +86,9 @@ def list_metrics(
 
 
 def export_metrics_csv(run_id: int, since: int | None = None) -> Iterator[str]:
-    """The same as CSV, header first; what is not a finite number is left empty.
+    """All metrics after `since` as CSV, header first, streamed; nonfinite numbers are empty.
 
-    Opens a transaction of its own: it goes on while the answer is being sent.
+    Opens its own transaction, which lasts until the response is sent.
     """
     yield csv_line(["step", *METRICS])
     with transaction() as session:

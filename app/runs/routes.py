@@ -1,7 +1,7 @@
 """The API of runs.
 
-A change commits in a transaction of its own, and only then are the workers and the pages told:
-a message never runs ahead of its row and never outlives a rollback.
+A change commits in its own transaction before workers and pages are notified, so that a message
+never precedes its row and none is sent for a rollback.
 """
 
 import shutil
@@ -12,12 +12,11 @@ from fastapi.responses import StreamingResponse
 
 from app.core.broker import enqueue, wake
 from app.core.database import transaction
+from app.core.paging import PAGE_SIZE, Offset
 from app.core.settings import get_settings
 from app.core.windows import WindowDep
-from app.runs import queries, requests, weights
-from app.runs import selection as selections
+from app.runs import queries, requests, selection, weights
 from app.runs.schemas import (
-    Kind,
     MetricList,
     NewRun,
     RunChanges,
@@ -25,23 +24,23 @@ from app.runs.schemas import (
     RunPage,
     RunPairs,
     SelectionPreview,
-    Status,
 )
-from app.store.lookup import require_run
+from app.store.lookup import Id, require_run
+from app.store.runs import Kind, Status
 from app.web.session import SessionDep
 from chesboard.configs import Selection
 
 router = APIRouter(tags=["runs"])
 
-BROKER_AWAY = (
-    "The broker (Redis) is away, so the workers could not be told. The run is stored and starts "
-    "once the broker is back."
+BROKER_UNREACHABLE = (
+    "The broker (Redis) is unreachable, so no worker could be notified. The run is stored and "
+    "starts once the broker is back."
 )
 
 
 @router.post("/runs", status_code=201)
 def create_run(wanted: NewRun, response: Response) -> RunOut:
-    """Queue a run. 422 names the field that is wrong."""
+    """Queue a run. 422 names the invalid field."""
     with transaction() as session:
         run = queries.describe(session, [requests.create(session, wanted)])[0]
     response.headers["Location"] = f"/api/v1/runs/{run.id}"
@@ -53,11 +52,11 @@ def list_runs(
     session: SessionDep,
     kind: Kind | None = None,
     status: Status | None = None,
-    dataset_id: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    offset: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+    dataset_id: Id | None = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = PAGE_SIZE,
+    offset: Offset = 0,
 ) -> RunPage:
-    """Runs, the newest first."""
+    """Runs, newest first."""
     return queries.list_runs(
         session, kind=kind, status=status, dataset_id=dataset_id, limit=limit, offset=offset
     )
@@ -78,7 +77,7 @@ def rename_run(run_id: int, changes: RunChanges) -> RunOut:
 
 @router.post("/runs/{run_id}/cancel")
 def cancel_run(run_id: int) -> RunOut:
-    """Cancel a queued run at once, a running one within a step. Asking twice does no harm."""
+    """Cancel a queued run at once, a running one within a step. Idempotent."""
     with transaction() as session:
         run = queries.describe(session, [requests.cancel(session, run_id)])[0]
     wake(run.id, run.revision)
@@ -87,7 +86,7 @@ def cancel_run(run_id: int) -> RunOut:
 
 @router.post("/runs/{run_id}/resume")
 def resume_run(run_id: int) -> RunOut:
-    """Queue a failed or cancelled run again; it goes on from its last checkpoint."""
+    """Queue a failed or cancelled run again; it continues from its last checkpoint."""
     with transaction() as session:
         run = queries.describe(session, [requests.resume(session, run_id)])[0]
     wake(run.id, run.revision)
@@ -96,7 +95,10 @@ def resume_run(run_id: int) -> RunOut:
 
 @router.delete("/runs/{run_id}", status_code=204)
 def delete_run(run_id: int) -> None:
-    """Delete a run with its numbers, checkpoints and result. 409 while it is running or needed."""
+    """Delete a run with its records, checkpoints and result.
+
+    409 while it is running, or while an unfinished run uses its result.
+    """
     with transaction() as session:
         requests.delete(session, run_id)
     shutil.rmtree(get_settings().run_path(run_id), ignore_errors=True)
@@ -105,9 +107,9 @@ def delete_run(run_id: int) -> None:
 
 @router.get("/runs/{run_id}/weights", response_class=StreamingResponse)
 def download_weights(session: SessionDep, run_id: int) -> StreamingResponse:
-    """The trained model as a zip of a folder that transformers' from_pretrained opens.
+    """The trained model as a ZIP of a folder that transformers' from_pretrained reads.
 
-    409 while the run goes on; 404 where it leaves no model.
+    409 while the run has not finished; 404 if it has no model.
     """
     folder = weights.result_folder(require_run(session, run_id))
     return StreamingResponse(
@@ -127,7 +129,7 @@ def list_metrics(
     ] = None,
     format: Literal["json", "csv"] = "json",
 ) -> MetricList | StreamingResponse:
-    """What each optimizer step measured over its batch. A CSV holds every step after `since`."""
+    """The metrics of each optimizer step. The CSV holds every step after `since`."""
     if format == "json":
         return queries.list_metrics(session, run_id, since, window)
     require_run(session, run_id)
@@ -146,29 +148,27 @@ def list_run_pairs(
     limit: Annotated[int, Query(ge=0, le=100_000)] = 1000,
     format: Literal["json", "csv"] = "json",
 ) -> RunPairs | StreamingResponse:
-    """Which pairs the run was given, by ordinal; what was said of them since changes nothing.
+    """The ordinals of the pairs that the run was given; later reviews do not change them.
 
-    A CSV holds all of them, with the version of their text.
+    The CSV holds all of them, with the versions of their texts.
     """
     if format == "csv":
         return StreamingResponse(
-            selections.export_run_pairs(session, run_id),
+            selection.export_run_pairs(session, run_id),
             media_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": f'attachment; filename="run-{run_id}-pairs.csv"'},
         )
-    return selections.list_run_pairs(session, run_id, offset, limit)
+    return selection.list_run_pairs(session, run_id, offset, limit)
 
 
 @router.post("/datasets/{dataset_id}/selection")
-def preview_selection(
-    session: SessionDep, dataset_id: int, selection: Selection
-) -> SelectionPreview:
-    """What a run's `selection` comes to now. Nothing is stored."""
-    return selections.preview(session, dataset_id, selection)
+def preview_selection(session: SessionDep, dataset_id: int, wanted: Selection) -> SelectionPreview:
+    """How many pairs a `selection` matches at present. Nothing is stored."""
+    return selection.preview(session, dataset_id, wanted)
 
 
 def _enqueued(run: RunOut) -> RunOut:
-    """Tell the workers of a committed run; where the broker is away, the answer says so."""
+    """Notify the workers of a committed run; an unreachable broker becomes a message of the run."""
     if enqueue(run.id):
         return run
-    return run.model_copy(update={"messages": [*run.messages, BROKER_AWAY]})
+    return run.model_copy(update={"messages": [*run.messages, BROKER_UNREACHABLE]})

@@ -1,39 +1,41 @@
-"""Runs as the API and the pages show them."""
+"""JSON shapes of runs, their metrics and their pairs."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app.core.nonfinite import finite_or_none
-from app.core.text import storable
+from app.core.text import STORABLE_PATTERN, storable
 from app.probes.headline import Headline
-from app.store.runs import Metric, Run
+from app.store.runs import Kind, Metric, Run, Status
 from chesboard.pairs import Pair
 from chesboard.records import METRICS
 
-Kind = Literal["score", "train", "evaluate"]
-Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-FINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
-"""The statuses in which nobody works on a run; only `resume` leads out of them."""
+MAX_NAME = 200
+"""Longest name of a run, in characters."""
 
 Name = Annotated[
-    str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$"), AfterValidator(storable)
+    str,
+    Field(min_length=1, max_length=MAX_NAME, pattern=STORABLE_PATTERN),
+    AfterValidator(storable),
 ]
 
 
 class NewRun(BaseModel):
-    """What `POST /runs` asks for."""
+    """The body of `POST /runs`."""
 
     model_config = ConfigDict(extra="forbid")
 
     kind: Kind
     dataset_id: int
-    name: Name | None = Field(None, description="Left out: made of the kind and the dataset.")
+    name: Name | None = Field(
+        None, description="Default: made from the kind, the dataset and the selection."
+    )
     config: dict[str, Any] = Field(
         default_factory=dict,
-        description="By kind: a score, train or evaluate configuration. What is left out gets "
-        "its default; the run keeps the full configuration.",
+        description="A score, train or evaluate configuration, depending on the kind. Missing "
+        "settings get their defaults; the run stores the full configuration.",
     )
 
 
@@ -45,8 +47,8 @@ class RunChanges(BaseModel):
 
 class Progress(BaseModel):
     done: int
-    total: int | None = Field(description="null until the worker knows.")
-    unit: str = Field(description="What is counted: 'pairs' or 'steps'.")
+    total: int | None = Field(description="null until the worker has counted.")
+    unit: str = Field(description="'pairs' or 'steps'.")
     eta_seconds: float | None
 
     @classmethod
@@ -105,21 +107,21 @@ class RunOut(BaseModel):
         description="What the run is doing now; null once it is finished, and while a worker of "
         "an earlier version has it."
     )
-    config: dict[str, Any] = Field(description="The full configuration, defaults filled in.")
-    summary: dict[str, Any] = Field(description="What came out; empty until the run succeeded.")
-    verdict: str | None = Field(description="What happened to the watched pairs, in a sentence.")
+    config: dict[str, Any] = Field(description="The full configuration, with defaults filled in.")
+    summary: dict[str, Any] = Field(description="Results; empty until the run has succeeded.")
+    verdict: str | None = Field(description="One sentence on what happened to the probed pairs.")
     displaced: bool | None = Field(
-        description="Whether the pair that the verdict speaks of is displaced: its preferred "
-        "response lost likelihood while the margin grew. null where nothing is watched yet."
+        description="Whether the pair that `verdict` describes is displaced: its preferred "
+        "response lost likelihood while the margin grew. null while nothing has been probed."
     )
     error: dict[str, Any] | None = Field(description="{message, hint, traceback} of a failed run.")
-    messages: list[str] = Field(description="What the user should know besides.")
-    cancel_requested: bool = Field(description="The worker was asked to stop.")
+    messages: list[str] = Field(description="Notices, for example on truncated responses.")
+    cancel_requested: bool = Field(description="Whether the worker was asked to stop.")
     worker: str | None
     device: str | None
     attempts: int
     revision: int = Field(
-        description="Counts what was written of the run; `events?since=` goes on from here."
+        description="Incremented by every write to the run; `events?since=` streams what follows."
     )
     created_at: datetime
     started_at: datetime | None
@@ -129,7 +131,7 @@ class RunOut(BaseModel):
     def of(cls, run: Run, dataset_name: str, headline: Headline | None) -> Self:
         return cls.model_validate(
             {
-                **{name: getattr(run, name) for name in _PLAIN},
+                **{name: getattr(run, name) for name in _COPIED},
                 "dataset_name": dataset_name,
                 "progress": Progress.of(run),
                 "phase": Phase.of(run),
@@ -139,7 +141,7 @@ class RunOut(BaseModel):
         )
 
 
-_PLAIN = tuple(
+_COPIED = tuple(
     name
     for name in RunOut.model_fields
     if name not in ("dataset_name", "progress", "phase", "verdict", "displaced")
@@ -152,17 +154,17 @@ class RunPage(BaseModel):
 
 
 class MetricOut(BaseModel):
-    """One optimizer step; means over its batch. Log-probabilities are sums in nats."""
+    """One optimizer step: means over its batch. Log-probabilities are sums in nats."""
 
     step: int
     loss: float | None
     margin: float | None
     preferred_logprob: float | None
     dispreferred_logprob: float | None
-    preferred_change: float | None = Field(description="Against the reference.")
+    preferred_change: float | None = Field(description="Against the reference model.")
     dispreferred_change: float | None
     displaced_fraction: float | None
-    accuracy: float | None = Field(description="Fraction of pairs with margin > 0.")
+    accuracy: float | None = Field(description="Fraction of the pairs with a margin above 0.")
     grad_norm: float | None
     learning_rate: float | None
     tokens_per_second: float | None
@@ -174,56 +176,54 @@ class MetricOut(BaseModel):
     @classmethod
     def of(cls, metric: Metric) -> Self:
         values = {name: getattr(metric, name) for name in METRICS}
-        gaps = [
+        nonfinite = [
             name
             for name, value in values.items()
             if value is not None and finite_or_none(value) is None
         ]
-        return cls(step=metric.step, **{**values, **dict.fromkeys(gaps)}, nonfinite=gaps)
+        return cls(step=metric.step, **{**values, **dict.fromkeys(nonfinite)}, nonfinite=nonfinite)
 
 
 class MetricList(BaseModel):
     revision: int = Field(
-        description="The run's revision that this reaches at least; `events?since=` goes on here."
+        description="A revision that the items include; pass it to `events?since=` to follow on."
     )
-    total: int = Field(description="Steps in the range that was asked for.")
+    total: int = Field(description="Number of steps in the requested range.")
     decimated: bool = Field(
-        description="Whether `items` is a choice of them, which keeps the first, the last and the "
-        "extremes of every column."
+        description="Whether `items` is downsampled. The first and last step and the extremes of "
+        "every column are kept."
     )
     items: list[MetricOut]
 
 
 class SelectionPreview(BaseModel):
-    """What a selection comes to, now."""
+    """How many pairs of a dataset a selection matches at present, with examples."""
 
-    total: int = Field(description="Pairs of the dataset.")
-    count: int = Field(description="Pairs that are left.")
-    left_out: int
-    sample: list[Pair] = Field(description="Some of the pairs that are left.")
-    sample_left_out: list[Pair] = Field(description="Some of those that are not.")
+    total: int = Field(description="Number of pairs in the dataset.")
+    count: int = Field(description="Number of pairs that the selection matches.")
+    left_out: int = Field(description="Number of pairs that it does not match.")
+    sample: list[Pair] = Field(description="The first pairs that it matches.")
+    sample_left_out: list[Pair] = Field(description="The first pairs that it does not match.")
 
 
 class LikeRun(BaseModel):
-    """A run with the same settings over the same dataset, but for the pairs."""
+    """A run with the same dataset and settings, but other pairs."""
 
     run_id: int
     name: str
     status: Status
-    pairs: int | None = Field(description="null where it has none on record.")
-    words: str = Field(description="The rules that chose them; empty where there are none.")
+    pairs: int | None = Field(description="Number of its pairs; null if not recorded.")
+    words: str = Field(description="Its selection as text; empty for all pairs.")
 
 
 class RunPairs(BaseModel):
-    """Which pairs a run was given."""
+    """The pairs that a run was given."""
 
-    total: int | None = Field(
-        description="How many. null where that is not decided yet, or was never recorded."
-    )
-    dataset_pairs: int
-    edited: int = Field(description="Of its pairs, how many have another text by now.")
-    selection: dict[str, Any] = Field(description="The rules that chose them.")
-    words: str = Field(description="The rules in words; empty where there are none.")
-    alike: list[LikeRun] = Field(description="To compare with: other pairs, all else the same.")
+    total: int | None = Field(description="Number of pairs; null if not recorded.")
+    dataset_pairs: int = Field(description="Number of pairs in the dataset at that time.")
+    edited: int = Field(description="Number of its pairs whose text was edited since.")
+    selection: dict[str, Any] = Field(description="The selection that chose them.")
+    words: str = Field(description="The selection as text; empty for all pairs.")
+    alike: list[LikeRun] = Field(description="Runs to compare with: same settings, other pairs.")
     offset: int
-    pairs: list[int]
+    pairs: list[int] = Field(description="Ordinals of this page of the pairs, ascending.")

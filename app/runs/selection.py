@@ -1,4 +1,4 @@
-"""Selections as people meet them: what one comes to, and which pairs a run was given."""
+"""Previews of a selection, and the pairs that a run was given by its own."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,43 +8,40 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from app.core.csv import csv_line
-from app.core.errors import NotFoundError
-from app.runs.requests import check_selection
 from app.runs.schemas import LikeRun, RunPairs, SelectionPreview
-from app.runs.wording import in_words
+from app.runs.selection_text import selection_text
+from app.runs.validation import check_selection
 from app.store.datasets import Dataset, Pair
-from app.store.lookup import require_run
+from app.store.lookup import require_dataset, require_run
 from app.store.runs import Run, RunSelection
 from app.store.selection import count_selected, selected
 from chesboard.configs import Selection
 from chesboard.pairs import Pair as TextPair
 
 SAMPLE = 5
+"""Pairs of either kind that a preview shows."""
 MAX_ALIKE = 10
-_NO_MATTER = ["selection", "probes"]
+_IGNORED_SETTINGS = ["selection", "probes"]
+"""Settings that may differ between runs that are compared: probing does not change training."""
 
 
 def preview(session: Session, dataset_id: int, selection: Selection) -> SelectionPreview:
-    """How many pairs a selection leaves now, and some of both kinds.
+    """How many pairs a selection matches at present, with examples of both kinds.
 
     Raises:
         NotFoundError: no such dataset.
-        InvalidInputError: it names a pair or a score run that is not the dataset's.
+        InvalidInputError: the selection names a pair or a score run of another dataset.
     """
-    dataset = session.get(Dataset, dataset_id) if 0 < dataset_id < 2**63 else None
-    if dataset is None:
-        raise NotFoundError(f"There is no dataset {dataset_id}.")
+    dataset = require_dataset(session, dataset_id)
     check_selection(session, dataset, selection, "")
-    chosen = selected(dataset_id, selection)
-    kept = _sample(session, dataset_id, Pair.pair.in_(chosen))
-    left_out = _sample(session, dataset_id, Pair.pair.not_in(chosen))
+    matching = selected(dataset_id, selection)
     count = count_selected(session, dataset_id, selection)
     return SelectionPreview(
         total=dataset.pairs,
         count=count,
         left_out=dataset.pairs - count,
-        sample=kept,
-        sample_left_out=left_out,
+        sample=_sample(session, dataset_id, Pair.pair.in_(matching)),
+        sample_left_out=_sample(session, dataset_id, Pair.pair.not_in(matching)),
     )
 
 
@@ -59,7 +56,7 @@ def _sample(session: Session, dataset_id: int, condition: Any) -> list[TextPair]
 
 
 def list_run_pairs(session: Session, run_id: int, offset: int, limit: int) -> RunPairs:
-    """Which pairs a run was given, in their order, and which runs differ in that alone.
+    """A page of the pairs that a run was given, and the runs that differ only in their pairs.
 
     Raises:
         NotFoundError: no such run.
@@ -73,7 +70,7 @@ def list_run_pairs(session: Session, run_id: int, offset: int, limit: int) -> Ru
         dataset_pairs=record.dataset_pairs if record else dataset.pairs,
         edited=_edited_since(session, run.dataset_id, record) if record else 0,
         selection=run.config.get("selection") or {},
-        words=in_words(selection),
+        words=selection_text(selection),
         alike=_alike(session, run) if run.kind == "train" else [],
         offset=offset,
         pairs=record.pairs[offset : offset + limit] if record else [],
@@ -81,7 +78,7 @@ def list_run_pairs(session: Session, run_id: int, offset: int, limit: int) -> Ru
 
 
 def export_run_pairs(session: Session, run_id: int) -> Iterator[str]:
-    """Which pairs a run was given, and in which version of their text, as CSV, header first.
+    """The pairs that a run was given, with the versions of their texts, as CSV, header first.
 
     Raises:
         NotFoundError: no such run.
@@ -93,6 +90,7 @@ def export_run_pairs(session: Session, run_id: int) -> Iterator[str]:
 
 
 def _edited_since(session: Session, dataset_id: int, record: RunSelection) -> int:
+    """How many pairs of the record have a newer version of their text."""
     arrays = (cast(record.pairs, ARRAY(Integer)), cast(record.versions, ARRAY(Integer)))
     given = func.unnest(*arrays).table_valued("pair", "version", name="given").render_derived()
     return (
@@ -107,12 +105,9 @@ def _edited_since(session: Session, dataset_id: int, record: RunSelection) -> in
 
 
 def _alike(session: Session, run: Run) -> list[LikeRun]:
-    """The newest runs that differ from this one in their selection alone, or in what they watch.
-
-    What is watched changes nothing of the training.
-    """
+    """The newest runs over the same dataset with the same settings but another selection."""
     selection = run.config.get("selection", {})
-    settings = {name: value for name, value in run.config.items() if name not in _NO_MATTER}
+    settings = {name: value for name, value in run.config.items() if name not in _IGNORED_SETTINGS}
     rows = session.execute(
         select(
             Run.id,
@@ -126,7 +121,8 @@ def _alike(session: Session, run: Run) -> list[LikeRun]:
             Run.dataset_id == run.dataset_id,
             Run.kind == run.kind,
             Run.id != run.id,
-            Run.config.op("-")(cast(_NO_MATTER, ARRAY(Text))) == cast(settings, Run.config.type),
+            Run.config.op("-")(cast(_IGNORED_SETTINGS, ARRAY(Text)))
+            == cast(settings, Run.config.type),
             func.coalesce(Run.config["selection"], cast({}, Run.config.type))
             != cast(selection, Run.config.type),
         )
@@ -139,7 +135,7 @@ def _alike(session: Session, run: Run) -> list[LikeRun]:
             name=row.name,
             status=row.status,
             pairs=row.pairs,
-            words=in_words(Selection.model_validate(row.selection or {})),
+            words=selection_text(Selection.model_validate(row.selection or {})),
         )
         for row in rows
     ]

@@ -1,8 +1,8 @@
-"""Looks every few seconds for runs that nobody works on although somebody could.
+"""The sweeper: every few seconds, requeue runs whose lease expired and resend lost messages.
 
-A broker that was wiped, a worker that was killed, a web process that died between its commit
-and its message: in each case the run stands in PostgreSQL, and this sends it again. A message
-too many does no harm, since only one worker can claim the run.
+A message is lost when the broker is wiped, a worker is killed, or a web process dies between its
+commit and its message. The run is still queued in PostgreSQL, so its message is sent again. A
+duplicate does no harm: only one worker can claim a run.
 """
 
 import logging
@@ -16,34 +16,34 @@ from app.core.database import transaction
 from app.core.settings import get_settings
 from app.store import leases
 
-LONGEST_INTERVAL = timedelta(seconds=5)
+MAX_INTERVAL = timedelta(seconds=5)
 
 log = logging.getLogger(__name__)
 
 
 def sweep(*, expire: bool = True) -> None:
-    """One round: expired leases go back to the queue, and an idle worker hears of the oldest.
+    """One sweep: requeue runs with expired leases, and if a worker is idle, enqueue the oldest run.
 
-    expire=False: the database was away until now. Nobody could renew a lease meanwhile, so one
-    that ran out says nothing of its worker, who needs a moment to renew it.
+    expire: False leaves expired leases alone. After an outage of the database, in which no worker
+        could renew its lease, workers need a moment to do so.
     """
     with transaction() as session:
         changed = leases.expire(session) if expire else []
         waiting = leases.next_claimable(session)
         idle = leases.idle_workers(session, get_settings().lease)
     for run_id, revision in changed:
-        log.warning("run %s: its worker went silent, so it was taken back", run_id)
+        log.warning("run %s: its worker's lease expired; the run is queued again", run_id)
         wake(run_id, revision)
     if waiting is not None and idle:
         enqueue(waiting)
 
 
 class Sweeper:
-    """Sweeps in a thread of its own until stopped."""
+    """A thread that sweeps periodically until stopped."""
 
     def __init__(self, interval: timedelta | None = None) -> None:
-        # Someone who sets a short lease wants a silent worker's run to be taken back soon.
-        interval = interval or min(LONGEST_INTERVAL, get_settings().lease / 3)
+        # A third of the lease, so that a short lease is also detected soon after it expires.
+        interval = interval or min(MAX_INTERVAL, get_settings().lease / 3)
         self._interval = interval.total_seconds()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
@@ -62,6 +62,6 @@ class Sweeper:
                 sweep(expire=answered)
                 answered = True
             except SQLAlchemyError as error:
-                # The database is away: pages say so, and the next round tries again.
+                # PostgreSQL is unreachable: the health check reports it, the next sweep retries.
                 answered = False
-                log.warning("sweep put off: %s", str(error).splitlines()[0])
+                log.warning("sweep skipped: %s", str(error).splitlines()[0])

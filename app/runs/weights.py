@@ -1,6 +1,6 @@
-"""A training run's result as one download: a zip of its model folder, made while it is sent.
+"""A training run's model folder as a ZIP archive, built while it is sent.
 
-Stored, not compressed: weights hardly shrink, and packing them would take longer than sending.
+Files are stored uncompressed: weights hardly compress, and it would take longer than sending.
 """
 
 import io
@@ -14,69 +14,74 @@ from typing_extensions import Buffer
 
 from app.core.errors import ConflictError, NotFoundError
 from app.core.settings import get_settings
-from app.store.runs import Run
+from app.models.queries import RESULT_FOLDER
+from app.store.runs import FINAL, Run
 
 CHUNK = 1 << 20
 
 
 def result_folder(run: Run) -> Path:
-    """The folder that a training run left, as from_pretrained opens it.
+    """The folder of a training run's trained model, as from_pretrained reads it.
 
     Raises:
-        ConflictError: the run is not finished.
-        NotFoundError: the run leaves no model, or it is not there any more.
+        ConflictError: the run has not finished.
+        NotFoundError: the run produces no model, or its folder is missing.
     """
     if run.kind != "train":
         raise NotFoundError(f"Run {run.id} is a {run.kind} run: only training leaves a model.")
-    if run.status in ("queued", "running"):
-        raise ConflictError(f"Run {run.id} is {run.status}: its model is there once it succeeded.")
-    folder = get_settings().run_path(run.id) / "model"
+    if run.status not in FINAL:
+        raise ConflictError(
+            f"Run {run.id} is {run.status}: its model is available once it has succeeded."
+        )
+    folder = get_settings().run_path(run.id) / RESULT_FOLDER
     if run.status != "succeeded" or not folder.is_dir():
         raise NotFoundError(f"Run {run.id} has left no model ({run.status}).")
     return folder
 
 
 def zip_stream(folder: Path, name: str) -> Iterator[bytes]:
-    """The folder's files as a zip in pieces, under the directory `name`.
+    """The folder's files as chunks of a ZIP archive, in which they lie under the directory `name`.
 
-    All files are open before the first piece, so that a run which is deleted meanwhile is still
-    sent whole.
+    All files are opened before the first chunk, so that a run deleted meanwhile is still sent
+    whole.
     """
-    outlet = _Outlet()
+    buffer = _Buffer()
     with ExitStack() as stack:
         files = [
             (path.name, stack.enter_context(path.open("rb")))
             for path in sorted(folder.iterdir())
             if path.is_file()
         ]
-        with zipfile.ZipFile(cast(IO[bytes], outlet), "w", zipfile.ZIP_STORED) as archive:
+        with zipfile.ZipFile(cast(IO[bytes], buffer), "w", zipfile.ZIP_STORED) as archive:
             for file_name, file in files:
-                yield from _add(archive, f"{name}/{file_name}", file, outlet)
-        yield outlet.take()
+                yield from _add(archive, f"{name}/{file_name}", file, buffer)
+        yield buffer.take()
 
 
-def _add(archive: zipfile.ZipFile, name: str, file: BinaryIO, outlet: "_Outlet") -> Iterator[bytes]:
+def _add(archive: zipfile.ZipFile, name: str, file: BinaryIO, buffer: "_Buffer") -> Iterator[bytes]:
     with archive.open(name, "w", force_zip64=True) as entry:
-        while piece := file.read(CHUNK):
-            entry.write(piece)
-            yield outlet.take()
+        while chunk := file.read(CHUNK):
+            entry.write(chunk)
+            yield buffer.take()
 
 
-class _Outlet(io.RawIOBase):
-    """What zipfile writes to: keeps the bytes until they are taken. It can't be rewound, so
-    zipfile puts sizes behind each file."""
+class _Buffer(io.RawIOBase):
+    """A write-only sink for zipfile that hands out what was written since the last take().
+
+    Not seekable, so zipfile writes sizes and checksums behind each file (data descriptors).
+    """
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+        self._chunks: list[bytes] = []
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Buffer) -> int:
-        piece = bytes(data)
-        self._pieces.append(piece)
-        return len(piece)
+        chunk = bytes(data)
+        self._chunks.append(chunk)
+        return len(chunk)
 
     def take(self) -> bytes:
-        pieces, self._pieces = self._pieces, []
-        return b"".join(pieces)
+        chunks, self._chunks = self._chunks, []
+        return b"".join(chunks)

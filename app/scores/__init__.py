@@ -1,0 +1,1 @@
+"""Scores of a run's pairs, their distribution, and the queue of pairs flagged by them."""

@@ -1,11 +1,12 @@
-"""The API of scores and of the queue of pairs to review."""
+"""The API of scores and of the queue of pairs flagged for review."""
 
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
-from app.scores import queries
+from app.core.paging import PAGE_SIZE, Offset
+from app.scores import distribution, flags, queries
 from app.scores.schemas import FlagQueue, FlagRequest, ScorePage, ScoreSummary, SortKey
 from app.web.session import SessionDep
 
@@ -19,14 +20,15 @@ def list_scores(
     session: SessionDep,
     run_id: int,
     sort: Annotated[
-        SortKey, Query(description="A column; '-' sorts down. What has no value comes last.")
+        SortKey,
+        Query(description="A column; a leading '-' sorts descending. Missing values sort last."),
     ] = "-ches",
-    offset: Annotated[int, Query(ge=0, lt=2**63)] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-    with_text: Annotated[bool, Query(description="Add prompt and responses.")] = False,
+    offset: Offset = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = PAGE_SIZE,
+    with_text: Annotated[bool, Query(description="Include the prompt and both responses.")] = False,
     format: Annotated[
         Literal["json", "csv", "jsonl"],
-        Query(description="csv and jsonl are downloads of all pairs: no offset, no limit."),
+        Query(description="csv and jsonl download all pairs and ignore offset and limit."),
     ] = "json",
 ) -> ScorePage | StreamingResponse:
     """The scores of a run's pairs, by default the highest CHES first."""
@@ -44,23 +46,23 @@ def list_scores(
 
 @router.get("/runs/{run_id}/scores/summary")
 def summarize_scores(session: SessionDep, run_id: int) -> ScoreSummary:
-    """How each measure is distributed over the run's pairs."""
-    return queries.summarize(session, run_id)
+    """The distribution of each measure over the run's pairs."""
+    return distribution.summarize(session, run_id)
 
 
 @router.post("/datasets/{dataset_id}/flags")
 def flag_pairs(session: SessionDep, dataset_id: int, wanted: FlagRequest) -> FlagQueue:
-    """Put the pairs that are most alike up for review, in place of those that were before."""
-    return queries.flag_pairs(session, dataset_id, wanted)
+    """Flag the pairs with the most similar responses for review, replacing the previous queue."""
+    return flags.flag_pairs(session, dataset_id, wanted)
 
 
 @router.get("/datasets/{dataset_id}/flags")
 def list_flags(session: SessionDep, dataset_id: int) -> FlagQueue:
-    """The dataset's queue of pairs to review."""
-    return queries.get_queue(session, dataset_id)
+    """The dataset's queue of pairs flagged for review."""
+    return flags.get_queue(session, dataset_id)
 
 
 @router.delete("/datasets/{dataset_id}/flags", status_code=204)
 def clear_flags(session: SessionDep, dataset_id: int) -> None:
-    """Empty the dataset's queue of pairs to review."""
-    queries.clear_queue(session, dataset_id)
+    """Empty the dataset's queue of pairs flagged for review."""
+    flags.clear_queue(session, dataset_id)

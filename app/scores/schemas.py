@@ -1,44 +1,34 @@
-"""Scores and flags as the API and the pages show them."""
+"""JSON shapes of scores, their distribution and the queue of flagged pairs."""
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.store.lookup import Ordinal
+from chesboard.measures.registry import (
+    MEASURE_NAMES,
+    MEASURES,
+    MeasureName,
+    SimilarityMeasureName,
+)
 from chesboard.pairs import Prompt
 
-Measure = Literal[
-    "ches",
-    "ln_ches",
-    "last_hidden_inner_product",
-    "normalized_edit_distance",
-    "preferred_logprob",
-    "dispreferred_logprob",
-]
-MEASURES: tuple[Measure, ...] = (
-    "ches",
-    "ln_ches",
-    "last_hidden_inner_product",
-    "normalized_edit_distance",
-    "preferred_logprob",
-    "dispreferred_logprob",
+LOW_IS_SIMILAR: frozenset[str] = frozenset(
+    measure.name for measure in MEASURES if measure.similar_end == "low"
 )
-
-FlagMeasure = Literal["ches", "ln_ches", "last_hidden_inner_product", "normalized_edit_distance"]
-
-LOW_IS_ALIKE: frozenset[str] = frozenset({"normalized_edit_distance"})
-"""Measures by which two responses are the more alike the *smaller* the value is."""
+"""Measures whose lowest values belong to the pairs with the most similar responses."""
 
 SORTABLE = (
     "pair",
-    *MEASURES,
+    *MEASURE_NAMES,
     "preferred_tokens",
     "dispreferred_tokens",
     "prompt_tokens",
     "cut_tokens",
 )
 SortKey = Annotated[str, Field(pattern=f"^-?({'|'.join(SORTABLE)})$")]
-"""A column's name; "-" in front sorts downwards."""
+"""A column's name; a leading "-" sorts descending."""
 
 
 class ScoreOut(BaseModel):
@@ -54,15 +44,17 @@ class ScoreOut(BaseModel):
     preferred_tokens: int
     dispreferred_tokens: int
     prompt_tokens: int
-    cut_tokens: int = Field(description="Tokens cut off prompt and responses together.")
+    cut_tokens: int = Field(description="Tokens truncated from prompt and responses together.")
     preferred_ends: list[int] = Field(
-        description="Where each token of the response ends, in characters."
+        description="Offset of the end of each token in the response's text, in characters."
     )
     dispreferred_ends: list[int]
     percentile: float | None = Field(
-        description="Of CHES among the run's pairs: 0 is the lowest, 100 the highest."
+        description="Percentile of CHES in the run: 0 is the lowest, 100 the highest."
     )
-    flagged: bool = Field(description="Whether the dataset's queue of pairs to review holds it.")
+    flagged: bool = Field(
+        description="Whether the pair is in the dataset's queue of pairs flagged for review."
+    )
 
 
 class ScoreWithText(ScoreOut):
@@ -83,51 +75,56 @@ class Bin(BaseModel):
 
 
 class MeasureSummary(BaseModel):
-    """The finite values of one measure over all pairs of a run."""
+    """Statistics of one measure over all pairs of a run, of its finite values."""
 
     count: int
-    nonfinite: int = Field(description="Values that are NaN or infinite; in no other figure.")
+    nonfinite: int = Field(
+        description="Number of NaN and infinite values; no other field counts them."
+    )
     minimum: float | None
     maximum: float | None
     mean: float | None
-    quantiles: dict[str, float] = Field(description="'1', '5', '25', '50', '75', '95', '99' (%).")
+    quantiles: dict[str, float] = Field(
+        description="By percent: '1', '5', '25', '50', '75', '95', '99'."
+    )
     histogram: list[Bin] = Field(
-        description="Equal bins from the minimum to the maximum; empty without values."
+        description="Bins of equal width from the minimum to the maximum; empty without values."
     )
 
 
 class ScoreSummary(BaseModel):
     run_id: int
     total: int
-    measures: dict[Measure, MeasureSummary]
+    measures: dict[MeasureName, MeasureSummary]
 
 
 class FlagRequest(BaseModel):
-    """Which pairs to put up for review: a share of them, all beyond a threshold, or named ones.
+    """Which pairs to flag: the top fraction, all beyond a threshold, or named ones.
 
-    Pairs whose responses are most alike come first: the highest values, or of the normalized
-    edit distance the lowest.
+    Pairs with the most similar responses come first: those with the highest values, for
+    normalized_edit_distance those with the lowest.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    score_run: int = Field(description="A finished score run over this dataset.")
-    measure: FlagMeasure = "ches"
+    score_run: int = Field(description="Id of a succeeded score run over this dataset.")
+    measure: SimilarityMeasureName = "ches"
     top_fraction: float | None = Field(
-        None, gt=0, le=1, description="Share of the scored pairs, rounded up to whole pairs."
+        None, gt=0, le=1, description="Fraction of the scored pairs, rounded up to whole pairs."
     )
     threshold: float | None = Field(
         None,
         allow_inf_nan=False,
-        description="Flags values of at least this (normalized_edit_distance: at most this).",
+        description="Flag values of at least this (normalized_edit_distance: at most this).",
     )
-
-    pairs: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = Field(
-        None, max_length=1_000_000, description="Flags these pairs (ordinals), all of them scored."
+    pairs: list[Ordinal] | None = Field(
+        None,
+        max_length=1_000_000,
+        description="Flag these pairs (ordinals); each must have a score.",
     )
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def _check_one_way(self) -> Self:
         ways = (self.top_fraction, self.threshold, self.pairs)
         if sum(way is not None for way in ways) != 1:
             raise ValueError("give either top_fraction, threshold or pairs")
@@ -140,11 +137,11 @@ class FlagOut(BaseModel):
 
 
 class FlagQueue(BaseModel):
-    """The pairs of a dataset that are up for review, those that are most alike first."""
+    """The pairs of a dataset flagged for review, those with the most similar responses first."""
 
     dataset_id: int
     score_run: int | None = Field(description="null where nothing is flagged.")
-    measure: FlagMeasure | None
+    measure: SimilarityMeasureName | None
     created_at: datetime | None
     flagged: int
     items: list[FlagOut]

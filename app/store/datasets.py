@@ -1,4 +1,4 @@
-"""Datasets and their pairs."""
+"""Tables of datasets: their pairs, issues found in these, and rejected rows."""
 
 from datetime import datetime
 from typing import Any
@@ -15,20 +15,20 @@ class Dataset(Base):
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     name: Mapped[str] = mapped_column(Text)
-    format: Mapped[str] = mapped_column(Text, doc="The recognized form, for example 'persona'.")
+    format: Mapped[str] = mapped_column(Text, doc="The detected format, for example 'persona'.")
     source_filename: Mapped[str] = mapped_column(Text)
     source_sha256: Mapped[str] = mapped_column(Text, index=True)
     source_bytes: Mapped[int] = mapped_column(BigInteger)
-    pairs: Mapped[int] = mapped_column(doc="Rows stored.")
-    rejected: Mapped[int] = mapped_column(doc="Rows that could not be used.")
+    pairs: Mapped[int] = mapped_column(doc="Number of pairs stored.")
+    rejected: Mapped[int] = mapped_column(doc="Number of rejected rows.")
     errors: Mapped[list[dict[str, Any]]] = mapped_column(
         JSONB, doc="The first rejected rows: {row, field, message}; row counts from 1."
     )
     statistics: Mapped[dict[str, Any]] = mapped_column(
-        JSONB, doc="Columns found and quantiles of lengths in characters."
+        JSONB, doc="Detected columns, and quantiles of text lengths in characters."
     )
     columns: Mapped[dict[str, Any] | None] = mapped_column(
-        JSONB, doc="Which column of the file held what (app.datasets.columns.Columns)."
+        JSONB, doc="The file's column mapping (app.datasets.formats.columns.Columns)."
     )
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
@@ -51,19 +51,20 @@ class Pair(Base):
         JSONB, doc="The row's other columns, and 'row': its line in the source file, from 1."
     )
     version: Mapped[int] = mapped_column(
-        server_default=text("1"), doc="Of the text: 1 as in the file, one more for each edit."
+        server_default=text("1"),
+        doc="Version of the texts: 1 as in the file, incremented by each edit.",
     )
     source: Mapped[dict[str, Any] | None] = mapped_column(
-        JSONB, doc="What else is needed to write the row as it came (app.datasets.layouts)."
+        JSONB, doc="What an export needs to restore the row (app.datasets.formats.layouts)."
     )
     fingerprint: Mapped[int | None] = mapped_column(
         BigInteger,
-        doc="Of its texts; the lowest bit is the responses' order (app.datasets.issues).",
+        doc="Hash of the texts; lowest bit: the responses' order (app.datasets.issues).",
     )
 
 
 class PairIssue(Base):
-    """Something about a pair that deserves a look, found when its file was read."""
+    """An issue of a pair that was found when its file was read."""
 
     __tablename__ = "pair_issues"
 
@@ -78,7 +79,7 @@ class PairIssue(Base):
 
 
 class Rejection(Base):
-    """A row of the file that could not be used. The first ten thousand are kept."""
+    """A rejected row of the file. The first ten thousand are kept."""
 
     __tablename__ = "rejections"
 

@@ -1,5 +1,8 @@
-"""Look up rows by id, with the one "not found" error of all routes."""
+"""Rows by their keys, or the error that says which one does not exist; the bounds of the keys."""
 
+from typing import Annotated
+
+from pydantic import Field
 from sqlalchemy.orm import Session
 
 from app.core.errors import NotFoundError
@@ -9,6 +12,11 @@ from app.store.runs import Run
 MAX_ID = 2**63 - 1
 """Maximum of PostgreSQL's bigint; querying a larger id would raise a database error."""
 MAX_ORDINAL = 2**31 - 1
+"""PostgreSQL's integer, in which a pair's ordinal is stored."""
+
+Id = Annotated[int, Field(ge=1, lt=2**63)]
+Ordinal = Annotated[int, Field(ge=0, lt=2**31)]
+"""Types of request fields that hold the id of a row, or the ordinal of a pair."""
 
 
 def there_is_no(noun: str, key: object) -> str:

@@ -1,11 +1,11 @@
-"""What people decided about pairs: the present verdict, every change of it, and edited texts.
+"""Tables of reviews: the current verdict on each pair, every change of it, and edited texts.
 
-A pair has one present verdict. Its `version` counts the changes and never goes back, not even
-when a verdict is withdrawn, so that whoever writes with an old version is told so.
+A pair has one current verdict. Its `version` counts the changes and only ever grows, also when a
+verdict is withdrawn, so that a write with an outdated version is detected.
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import (
     BigInteger,
@@ -22,12 +22,13 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.database import Base
+from chesboard.configs import Verdict
 
-VERDICT_CHECK = "verdict IN ('keep', 'drop', 'fix', 'unsure')"
+VERDICT_CHECK = f"verdict IN ({', '.join(map(repr, get_args(Verdict)))})"
 
 
 class Review(Base):
-    """The present verdict on a pair; NULL where it was withdrawn."""
+    """The current verdict on a pair; NULL if it was withdrawn."""
 
     __tablename__ = "reviews"
     __table_args__ = (
@@ -43,14 +44,14 @@ class Review(Base):
     verdict: Mapped[str | None] = mapped_column(Text)
     note: Mapped[str | None] = mapped_column(Text)
     reviewer: Mapped[str | None] = mapped_column(Text)
-    version: Mapped[int] = mapped_column(doc="Counts the changes; that of the last one.")
+    version: Mapped[int] = mapped_column(doc="Number of changes; the version of the last one.")
     updated_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=func.clock_timestamp()
     )
 
 
 class ReviewBatch(Base):
-    """Verdicts that were given to many pairs at once, and can be taken back at once."""
+    """A bulk verdict: one verdict given to many pairs at once, which can be undone at once."""
 
     __tablename__ = "review_batches"
     __table_args__ = (CheckConstraint(VERDICT_CHECK, name="verdict"),)
@@ -62,8 +63,10 @@ class ReviewBatch(Base):
     verdict: Mapped[str] = mapped_column(Text)
     note: Mapped[str | None] = mapped_column(Text)
     reviewer: Mapped[str | None] = mapped_column(Text)
-    filter: Mapped[dict[str, Any]] = mapped_column(JSONB, doc="Which pairs were meant.")
-    pairs: Mapped[int] = mapped_column(doc="How many were changed.")
+    filter: Mapped[dict[str, Any]] = mapped_column(
+        JSONB, doc="The QueueFilter that chose the pairs."
+    )
+    pairs: Mapped[int] = mapped_column(doc="Number of pairs that it changed.")
     created_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=func.clock_timestamp()
     )
@@ -71,7 +74,7 @@ class ReviewBatch(Base):
 
 
 class ReviewChange(Base):
-    """One change of a pair's verdict, with what it was afterwards."""
+    """One change of a pair's review, with the state after it."""
 
     __tablename__ = "review_changes"
     __table_args__ = (
@@ -89,18 +92,18 @@ class ReviewChange(Base):
     verdict: Mapped[str | None] = mapped_column(Text)
     note: Mapped[str | None] = mapped_column(Text)
     reviewer: Mapped[str | None] = mapped_column(Text, doc="Who made this change.")
-    pair_version: Mapped[int] = mapped_column(doc="The pair's text that the verdict was about.")
+    pair_version: Mapped[int] = mapped_column(doc="Version of the text that the verdict refers to.")
     batch_id: Mapped[int | None] = mapped_column(
         ForeignKey("review_batches.id", ondelete="CASCADE")
     )
-    undone_by: Mapped[int | None] = mapped_column(doc="The version that took this change back.")
+    undone_by: Mapped[int | None] = mapped_column(doc="The version that undid this change.")
     created_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=func.clock_timestamp()
     )
 
 
 class PairVersion(Base):
-    """A pair's text as it was or is. Only pairs that were edited have rows; 1 is the file's."""
+    """One version of a pair's texts. Only edited pairs have rows; version 1 is the file's."""
 
     __tablename__ = "pair_versions"
     __table_args__ = (

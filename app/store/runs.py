@@ -6,7 +6,7 @@ resumed run that repeats a step overwrites the row and gives it a newer revision
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import (
     BigInteger,
@@ -24,6 +24,11 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.database import Base
+
+Kind = Literal["score", "train", "evaluate"]
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+FINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
+"""Statuses of a run that no worker works on any more; only `resume` leaves them."""
 
 
 class Run(Base):

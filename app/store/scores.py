@@ -1,12 +1,14 @@
-"""Scores of the pairs of a dataset under one model, and the pairs flagged for review."""
+"""Tables of scores: a run's measures of each pair, and the pairs flagged for review by them."""
 
+import sys
 from datetime import datetime
 
-from sqlalchemy import DateTime, ForeignKey, Index, Integer, Text, func
+from sqlalchemy import ColumnElement, DateTime, ForeignKey, Index, Integer, Text, case, func
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.database import Base
+from chesboard.measures.registry import MeasureName
 
 
 class Score(Base):
@@ -24,16 +26,18 @@ class Score(Base):
     preferred_tokens: Mapped[int]
     dispreferred_tokens: Mapped[int]
     prompt_tokens: Mapped[int]
-    cut_tokens: Mapped[int] = mapped_column(doc="Tokens cut off prompt and responses together.")
+    cut_tokens: Mapped[int] = mapped_column(
+        doc="Tokens truncated from prompt and responses together."
+    )
     preferred_ends: Mapped[list[int]] = mapped_column(
         ARRAY(Integer),
-        doc="Where each token of the response ends, in characters: token texts for the diff.",
+        doc="Offset of the end of each token in the response's text, in characters.",
     )
     dispreferred_ends: Mapped[list[int]] = mapped_column(ARRAY(Integer))
 
 
 class Flag(Base):
-    """A pair put up for review because of its score."""
+    """A pair in the dataset's queue for review, chosen by a measure of a score run."""
 
     __tablename__ = "flags"
 
@@ -45,3 +49,12 @@ class Flag(Base):
     measure: Mapped[str] = mapped_column(Text)
     value: Mapped[float]
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+
+
+def finite(measure: MeasureName) -> ColumnElement[float | None]:
+    """A measure's column, NULL where it is NaN or infinite.
+
+    PostgreSQL sorts NaN above every number; as NULL it takes no part in sorting and statistics.
+    """
+    column = getattr(Score, measure)
+    return case((column.between(-sys.float_info.max, sys.float_info.max), column))

@@ -1,10 +1,9 @@
-"""Which pairs a selection leaves, as SQL; and the record of those that a run was given.
+"""Selections as SQL: the pairs that one matches, and the record of those that a run was given.
 
-A whole selection is one statement, so that what is counted, shown, exported and trained on is
-the same set. It goes: rules (each pair must pass all), complement, random subset, limit.
+A selection compiles to one SELECT, so that previews, exports and training see the same set. It
+applies, in this order: rules (a pair must pass all of them), complement, random subset, limit.
 """
 
-import sys
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -17,7 +16,6 @@ from sqlalchemy import (
     Select,
     Text,
     and_,
-    case,
     cast,
     func,
     literal,
@@ -29,26 +27,22 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from app.store.datasets import Dataset, Pair
+from app.store.lookup import MAX_ORDINAL
 from app.store.reviews import PairVersion, Review
 from app.store.runs import RunSelection
-from app.store.scores import Flag, Score
+from app.store.scores import Flag, Score, finite
 from chesboard.configs import MeasureRule, RandomSubset, Rules, Selection
 from chesboard.pairs import Pair as TextPair
-
-_LARGEST = sys.float_info.max
-ROWS = 500
-"""Pairs that are fetched at a time, so that a dataset is never held as a whole."""
-
 
 # --- a selection as SQL --------------------------------------------------------------------------
 
 
 def selected(dataset_id: int, selection: Rules) -> Select[int]:
-    """The ordinals of the pairs that the selection leaves, in their order."""
+    """The ordinals of the pairs that the selection matches, ascending."""
     query = select(Pair.pair).where(Pair.dataset_id == dataset_id, passes(dataset_id, selection))
     if isinstance(selection, Selection):
         if selection.random is not None:
-            drawn = _drawn(dataset_id, query, selection.random)
+            drawn = _random_subset(dataset_id, query, selection.random)
             query = select(Pair.pair).where(Pair.dataset_id == dataset_id, Pair.pair.in_(drawn))
         if selection.limit is not None:
             query = query.limit(selection.limit)
@@ -56,7 +50,7 @@ def selected(dataset_id: int, selection: Rules) -> Select[int]:
 
 
 def passes(dataset_id: int, rules: Rules) -> ColumnElement[bool]:
-    """Whether a row of `pairs` passes the rules (without random subset and limit)."""
+    """Condition on a row of `pairs`: the rules and their complement, no random subset or limit."""
     conditions = list(_conditions(dataset_id, rules))
     passing = and_(literal(True), *conditions)
     return not_(passing) if rules.complement else passing
@@ -64,9 +58,9 @@ def passes(dataset_id: int, rules: Rules) -> ColumnElement[bool]:
 
 def _conditions(dataset_id: int, rules: Rules) -> Iterator[ColumnElement[bool]]:
     if rules.pairs is not None:
-        # One array, however many: PostgreSQL takes at most 65,535 parameters.
+        # One array parameter: PostgreSQL allows at most 65,535 parameters a statement.
         yield Pair.pair == func.any(
-            cast([pair for pair in rules.pairs if pair < 2**31], ARRAY(Integer))
+            cast([pair for pair in rules.pairs if pair <= MAX_ORDINAL], ARRAY(Integer))
         )
     if rules.exclude_flagged:
         yield Pair.pair.not_in(select(Flag.pair).where(Flag.dataset_id == dataset_id))
@@ -75,7 +69,7 @@ def _conditions(dataset_id: int, rules: Rules) -> Iterator[ColumnElement[bool]]:
     if rules.only_verdicts:
         yield Pair.pair.in_(_with_verdict(dataset_id, rules.only_verdicts))
     for rule in rules.measures:
-        yield Pair.pair.in_(_at_one_end(rule))
+        yield Pair.pair.in_(_matching(rule))
 
 
 def _with_verdict(dataset_id: int, verdicts: Sequence[str]) -> Select[int]:
@@ -84,13 +78,8 @@ def _with_verdict(dataset_id: int, verdicts: Sequence[str]) -> Select[int]:
     )
 
 
-def finite(measure: str) -> ColumnElement[float | None]:
-    """A measure's column, NULL where it is NaN (which PostgreSQL sorts above all) or infinite."""
-    column = getattr(Score, measure)
-    return case((column.between(-_LARGEST, _LARGEST), column))
-
-
-def _at_one_end(rule: MeasureRule) -> Select[int]:
+def _matching(rule: MeasureRule) -> Select[int]:
+    """Pairs at one end of a measure. Without a finite value, a pair is at neither."""
     value = finite(rule.measure)
     scored = select(Score.pair).where(Score.run_id == rule.score_run, value.is_not(None))
     if rule.threshold is not None:
@@ -98,31 +87,35 @@ def _at_one_end(rule: MeasureRule) -> Select[int]:
         return scored.where(value <= rule.threshold if is_low else value >= rule.threshold)
     assert rule.fraction is not None
     order = value.asc() if rule.keep == "lowest" else value.desc()
-    return scored.order_by(order, Score.pair).limit(_share(rule.fraction, scored))
+    return scored.order_by(order, Score.pair).limit(_fraction_of(rule.fraction, scored))
 
 
-def _drawn(dataset_id: int, pairs: Select[int], wanted: RandomSubset) -> Select[int]:
-    """Some of `pairs` in an order that depends on the seed and the ordinal alone."""
+def _random_subset(dataset_id: int, pairs: Select[int], wanted: RandomSubset) -> Select[int]:
+    """A random subset of `pairs`.
+
+    Pairs are ordered by a hash of the seed and the ordinal, so that a seed draws the same pairs
+    again, and a smaller subset is contained in a larger one.
+    """
     among = pairs.subquery("among")
     if wanted.same_size_as is not None:
         like = selected(dataset_id, wanted.same_size_as).order_by(None)
         size: Any = select(func.count()).select_from(like.subquery("like")).scalar_subquery()
     elif wanted.fraction is not None:
-        size = _share(wanted.fraction, pairs)
+        size = _fraction_of(wanted.fraction, pairs)
     else:
         size = wanted.count
-    drawn = func.md5(func.concat(cast(wanted.seed, BigInteger), ":", cast(among.c.pair, Text)))
-    return select(among.c.pair).order_by(drawn, among.c.pair).limit(size)
+    order = func.md5(func.concat(cast(wanted.seed, BigInteger), ":", cast(among.c.pair, Text)))
+    return select(among.c.pair).order_by(order, among.c.pair).limit(size)
 
 
-def _share(fraction: float, of: Select[int]) -> Any:
-    """The fraction of the rows, rounded up; 0.07 of 100 is 7, not the 8 of binary fractions."""
+def _fraction_of(fraction: float, of: Select[int]) -> Any:
+    """ceil(fraction * number of rows).
+
+    Rounded to 6 decimals first: 0.07 of 100 is 7, but 0.07 * 100 is a little more in binary.
+    """
     rows = select(func.count()).select_from(of.order_by(None).subquery("of")).scalar_subquery()
     product = cast(cast(fraction, Double) * rows, Numeric)
     return cast(func.ceil(func.round(product, 6)), BigInteger)
-
-
-# --- counting and reading ------------------------------------------------------------------------
 
 
 def count_selected(session: Session, dataset_id: int, selection: Rules) -> int:
@@ -130,26 +123,14 @@ def count_selected(session: Session, dataset_id: int, selection: Rules) -> int:
     return session.scalar(select(func.count()).select_from(chosen)) or 0
 
 
-def left_pairs(session: Session, dataset_id: int, selection: Rules) -> Iterator[Pair]:
-    """The pairs that the selection leaves, with their present texts, streamed in their order."""
-    query = (
-        select(Pair)
-        .where(Pair.dataset_id == dataset_id, Pair.pair.in_(selected(dataset_id, selection)))
-        .order_by(Pair.pair)
-        .execution_options(yield_per=ROWS)
-    )
-    for partition in session.scalars(query).partitions():
-        yield from partition
-        session.expunge_all()
-
-
-# --- what a run was given ------------------------------------------------------------------------
+# --- the record of a run's pairs -----------------------------------------------------------------
 
 
 def record_selection(
     session: Session, run_id: int, dataset_id: int, selection: Rules
 ) -> RunSelection | None:
-    """Decide once for all which pairs, in which text, a run works on. None where none is left."""
+    """Record the pairs that the selection matches now, with the version of their texts, as the
+    run's own. None where it matches no pair."""
     rows = session.execute(
         select(Pair.pair, Pair.version)
         .where(Pair.dataset_id == dataset_id, Pair.pair.in_(selected(dataset_id, selection)))
@@ -172,10 +153,10 @@ def record_selection(
 def chosen_pairs(
     session: Session, run_id: int, dataset_id: int, selection: Rules
 ) -> list[TextPair]:
-    """The pairs that a run was given, in the texts of that time, whatever was said since.
+    """The pairs that a run was given, with their texts as of then, whatever was edited since.
 
-    A run that has none on record (none was left when it was queued, or it is older than these
-    records) is given its pairs now.
+    A run without a record (its selection matched no pair when it was queued, or it is older than
+    these records) is given its pairs now.
     """
     record = session.get(RunSelection, run_id) or record_selection(
         session, run_id, dataset_id, selection
@@ -186,7 +167,8 @@ def chosen_pairs(
 def read_pairs(
     session: Session, run_id: int, dataset_id: int, pairs: Collection[int]
 ) -> list[TextPair]:
-    """These pairs, ordered by ordinal, in the texts that the run was given, else in the present."""
+    """These pairs by ordinal, with the texts that the run was given; pairs that it was not given
+    have their current texts."""
     found = session.execute(
         select(Pair.pair, Pair.version, Pair.prompt, Pair.preferred, Pair.dispreferred)
         .where(
@@ -197,12 +179,12 @@ def read_pairs(
     ).all()
     record = session.get(RunSelection, run_id)
     given = dict(zip(record.pairs, record.versions, strict=True)) if record else {}
-    changed = {
+    edited = {
         row.pair: given[row.pair]
         for row in found
         if given.get(row.pair, row.version) != row.version
     }
-    older = _older_texts(session, dataset_id, changed)
+    older = _older_texts(session, dataset_id, edited)
     texts: list[tuple[int, Any]] = [(row.pair, older.get(row.pair, row)) for row in found]
     return [
         TextPair(text.prompt, text.preferred, text.dispreferred, pair=pair) for pair, text in texts
@@ -210,6 +192,7 @@ def read_pairs(
 
 
 def _older_texts(session: Session, dataset_id: int, wanted: dict[int, int]) -> dict[int, Any]:
+    """Of each pair the text of a version; `wanted` maps ordinals to versions."""
     if not wanted:
         return {}
     either = [

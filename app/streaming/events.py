@@ -16,9 +16,9 @@ from sqlalchemy.orm import Session
 from app.core.errors import NotFoundError
 from app.core.nonfinite import nonfinite_to_none
 from app.runs.queries import get_run
-from app.runs.schemas import FINAL, MetricOut, RunOut
+from app.runs.schemas import MetricOut, RunOut
 from app.store.probes import ProbeAnswer, ProbeStep
-from app.store.runs import Metric
+from app.store.runs import FINAL, Metric
 
 ROWS_A_CHUNK = 500
 """Approximate number of rows in memory at a time. A revision is never split, however large."""

@@ -19,5 +19,6 @@ def guard_formula(cell: object) -> object:
 def csv_line(values: Iterable[object]) -> str:
     """One guarded line of CSV, newline included; None becomes an empty field."""
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(map(guard_formula, values))
-    return line.getvalue()
+    # Before Python 3.13, the writer quotes a bare "\r" only if the line terminator contains it.
+    csv.writer(line, lineterminator="\r\n").writerow(map(guard_formula, values))
+    return line.getvalue().removesuffix("\r\n") + "\n"

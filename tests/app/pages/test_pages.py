@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy.orm import Session
 
-from app.pages import forms, words
+from app.pages import filters, forms
 from app.store.runs import Run, Worker
 from chesboard.configs import CONFIGS, LoraConfig, ProbesConfig, Selection
+from chesboard.measures.registry import MEASURE_NAMES
 from tests.app import factories
 
 if TYPE_CHECKING:
@@ -183,6 +184,15 @@ class TestFull:
         made = full_store(session, "</script><b>")
         run = show(client, f"/runs/{made['train-succeeded']}").data["page-data"]
         assert (run["id"], run["name"]) == (made["train-succeeded"], "</script><b>")
+
+    def test_pages_that_show_measures_have_them_as_data(
+        self, client: "TestClient", session: Session
+    ) -> None:
+        made = full_store(session)
+        for path in (f"/runs/{made['score-succeeded']}", f"/datasets/{made['dataset']}/review"):
+            measures = show(client, path).data["measures"]
+            assert [measure["name"] for measure in measures] == list(MEASURE_NAMES)
+            assert all(measure["label"] and measure["help"] for measure in measures)
 
     def test_home_shows_what_runs_now_with_its_progress(
         self, client: "TestClient", session: Session
@@ -374,23 +384,23 @@ class TestWords:
         [(30, "just now"), (300, "5 min ago"), (7300, "2 h ago"), (90_000, "1 Jan 2030")],
     )
     def test_ago(self, seconds: int, text: str) -> None:
-        assert words.ago(NOW - timedelta(seconds=seconds), NOW) == text
+        assert filters.ago(NOW - timedelta(seconds=seconds), NOW) == text
 
     @pytest.mark.parametrize(
         ("value", "text"), [(999, "999 B"), (12_345, "12.3 KB"), (98_362_432, "98.4 MB")]
     )
     def test_size(self, value: int, text: str) -> None:
-        assert words.size(value) == text
+        assert filters.size(value) == text
 
     @pytest.mark.parametrize(
         ("value", "text"),
         [(-1.5, "−1.5"), (1e-7, "1e−7"), (12345.0, "12,345"), (float("nan"), "–"), (None, "–")],
     )
     def test_number(self, value: float | None, text: str) -> None:
-        assert words.number(value) == text
+        assert filters.number(value) == text
 
     def test_duration(self) -> None:
-        assert [words.duration(value) for value in (None, 5, 75, 3700)] == [
+        assert [filters.duration(value) for value in (None, 5, 75, 3700)] == [
             "",
             "5 s",
             "1 min 15 s",
@@ -398,9 +408,12 @@ class TestWords:
         ]
 
     def test_figures_of_one_measure_have_the_same_decimals(self) -> None:
-        shown = words.aligned({"minimum": -872_174.2, "median": 3.25})
+        shown = filters.aligned({"minimum": -872_174.2, "median": 3.25})
         assert shown == {"minimum": "−872,174", "median": "3"}
-        assert words.aligned({"q05": 0.05, "maximum": 1.0}) == {"q05": "0.050", "maximum": "1.000"}
+        assert filters.aligned({"q05": 0.05, "maximum": 1.0}) == {
+            "q05": "0.050",
+            "maximum": "1.000",
+        }
 
     def test_a_score_runs_outcome_names_its_measure(self) -> None:
         run = Run(
@@ -409,4 +422,4 @@ class TestWords:
             summary={"pairs": 60, "measures": {"ches": {"median": -26.0, "maximum": 5.5}}},
         )
         run.verdict = None  # type: ignore[attr-defined]
-        assert words.outcome(run) == "60 pairs · CHES median −26, highest 5.5"
+        assert filters.outcome(run) == "60 pairs · CHES median −26, highest 5.5"

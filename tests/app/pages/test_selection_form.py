@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session
 
-from app.pages import selection as selecting
+from app.pages import selection as selection_form
 from app.store.selection import record_selection
 from chesboard.configs import Selection
 from tests.app import factories
@@ -23,7 +23,7 @@ def without_defaults(selection: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_what_is_left_out_is_added_to_what_the_earlier_run_left_out() -> None:
-    shown = selecting.prefilled(
+    shown = selection_form.prefilled(
         {"exclude_verdicts": ["fix"], "limit": 9}, ["flagged", "drop"], False
     )
     assert without_defaults(shown) == {
@@ -31,26 +31,26 @@ def test_what_is_left_out_is_added_to_what_the_earlier_run_left_out() -> None:
         "exclude_verdicts": ["fix", "drop"],
         "limit": 9,
     }
-    assert without_defaults(selecting.prefilled({}, [], False)) == {}
+    assert without_defaults(selection_form.prefilled({}, [], False)) == {}
 
 
 def test_a_control_shows_the_rules_whose_size_it_has() -> None:
-    shown = selecting.prefilled(FLAGGED, ["drop"], True)
+    shown = selection_form.prefilled(FLAGGED, ["drop"], True)
     assert shown["exclude_flagged"]
     assert shown["exclude_verdicts"] == ["drop"]
-    assert selecting.subset(shown["random"]) == selecting.Subset("rules")
+    assert selection_form.subset(shown["random"]) == selection_form.Subset("rules")
     # So does the form that takes over a control's own selection.
     earlier = {"random": {"same_size_as": FLAGGED, "seed": 3}}
-    assert selecting.on_form(earlier)["exclude_flagged"]
-    assert selecting.subset(selecting.on_form(earlier)["random"]).seed == 3
+    assert selection_form.on_form(earlier)["exclude_flagged"]
+    assert selection_form.subset(selection_form.on_form(earlier)["random"]).seed == 3
 
 
 def test_a_control_for_other_rules_than_its_own_keeps_both() -> None:
     earlier = {"exclude_verdicts": ["drop"], "random": {"same_size_as": FLAGGED}}
-    shown = selecting.on_form(earlier)
+    shown = selection_form.on_form(earlier)
     assert shown == earlier
-    subset = selecting.subset(shown["random"])
-    assert (subset.way, subset.like_words) == ("other", "without flagged")
+    subset = selection_form.subset(shown["random"])
+    assert (subset.way, subset.like_text) == ("other", "without flagged")
 
 
 def test_numbers_stand_in_percent() -> None:
@@ -58,14 +58,14 @@ def test_numbers_stand_in_percent() -> None:
         {"score_run": 4, "measure": "ches", "keep": "lowest", "fraction": 0.07},
         {"score_run": 4, "keep": "highest", "threshold": -2.5},
     ]
-    rows = selecting.measure_rows(rules)
+    rows = selection_form.measure_rows(rules)
     assert [(row.number, row.by) for row in rows] == [("7", "fraction"), ("-2.5", "threshold")]
-    assert selecting.subset({"fraction": 0.005}) == selecting.Subset("fraction", "0.5")
+    assert selection_form.subset({"fraction": 0.005}) == selection_form.Subset("fraction", "0.5")
 
 
 @given(st.sets(st.integers(0, 60)))
 def test_ordinals_stand_in_ranges(pairs: set[int]) -> None:
-    ranges = selecting.ranges(sorted(pairs))
+    ranges = selection_form.ranges(sorted(pairs))
     ends = [[int(end) for end in found.split("-")] for found in ranges]
     assert {pair for end in ends for pair in range(end[0], end[-1] + 1)} == pairs
     assert all(after[0] > before[-1] + 1 for before, after in itertools.pairwise(ends))

@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 
 from app.core.database import transaction
 from app.core.errors import ConflictError
-from app.reviews import bulk, deciding
+from app.reviews import bulk, verdicts
+from app.reviews.agreement import cohens_kappa
 from app.reviews.percentiles import percentile
-from app.reviews.queries import cohens_kappa
 from app.reviews.schemas import BulkRequest, QueueFilter, ReviewRequest
 from app.store.reviews import Review, ReviewChange
 from app.store.runs import ReferenceLogprob
@@ -317,7 +317,7 @@ class TestSeveralAtOnce:
             with transaction() as session:
                 wanted = ReviewRequest(verdict="keep", reviewer=name, version=0)
                 try:
-                    deciding.decide(session, reviewing.dataset_id, 0, wanted)
+                    verdicts.decide(session, reviewing.dataset_id, 0, wanted)
                 except ConflictError as error:
                     return str(error.members["current"]["reviewer"])
             return None
@@ -341,7 +341,7 @@ class TestSeveralAtOnce:
                             verdict="drop", note=name, reviewer=name, version=seen
                         )
                         try:
-                            deciding.decide(session, reviewing.dataset_id, pair, wanted)
+                            verdicts.decide(session, reviewing.dataset_id, pair, wanted)
                             break
                         except ConflictError as error:
                             seen = error.members["current"]["version"]

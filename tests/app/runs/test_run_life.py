@@ -26,9 +26,8 @@ from sqlalchemy import delete, func, select
 from app.core.database import transaction
 from app.core.errors import ConflictError, NotFoundError
 from app.runs import requests
-from app.runs.schemas import FINAL
 from app.store import leases, recording
-from app.store.runs import Metric, Run
+from app.store.runs import FINAL, Metric, Run
 from chesboard.records import MetricRecord
 from tests.app import factories
 

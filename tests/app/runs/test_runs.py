@@ -225,7 +225,7 @@ def test_without_a_broker_the_run_is_stored_and_the_answer_says_so(
     answer = post(client, dataset_id, "score")
     assert time.monotonic() - began < 3
     assert answer.status_code == 201
-    assert "The broker (Redis) is away" in answer.json()["messages"][0]
+    assert "The broker (Redis) is unreachable" in answer.json()["messages"][0]
     assert client.get(f"{API}/runs/{answer.json()['id']}").json()["status"] == "queued"
 
 

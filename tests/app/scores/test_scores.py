@@ -1,15 +1,21 @@
 """Scores and flags through the API, against plain Python over the same numbers."""
 
 import csv
+import io
 import json
 import statistics
+from dataclasses import fields
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
-from app.scores.schemas import MEASURES
+from app.core.csv import FORMULA_SIGNS
+from app.scores.schemas import SORTABLE, ScoreOut
+from app.store.scores import Score
+from chesboard.measures.registry import MEASURE_NAMES
+from chesboard.records import ScoreRecord
 from tests.app import factories
 
 API = "/api/v1"
@@ -153,6 +159,33 @@ def test_csv_and_jsonl_hold_every_pair_in_the_asked_order(client: TestClient, ru
     assert rows[0]["preferred_ends"] == "[2]"
 
 
+@pytest.mark.parametrize("sign", FORMULA_SIGNS)
+def test_csv_texts_are_no_formulas_to_a_spreadsheet(
+    client: TestClient, session: Session, sign: str
+) -> None:
+    texts = (f"{sign}1+1", f"{sign}A1", f"{sign}B1")
+    dataset = factories.dataset(session, [texts])
+    run = factories.run(session, dataset.id, kind="score", status="succeeded")
+    factories.score(session, run.id, 0, -3.0)
+    session.commit()
+    names = ("prompt", "preferred", "dispreferred")
+    path, query = f"{API}/runs/{run.id}/scores", {"with_text": True}
+    text = client.get(path, params={**query, "format": "csv"}).text
+    [row] = csv.DictReader(io.StringIO(text, newline=""))
+    assert tuple(row[name] for name in names) == tuple(f"'{text}" for text in texts)
+    assert row["ches"] == "-3.0"  # a number is no formula
+    line = client.get(path, params={**query, "format": "jsonl"}).json()
+    assert tuple(line[name] for name in names) == texts
+
+
+@pytest.mark.parametrize("name", MEASURE_NAMES)
+def test_every_measure_has_its_column_and_field(name: str) -> None:
+    assert name in Score.__table__.c
+    assert name in ScoreOut.model_fields
+    assert name in {field.name for field in fields(ScoreRecord)}
+    assert name in SORTABLE
+
+
 # --- the summary -----------------------------------------------------------------------------
 
 
@@ -161,7 +194,7 @@ def test_the_summary_is_that_of_the_finite_values(client: TestClient, session: S
     run_id = scored(session, [*values, None, NAN, INF])
     summary = get(client, f"/runs/{run_id}/scores/summary")
     assert summary["total"] == 104
-    assert set(summary["measures"]) == set(MEASURES)
+    assert set(summary["measures"]) == set(MEASURE_NAMES)
     ches = summary["measures"]["ches"]
     assert (ches["count"], ches["nonfinite"]) == (101, 2)
     assert (ches["minimum"], ches["maximum"]) == (min(values), max(values))
@@ -254,7 +287,7 @@ def test_a_pair_without_a_score_cannot_be_selected_and_nothing_changes(
     answer = flag(client, run_id, pairs=[0, 2, 3, 8])
     assert answer.status_code == 422
     assert answer.json()["errors"] == [
-        {"field": "pairs", "message": "Without a score in this run: pairs 2, 3, 8."}
+        {"field": "pairs", "message": "No score in this run: pairs 2, 3, 8."}
     ]
     assert pairs(get(client, f"/datasets/{dataset_of(client, run_id)}/flags")) == [1]
 

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session
 
-from app.runs.wording import in_words
+from app.runs.selection_text import selection_text
 from app.store.datasets import Pair
 from app.store.reviews import Review
 from app.store.scores import Flag
-from app.store.selection import chosen_pairs, count_selected, left_pairs, selected
+from app.store.selection import chosen_pairs, count_selected, selected
 from chesboard.configs import MeasureRule, RandomSubset, Rules, Selection
 from tests.app import factories
 
@@ -149,8 +149,6 @@ def test_rules_leave_what_they_say(known: Known, rules: dict[str, Any]) -> None:
     expected = known.by_hand(checked)
     assert known.select(checked) == expected
     assert count_selected(known.session, known.dataset_id, checked) == len(expected)
-    found = left_pairs(known.session, known.dataset_id, checked)
-    assert [pair.pair for pair in found] == expected
 
 
 @repeatedly
@@ -241,7 +239,7 @@ def test_the_papers_strictest_filter_keeps_the_lowest_five_percent(session: Sess
     ],
 )
 def test_a_selection_in_words(selection: dict[str, Any], words: str) -> None:
-    assert in_words(Selection.model_validate(selection)) == words
+    assert selection_text(Selection.model_validate(selection)) == words
 
 
 class TestPreview:

@@ -1,58 +1,24 @@
-"""Times, sizes, counts and outcomes in the words of the pages; filters of the templates."""
+"""Template filters that format times, sizes, counts, outcomes and selections."""
 
 import math
 from datetime import UTC, datetime
 from typing import Any
 
 from app.pages.selection import ranges
-from app.runs.wording import in_words
+from app.runs.selection_text import selection_text
 from chesboard.configs import Selection
+from chesboard.measures.registry import MEASURES
 
 MINUS = "\N{MINUS SIGN}"
-KINDS = {"score": "CHES scoring", "train": "Training", "evaluate": "Evaluation"}
-MEASURES = {
-    "ches": "CHES",
-    "ln_ches": "Length-normalized CHES",
-    "last_hidden_inner_product": "Last-hidden inner product",
-    "normalized_edit_distance": "Normalized edit distance",
-    "preferred_logprob": "log p(y+)",
-    "dispreferred_logprob": "log p(y−)",
-}
-FORMATS = {
-    "text": "plain text",
-    "chat": "chat messages",
-    "hh-rlhf": "HH-RLHF dialogues",
-    "persona": "persona questions",
-    "ultrafeedback": "UltraFeedback",
-    "implicit": "texts that begin alike",
-    "orpo": "system and question",
-    "h2o": "H2O LLM Studio",
-    "alpacafarm": "AlpacaFarm",
-    "shp": "SHP scores",
-    "safe-rlhf": "SafeRLHF",
-}
-ISSUES = {
-    "duplicate": "Repeated pairs",
-    "contradiction": "Contradicting pairs",
-    "long": "Over-long pairs",
-}
-REASONS = {
-    "unreadable": "not readable",
-    "missing": "column missing",
-    "empty": "empty prompt or response",
-    "identical": "identical responses",
-    "undecided": "no preference",
-    "unusable": "not usable otherwise",
-}
 
 
 def count(value: object) -> str:
-    """1234567 → "1,234,567"; "–" for what is no number."""
+    """1234567 → "1,234,567"; "–" if the value is not a number."""
     return "–" if not isinstance(value, int | float) else f"{value:,.0f}"
 
 
 def number(value: object, digits: int = 3) -> str:
-    """Significant digits with a true minus sign; "–" for what is no finite number."""
+    """Significant digits with a true minus sign; "–" if the value is not a finite number."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         return "–"
     text = f"{value:.{digits}g}"
@@ -63,7 +29,7 @@ def number(value: object, digits: int = 3) -> str:
 
 
 def aligned(values: dict[str, float], digits: int = 4) -> dict[str, str]:
-    """One measure's figures with the same decimals, so that they compare at a glance."""
+    """Numbers with the same count of decimals, chosen for the largest, so that they align."""
     largest = max((abs(value) for value in values.values()), default=0.0) or 1.0
     decimals = min(max(digits - 1 - math.floor(math.log10(largest)), 0), 6)
     return {name: f"{value:,.{decimals}f}".replace("-", MINUS) for name, value in values.items()}
@@ -105,19 +71,19 @@ def ago(moment: datetime | None, now: datetime | None = None) -> str:
 
 
 def utc(moment: datetime | None) -> str:
-    """For a tooltip: the exact time."""
+    """The exact time in UTC, for a tooltip."""
     return "" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def took(run: Any) -> str:
-    """From start to end; empty where one is missing."""
+    """The time from a run's start to its end; empty if it has not started or ended."""
     if run.started_at is None or run.finished_at is None:
         return ""
     return duration((run.finished_at - run.started_at).total_seconds())
 
 
 def outcome(run: Any) -> str:
-    """What came out of a run, in a phrase; empty while there is nothing to say."""
+    """A run's result in a phrase; empty while there is none."""
     if run.status == "failed":
         return str((run.error or {}).get("message", "It failed."))
     if run.status != "succeeded":
@@ -131,12 +97,13 @@ def outcome(run: Any) -> str:
 
 def _score_outcome(summary: dict[str, Any]) -> str:
     measures = summary.get("measures") or {}
-    name = next((name for name in ("ches", "preferred_logprob") if measures.get(name)), None)
-    if name is None:
+    # An evaluation has log-probabilities only.
+    shown = next((one for one in MEASURES if measures.get(one.name)), None)
+    if shown is None:
         return f"{count(summary.get('pairs'))} pairs" if "pairs" in summary else ""
-    found = measures[name]
+    found = measures[shown.name]
     return (
-        f"{count(summary.get('pairs'))} pairs · {MEASURES[name]} median {number(found['median'])}, "
+        f"{count(summary.get('pairs'))} pairs · {shown.label} median {number(found['median'])}, "
         f"highest {number(found['maximum'])}"
     )
 
@@ -177,7 +144,7 @@ def percent_done(progress: Any) -> float:
 
 
 def pairs(given: Any) -> str:
-    """Which pairs a run was given: "90 of 100 pairs: without flagged"."""
+    """The pairs that a run was given, for example "90 of 100 pairs: without flagged"."""
     if given.total is None:
         counted = "no pairs on record"
     elif given.total == given.dataset_pairs:
@@ -188,12 +155,12 @@ def pairs(given: Any) -> str:
 
 
 def rules(selection: dict[str, Any] | None) -> str:
-    """A selection in words."""
-    return in_words(Selection.model_validate(selection or {})) or "all pairs"
+    """A selection as text."""
+    return selection_text(Selection.model_validate(selection or {})) or "all pairs"
 
 
 def plain(value: Any) -> str:
-    """A configuration's value as people write it."""
+    """A configuration's value as plain text."""
     match value:
         case None:
             return "–"
