@@ -1,6 +1,7 @@
 """The documentation names what is there: every room, every setting, every linked file."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -42,7 +43,7 @@ def test_every_setting_is_documented() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_to_files(document) -> None:
+def test_links_lead_to_files(document: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text())
     missing = [link for link in links if not (document.parent / link).exists()]
     assert missing == []

@@ -36,7 +36,8 @@ cd "$scratch/project"
 
 step "installing the library alone"
 install "$wheel"
-"$scratch/venv/bin/python" "$repository/tests/packaging/check_library.py"
+git -C "$repository" ls-files app chesboard worker templates static migrations |
+    "$scratch/venv/bin/python" "$repository/tests/packaging/check_library.py"
 
 step "installing the server"
 install "$wheel[server]"
