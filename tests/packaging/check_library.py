@@ -1,6 +1,6 @@
 """Checks an environment that holds the library without the server; run by check_wheel.sh.
 
-Every tracked file of the packages and data folders, named on stdin, is installed. `import chesboard`
+Every tracked file of the packages and data folders, listed on stdin, is in it. `import chesboard`
 loads no torch, and no module of it needs a package that only the server needs.
 """
 
