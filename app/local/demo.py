@@ -33,6 +33,9 @@ MAX_PAIRS_PER_WORD = 9
 """Balances the fine-tuning set over the preferred words, so that the model gives each of them some
 probability: a token whose probability is near zero can neither lose nor gain much."""
 
+QUICK_STEPS = 2
+"""Optimizer steps of each training run of a quick demo."""
+
 # The paper first fine-tunes with cross-entropy on one-word answers, then trains single pairs by
 # DPO with RMSprop at 1e-7 and beta 0.1 (arXiv 2410.08847, Section 3).
 FINE_TUNE_CONFIG: dict[str, Any] = {
@@ -66,8 +69,12 @@ class DemoError(Exception):
     """A step of the demo did not succeed."""
 
 
-def run_demo(settings: Settings, *, stay: bool = True, open_browser: bool = True) -> None:
+def run_demo(
+    settings: Settings, *, stay: bool = True, open_browser: bool = True, quick: bool = False
+) -> None:
     """Start everything, do the demo's runs, and with `stay` keep serving until stopped.
+
+    With `quick`, the runs are of the same kinds and short: a check of the installation.
 
     Raises:
         DemoError: a run did not succeed; the message names it and says why.
@@ -79,28 +86,32 @@ def run_demo(settings: Settings, *, stay: bool = True, open_browser: bool = True
         token = Keyring.of(settings).strongest()
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         with httpx.Client(base_url=f"{stack.url}/api/v1", timeout=60, headers=headers) as api:
-            _run_story(api, stack.url, open_browser)
+            _run_story(api, stack.url, open_browser, quick)
         if stay:
             typer.echo(f"\nChesboard is at {stack.url} - Ctrl-C stops it.")
             stack.run_forever()
 
 
-def _run_story(api: httpx.Client, url: str, open_browser: bool) -> None:
+def _run_story(api: httpx.Client, url: str, open_browser: bool, quick: bool) -> None:
     sentences = _post(api, "/samples/sentences")["id"]
     words = _post(api, "/samples/yes-no-words")["id"]
 
-    score = _run(api, SCORE, "score", sentences, {"model": STARTER_MODEL})
+    # A later full demo must not reuse a quick one's runs, so these have names of their own.
+    suffix = " (quick)" if quick else ""
+    shortened = {"max_steps": QUICK_STEPS} if quick else {}
+    scored = words if quick else sentences
+    score = _run(api, SCORE + suffix, "score", scored, {"model": STARTER_MODEL})
     _post(
         api,
-        f"/datasets/{sentences}/flags",
+        f"/datasets/{scored}/flags",
         {"score_run": score["id"], "measure": "ln_ches", "top_fraction": 0.1},
     )
     tuned = _run(
         api,
-        FINE_TUNE,
+        FINE_TUNE + suffix,
         "train",
         words,
-        {**FINE_TUNE_CONFIG, "selection": {"pairs": _balanced_pairs(api, words)}},
+        {**FINE_TUNE_CONFIG, **shortened, "selection": {"pairs": _balanced_pairs(api, words)}},
     )
 
     def watch(run: dict[str, Any]) -> None:
@@ -111,10 +122,10 @@ def _run_story(api: httpx.Client, url: str, open_browser: bool) -> None:
 
     displaced = _run(
         api,
-        DISPLACE,
+        DISPLACE + suffix,
         "train",
         words,
-        {**DISPLACE_CONFIG, "model": f"run:{tuned['id']}"},
+        {**DISPLACE_CONFIG, **shortened, "model": f"run:{tuned['id']}"},
         on_start=watch,
     )
     typer.echo(f"\n{displaced['verdict']}\n{url}/runs/{displaced['id']}")

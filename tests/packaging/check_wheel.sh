@@ -47,7 +47,7 @@ export CHESBOARD_MODELS_DIR=${CHESBOARD_TEST_MODELS:-$HOME/.cache/chesboard-test
 CHESBOARD_PORT=$("$scratch/venv/bin/python" -c \
     'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 export CHESBOARD_PORT
-if ! "$scratch/venv/bin/chesboard" demo --no-browser --quit; then
+if ! "$scratch/venv/bin/chesboard" demo --no-browser --quit --quick; then
     tail -n 40 chesboard-data/logs/*.log >&2
     exit 1
 fi
