@@ -20,6 +20,10 @@ folders = {
 setup(
     packages=[*find_packages(include=["app*", "chesboard*", "worker*"]), *folders],
     package_dir=folders,
-    package_data={"app": ["samples/*.jsonl"], **{package: ["*"] for package in folders}},
+    package_data={
+        "app": ["samples/*.jsonl"],
+        "chesboard": ["py.typed"],
+        **{package: ["*"] for package in folders},
+    },
     exclude_package_data={"": ["*.pyc"]},
 )

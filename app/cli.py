@@ -125,12 +125,15 @@ def demo(
         bool, typer.Option("--stay/--quit", help="Keep serving when the demo is done, or stop.")
     ] = True,
     browser: Annotated[bool, typer.Option(help="Open the live page in a browser.")] = True,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Short runs, to check the installation.")
+    ] = False,
 ) -> None:
     """Train a small model to prefer "No" over "Never" and watch it move toward "Yes"."""
     from app.local.demo import DemoError, run_demo
 
     try:
-        run_demo(_settings(), stay=stay, open_browser=browser)
+        run_demo(_settings(), stay=stay, open_browser=browser, quick=quick)
     except DemoError as error:
         raise SetupError(str(error)) from error
 

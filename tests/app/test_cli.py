@@ -9,7 +9,7 @@ import pytest
 
 from app.core.settings import Settings
 from app.local.data_folder import FolderLock
-from app.local.embedded import free_port
+from app.local.embedded import Services, free_port
 from app.local.pull import SOURCES, STARTER_MODEL
 from tests import support
 
@@ -87,9 +87,7 @@ def test_a_command_that_needs_a_database_says_so(tmp_path: Path, command: str) -
 
 
 @pytest.mark.parametrize("command", ["migrate", "up"])
-def test_a_database_that_does_not_answer(
-    tmp_path: Path, command: str, services: support.Services
-) -> None:
+def test_a_database_that_does_not_answer(tmp_path: Path, command: str, services: Services) -> None:
     done = chesboard(
         command,
         folder=tmp_path,
@@ -100,7 +98,7 @@ def test_a_database_that_does_not_answer(
     assert_one_clear_line(done, "could not be migrated", "refused")
 
 
-def test_a_broker_that_does_not_answer(tmp_path: Path, services: support.Services) -> None:
+def test_a_broker_that_does_not_answer(tmp_path: Path, services: Services) -> None:
     done = chesboard(
         "up",
         folder=tmp_path,
@@ -115,7 +113,7 @@ def test_a_setting_that_makes_no_sense(tmp_path: Path) -> None:
     assert_one_clear_line(chesboard("up", folder=tmp_path, CHESBOARD_PORT="many"), "port")
 
 
-def test_migrate_brings_a_database_up_to_date(tmp_path: Path, services: support.Services) -> None:
+def test_migrate_brings_a_database_up_to_date(tmp_path: Path, services: Services) -> None:
     done = chesboard("migrate", folder=tmp_path, DATABASE_URL=services.database_url)
     assert (done.returncode, done.stdout) == (0, "The database is up to date.\n")
 

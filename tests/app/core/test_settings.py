@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.core.settings import PROJECT_ROOT, Settings
+from app.core.settings import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -78,10 +78,3 @@ def test_a_token_that_is_soon_guessed_is_refused(monkeypatch: pytest.MonkeyPatch
 def test_a_lease_outlasts_several_heartbeats() -> None:
     settings = Settings()
     assert settings.lease >= 3 * settings.heartbeat
-
-
-def test_every_setting_stands_in_the_readme() -> None:
-    readme = PROJECT_ROOT / "README.md"
-    text = readme.read_text() if readme.exists() else ""
-    missing = [name for name in Settings.model_fields if name.upper() not in text]
-    assert missing == []

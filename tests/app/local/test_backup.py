@@ -16,6 +16,7 @@ from sqlalchemy import Engine, create_engine, make_url, text
 
 from app.local import migrate as migrations
 from app.local.backup import tables
+from app.local.backup.archive import Table
 from app.local.backup.create import back_up
 from app.local.backup.restore import restore_all
 from app.local.embedded import Services
@@ -162,7 +163,7 @@ def test_a_backup_is_one_moment(
     """What is written while tables are read is in none of them."""
     real = tables.describe
 
-    def describe(connection: Any, name: str) -> tables.Table:
+    def describe(connection: Any, name: str) -> Table:
         with psycopg.connect(full) as other:
             other.execute(
                 "INSERT INTO datasets (name, format, source_filename, source_sha256, source_bytes,"
