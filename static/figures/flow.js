@@ -1,6 +1,6 @@
 // The ledger as one balanced picture: what was lost on the left flows to what was gained.
 
-import { probability, probabilityChange } from "../format.js";
+import { probability, probabilityChange } from "../lib/format.js";
 import { faded, layout, tokenLabel } from "./frame.js";
 
 /** A share of all that flows; what is smaller is drawn among all others. */

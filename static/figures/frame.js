@@ -1,7 +1,7 @@
 // What all figures share: axes, fonts, texts and colours. Figures are pure: numbers and a palette in,
 // {data, layout} for Plotly out.
 
-import { clip, visible } from "../format.js";
+import { clip, visible } from "../lib/format.js";
 
 /** The page's colours as the style sheet has them at this moment. */
 export function palette(root = document.documentElement) {

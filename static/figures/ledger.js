@@ -1,7 +1,7 @@
 // The mass ledger: which tokens gained and lost probability at one position. Numbers first; the
 // page shows them as a table with bars, and the picture that is downloaded is drawn from the same.
 
-import { probability, probabilityChange, visible } from "../format.js";
+import { probability, probabilityChange, visible } from "../lib/format.js";
 import { layout, plainText } from "./frame.js";
 
 /** The ledger at one step from tokens that were followed.

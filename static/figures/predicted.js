@@ -1,6 +1,6 @@
 // Predicted gainers beside the actual ones: two columns of ranks, joined where a token is in both.
 
-import { probabilityChange } from "../format.js";
+import { probabilityChange } from "../lib/format.js";
 import { layout, tokenLabel } from "./frame.js";
 
 export const MOST_RANKS = 10;

@@ -188,7 +188,7 @@ def test_displacement_begins_where_it_stays(
     call: Call, preferred: list[float], dispreferred: list[float], onset: int | None
 ) -> None:
     steps = [0, 10, 20, 30][: len(preferred)]
-    assert call("histories", "onsetOf", steps, preferred, dispreferred) == onset
+    assert call("lib/histories", "onsetOf", steps, preferred, dispreferred) == onset
 
 
 def test_smoothing_forgets_by_steps_and_not_by_points(call: Call) -> None:
@@ -381,11 +381,11 @@ def test_heat_map_of_a_long_run_keeps_the_largest_change_of_each_stretch(call: C
 def test_fewer_points_for_the_screen_hold_every_peak(call: Call) -> None:
     values: list[float | None] = [0.0] * 10_000
     values[1234], values[7777], values[5000] = 9, -9, None
-    kept = call("decimate", "keptIndices", len(values), [values], 300)
+    kept = call("lib/downsampling", "keptIndices", len(values), [values], 300)
     assert len(kept) <= 302
     assert {0, 1234, 7777, 9999} <= set(kept)
     assert kept == sorted(kept)
-    assert call("decimate", "keptIndices", 3, [[1, 2, 3]], 300) == [0, 1, 2]
+    assert call("lib/downsampling", "keptIndices", 3, [[1, 2, 3]], 300) == [0, 1, 2]
 
 
 def test_answers_are_told_once_a_span_with_what_is_new_in_each(call: Call) -> None:
@@ -393,7 +393,7 @@ def test_answers_are_told_once_a_span_with_what_is_new_in_each(call: Call) -> No
         {"step": step, "text": text, "ended": True}
         for step, text in [(0, "No, never."), (5, "No, never."), (10, "Yes, never.")]
     ]
-    spans = call("answers", "answerSpans", items)
+    spans = call("lib/answers", "answerSpans", items)
     assert [(span["from"], span["to"], span["text"]) for span in spans] == [
         (0, 5, "No, never."),
         (10, 10, "Yes, never."),
@@ -405,7 +405,7 @@ def test_answers_are_told_once_a_span_with_what_is_new_in_each(call: Call) -> No
 def test_differing_settings_are_told_by_their_dotted_names(call: Call) -> None:
     one = {"beta": 0.1, "probes": {"pairs": [1], "count": 4}, "lora": None, "token_groups": {}}
     two = {"beta": 0.1, "probes": {"pairs": [2], "count": 4}, "lora": {"rank": 4}}
-    found = dict(call("differences", "differences", [one, two]))
+    found = dict(call("lib/differences", "differences", [one, two]))
     assert found["probes.pairs"] == [[1], [2]]
     assert found["lora.rank"] == [None, 4]
     assert sorted(found) == ["lora.rank", "probes.pairs"]
@@ -417,7 +417,7 @@ def test_prompts_are_read_as_they_were_typed(call: Call) -> None:
 
     chat = [{"role": "user", "content": "Is it?"}]
     rows = [row("Is it? ", "Yes, No ,", "mine"), row(""), row(json.dumps(chat))]
-    assert call("form-values", "promptProbes", rows) == [
+    assert call("pages/new_run/form-values", "promptProbes", rows) == [
         {"prompt": "Is it? ", "watch": ["Yes", "No"], "name": "mine"},
         {"prompt": chat, "watch": []},
     ]
@@ -438,9 +438,9 @@ def test_distribution_marks_quantiles(call: Call) -> None:
 
 
 def test_a_zoom_tells_its_range(call: Call) -> None:
-    assert call("chart", "rangeOf", {"xaxis.range[0]": 1.5, "xaxis.range[1]": 9}) == [1.5, 9]
-    assert call("chart", "rangeOf", {"xaxis.autorange": True}) is None
-    assert call("chart", "rangeOf", {"yaxis.range[0]": 1, "yaxis.range[1]": 2}) is None
+    assert call("charts/chart", "rangeOf", {"xaxis.range[0]": 1.5, "xaxis.range[1]": 9}) == [1.5, 9]
+    assert call("charts/chart", "rangeOf", {"xaxis.autorange": True}) is None
+    assert call("charts/chart", "rangeOf", {"yaxis.range[0]": 1, "yaxis.range[1]": 2}) is None
 
 
 def test_heat_map_shows_the_change_since_the_first_step(call: Call) -> None:
@@ -514,12 +514,12 @@ def test_a_run_keeps_its_style_whatever_it_is_compared_with(call: Call) -> None:
 def test_diff_marks_the_longest_common_subsequence(
     call: Call, ours: list[str], theirs: list[str], shared: tuple[list[bool], list[bool], int]
 ) -> None:
-    found = call("diff", "diff", ours, theirs)
+    found = call("lib/diff", "diff", ours, theirs)
     assert (found["a"], found["b"], found["fork"]) == shared
 
 
 def test_token_ends_count_characters_not_utf16_units(call: Call) -> None:
-    assert call("diff", "tokensOf", "😀 yes", [1, 5]) == ["😀", " yes"]
+    assert call("lib/diff", "tokensOf", "😀 yes", [1, 5]) == ["😀", " yes"]
 
 
 @pytest.mark.parametrize(
@@ -534,7 +534,7 @@ def test_token_ends_count_characters_not_utf16_units(call: Call) -> None:
     ],
 )
 def test_numbers_have_three_digits_and_a_true_minus(call: Call, value: Any, text: str) -> None:
-    assert call("format", "number", value) == text
+    assert call("lib/format", "number", value) == text
 
 
 @pytest.mark.parametrize(
@@ -550,19 +550,19 @@ def test_numbers_have_three_digits_and_a_true_minus(call: Call, value: Any, text
 def test_a_tiny_probability_is_told_by_its_order_and_is_never_nothing(
     call: Call, value: Any, text: str, change: str
 ) -> None:
-    assert call("format", "probability", value) == text
-    assert call("format", "probabilityChange", value) == change
+    assert call("lib/format", "probability", value) == text
+    assert call("lib/format", "probabilityChange", value) == change
 
 
 def test_blanks_and_line_ends_of_tokens_are_visible(call: Call) -> None:
-    assert call("format", "visible", " a\n") == "␣a↵"
-    assert call("format", "visible", "") == "∅"
-    assert call("format", "visible", "\0\x1b\x7f\uffff") == "␀␛␡�"
+    assert call("lib/format", "visible", " a\n") == "␣a↵"
+    assert call("lib/format", "visible", "") == "∅"
+    assert call("lib/format", "visible", "\0\x1b\x7f\uffff") == "␀␛␡�"
 
 
 def test_csv_is_quoted_and_holds_no_formula(call: Call) -> None:
     columns = {"token": ['a"b', "=1+1", ","], "n": [1, None, -2]}
-    assert call("dom", "toCsv", columns).splitlines() == [
+    assert call("lib/dom", "toCsv", columns).splitlines() == [
         "token,n",
         '"a""b",1',
         "'=1+1,",
@@ -573,7 +573,7 @@ def test_csv_is_quoted_and_holds_no_formula(call: Call) -> None:
 def test_a_step_that_comes_twice_takes_the_place_of_the_first(page: "Page") -> None:
     found = page.evaluate(
         """async () => {
-            const { MetricHistory } = await import("/static/histories.js");
+            const { MetricHistory } = await import("/static/lib/histories.js");
             const history = new MetricHistory(["loss"]);
             const appended = [[1, 10], [2, 20], [4, 40], [2, 21], [3, 30], [4, 41], [5, 50]]
                 .map(([step, loss]) => history.put({ step, loss }));
@@ -590,7 +590,7 @@ def test_a_step_that_comes_twice_takes_the_place_of_the_first(page: "Page") -> N
 def test_the_tokens_that_moved_most_come_with_their_probabilities(page: "Page") -> None:
     found = page.evaluate(
         """async () => {
-            const { ProbeHistory } = await import("/static/histories.js");
+            const { ProbeHistory } = await import("/static/lib/histories.js");
             const watched = ["a", "b", "c"].map((token, i) => ({ token_id: i, token }));
             const probe = {
                 pair: 0, kind: "pair", watched, groups_list: [], preferred_tokens: ["a"],
@@ -641,7 +641,7 @@ def plots(page: "Page") -> "Page":
 def test_new_points_are_appended_and_changed_ones_redrawn(plots: "Page") -> None:
     drawn = plots.evaluate(
         """async () => {
-            const { Chart } = await import("/static/chart.js");
+            const { Chart } = await import("/static/charts/chart.js");
             const { changeFigure } = await import("/static/figures/curves.js");
             const change = { steps: [0, 1], preferred: [0, -1], dispreferred: [0, -2] };
             const colors = { ink2: "#000", line: "#000", preferred: "#00f", dispreferred: "#f80" };
@@ -673,7 +673,7 @@ def test_new_points_are_appended_and_changed_ones_redrawn(plots: "Page") -> None
 def test_the_phase_plot_is_appended_to_and_its_mark_moves(plots: "Page") -> None:
     drawn = plots.evaluate(
         """async () => {
-            const { Chart } = await import("/static/chart.js");
+            const { Chart } = await import("/static/charts/chart.js");
             const { phaseFigure } = await import("/static/figures/curves.js");
             const colors = { ink2: "#000", line: "#000", preferred: "#00f", other: "#888888" };
             const rows = [[1], [0.1], [-0.1]];
@@ -699,9 +699,9 @@ def test_a_burst_of_rows_is_drawn_once_a_frame(plots: "Page") -> None:
     """As when a tab was in the background, or a stream catches up after it was cut."""
     drawn = plots.evaluate(
         """async () => {
-            const { Chart } = await import("/static/chart.js");
+            const { Chart } = await import("/static/charts/chart.js");
             const { batchFigure } = await import("/static/figures/curves.js");
-            const { MetricHistory } = await import("/static/histories.js");
+            const { MetricHistory } = await import("/static/lib/histories.js");
             const colors = { ink: "#000000", ink2: "#000", line: "#000" };
             const history = new MetricHistory(["loss"]);
             const lines = () => [{ name: "loss", values: history.columns.loss, color: "ink" }];
@@ -727,7 +727,7 @@ def test_a_burst_of_rows_is_drawn_once_a_frame(plots: "Page") -> None:
 def test_a_history_that_grows_too_long_forgets_points_but_no_peak(page: "Page") -> None:
     found = page.evaluate(
         """async () => {
-            const { MetricHistory } = await import("/static/histories.js");
+            const { MetricHistory } = await import("/static/lib/histories.js");
             const history = new MetricHistory(["loss"]);
             for (let step = 1; step <= 20_000; step += 1) {
                 history.put({ step, loss: step === 777 ? 99 : 1 });
@@ -746,7 +746,7 @@ def test_a_history_that_grows_too_long_forgets_points_but_no_peak(page: "Page") 
 def test_detail_is_fetched_once_and_only_of_a_run_that_is_known_coarsely(page: "Page") -> None:
     asked = page.evaluate(
         """async () => {
-            const { Detail } = await import("/static/detail.js");
+            const { Detail } = await import("/static/lib/detail.js");
             const asked = [];
             const load = async (query) => { asked.push(query); return { decimated: false }; };
             const detail = new Detail(load, () => {});

@@ -1,0 +1,68 @@
+// The head of a run's page: its buttons, its progress, and the banner while the connection is away.
+
+import { api } from "../lib/api.js";
+import { $, confirmed, problemNotice } from "../lib/dom.js";
+import { count, duration } from "../lib/format.js";
+import { refresh } from "../lib/refresh.js";
+
+const HEAD = ["facts", "actions", "state"];
+
+export function headOf(run) {
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-act]");
+    if (!button) return;
+    button.disabled = true;
+    try {
+      await act(run, button.dataset.act);
+    } catch (problem) {
+      $("[data-problem]").replaceChildren(problemNotice(problem));
+    }
+    button.disabled = false;
+  });
+  const refreshHead = (more = []) => refresh([...HEAD, ...more]).catch(() => {});
+  return { showProgress, showVerdict, showConnection, refreshHead };
+}
+
+async function act(run, action) {
+  if (action === "delete") {
+    const isSure = await confirmed({
+      title: `Delete “${run.name}”?`, action: "Delete the run",
+      text: "Its numbers, checkpoints and resulting model are deleted. The dataset stays.",
+    });
+    if (!isSure) return;
+    await api(`/runs/${run.id}`, { method: "DELETE" });
+    location.assign("/runs");
+    return;
+  }
+  await api(`/runs/${run.id}/${action}`, { method: "POST" });
+  if (action === "resume") location.reload();
+  else await refresh(HEAD);
+}
+
+export function showProgress({ done, total, unit, eta_seconds }) {
+  const box = $("[data-progress]");
+  if (!box) return;
+  const part = total ? (100 * done) / total : 0;
+  const bar = $(".bar", box);
+  bar.classList.toggle("unknown", !total);
+  bar.setAttribute("aria-valuenow", String(Math.round(part)));
+  $("rect", bar).setAttribute("width", `${part}%`);
+  $("[data-progress-text]", box).textContent = total ? `${count(done)} of ${count(total)} ${unit}` : "preparing";
+  $("[data-progress-eta]", box).textContent = Number.isFinite(eta_seconds) ? `${duration(eta_seconds)} left` : "";
+}
+
+export function showVerdict(sentence) {
+  const box = $("[data-verdict]");
+  box.textContent = sentence ?? "";
+  box.hidden = !sentence;
+}
+
+let timer = 0;
+
+/** What is wrong with the connection, in words; null: nothing. A short interruption is not worth one. */
+export function showConnection(trouble) {
+  clearTimeout(timer);
+  const banner = $("[data-banner]");
+  if (!trouble) { banner.hidden = true; return; }
+  timer = setTimeout(() => { banner.textContent = trouble; banner.hidden = false; }, 700);
+}

@@ -1,0 +1,4 @@
+import { $ } from "../lib/dom.js";
+
+const filters = $("[data-filters]");
+filters.addEventListener("change", () => filters.requestSubmit());

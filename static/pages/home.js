@@ -1,0 +1,4 @@
+import { keepFresh } from "../lib/refresh.js";
+import "./datasets.js";
+
+keepFresh();

@@ -1,0 +1,3 @@
+import { keepFresh } from "../lib/refresh.js";
+
+keepFresh({ busy: 2000, idle: 3000 });
