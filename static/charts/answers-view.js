@@ -5,7 +5,8 @@ import { downloads, explained } from "../lib/controls.js";
 import { $, h, saveFile, toCsv } from "../lib/dom.js";
 
 const MOST_SHOWN = 8;
-const WHY = "The model's own answer to the probe's prompt, always the likeliest token next. " +
+const WHY =
+  "The model's own answer to the probe's prompt, always the likeliest token next. " +
   "Equal answers in a row stand once; words that the answer before did not have are marked.";
 
 export class AnswersView {
@@ -16,11 +17,19 @@ export class AnswersView {
     this.isWhole = false;
     this.list = h("ol", { class: "answers" });
     host.replaceChildren(
-      h("div", { class: "card-head" },
-        h("span", { class: "chart-title" }, h("h3", {}, "What the model answers"),
-          explained(WHY, "y_k = argmax p(· | x, y_<k)")),
-        downloads(this, ["csv"])),
-      this.list);
+      h(
+        "div",
+        { class: "card-head" },
+        h(
+          "span",
+          { class: "chart-title" },
+          h("h3", {}, "What the model answers"),
+          explained(WHY, "y_k = argmax p(· | x, y_<k)"),
+        ),
+        downloads(this, ["csv"]),
+      ),
+      this.list,
+    );
     host.hidden = true;
   }
 
@@ -39,19 +48,42 @@ export class AnswersView {
     const isCut = !this.isWhole && spans.length > MOST_SHOWN;
     // The first answer and the last ones: what it was, and what became of it.
     const shown = isCut ? [spans[0], ...spans.slice(1 - MOST_SHOWN)] : spans;
-    const rows = shown.map((span) => h("li", {},
-      h("span", { class: "steps" }, span.from === span.to ? `step ${span.from}` : `steps ${span.from}–${span.to}`),
-      h("span", { class: "text" }, span.words.map((word) => (word.isNew ? h("mark", {}, word.text) : word.text)),
-        span.text === "" ? h("span", { class: "quiet" }, "(nothing)") : null,
-        span.ended ? null : h("span", { class: "quiet", title: "It was cut here." }, " …"))));
+    const rows = shown.map((span) =>
+      h(
+        "li",
+        {},
+        h("span", { class: "steps" }, span.from === span.to ? `step ${span.from}` : `steps ${span.from}–${span.to}`),
+        h(
+          "span",
+          { class: "text" },
+          span.words.map((word) => (word.isNew ? h("mark", {}, word.text) : word.text)),
+          span.text === "" ? h("span", { class: "quiet" }, "(nothing)") : null,
+          span.ended ? null : h("span", { class: "quiet", title: "It was cut here." }, " …"),
+        ),
+      ),
+    );
     if (isCut) rows.splice(1, 0, this.more(spans.length - shown.length));
     this.list.replaceChildren(...rows);
   }
 
   more(count) {
-    return h("li", {}, h("span", {}), h("button", {
-      type: "button", onclick: () => { this.isWhole = true; this.render(); $("li", this.list)?.focus(); },
-    }, `Show ${count} more`));
+    return h(
+      "li",
+      {},
+      h("span", {}),
+      h(
+        "button",
+        {
+          type: "button",
+          onclick: () => {
+            this.isWhole = true;
+            this.render();
+            $("li", this.list)?.focus();
+          },
+        },
+        `Show ${count} more`,
+      ),
+    );
   }
 
   download() {

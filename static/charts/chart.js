@@ -4,9 +4,9 @@
 // appended to the plot too; anything else is drawn anew. Nothing is drawn while out of sight, and
 // at most once a frame: a tab in the background has no frames, so it draws once when it is back.
 
+import { palette } from "../figures/frame.js";
 import { downloads, explained } from "../lib/controls.js";
 import { h, saveFile, toCsv } from "../lib/dom.js";
-import { palette } from "../figures/frame.js";
 import { savePicture } from "./picture.js";
 import { extend, shapeOf } from "./plot-append.js";
 
@@ -32,10 +32,13 @@ export class Chart {
     this.drawn = null;
     this.frame = 0;
     charts.add(this);
-    new IntersectionObserver(([entry]) => {
-      this.isVisible = entry.isIntersecting;
-      if (this.isVisible && this.isDirty) this.schedule();
-    }, { rootMargin: "200px" }).observe(host);
+    new IntersectionObserver(
+      ([entry]) => {
+        this.isVisible = entry.isIntersecting;
+        if (this.isVisible && this.isDirty) this.schedule();
+      },
+      { rootMargin: "200px" },
+    ).observe(host);
   }
 
   /** What it shows is another thing now. */
@@ -126,10 +129,13 @@ export function rangeOf(change) {
 }
 
 function heading(options, chart) {
-  return h("div", { class: "card-head" },
+  return h(
+    "div",
+    { class: "card-head" },
     h("span", { class: "chart-title" }, h("h3", {}, options.title), explained(options.why, options.formula)),
     options.controls ?? null,
-    downloads(chart));
+    downloads(chart),
+  );
 }
 
 document.addEventListener("themechange", () => {

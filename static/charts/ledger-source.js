@@ -4,8 +4,8 @@
 // changes since the previous record, predicted gainers) is asked for, one request at a time.
 
 import { drawUp, given } from "../figures/ledger.js";
-import { clip, visible } from "../lib/format.js";
 import { predictedOf } from "../figures/predicted.js";
+import { clip, visible } from "../lib/format.js";
 
 const keyOf = (place, step) => `${place ? `${place.response}:${place.position}` : "fork"}@${step}`;
 
@@ -59,10 +59,13 @@ export class LedgerSource {
     if (answer) return wholeOf(answer, history, place);
     if (place) return null;
     const own = history.ledgers.get(step);
-    const ledger = own ? given(own.gainers, own.losers, own.rest, history.probe.watched)
+    const ledger = own
+      ? given(own.gainers, own.losers, own.rest, history.probe.watched)
       : drawUp(history.tokensAt(index));
     return {
-      ...ledger, moved: history.movedMass[index], since: history.steps[0],
+      ...ledger,
+      moved: history.movedMass[index],
+      since: history.steps[0],
       rankAgreement: history.rankAgreement[index],
     };
   }
@@ -82,15 +85,21 @@ function wholeOf(answer, history, place) {
   const ranks = new Map((answer.predicted ?? []).map((entry) => [entry.token_id, entry.predicted_rank]));
   for (const entry of ledger.gainers) entry.predictedRank = ranks.get(entry.token_id) ?? entry.predictedRank;
   return {
-    ...ledger, moved: answer.moved_mass, since: history.steps[0],
+    ...ledger,
+    moved: answer.moved_mass,
+    since: history.steps[0],
     rankAgreement: answer.rank_agreement,
   };
 }
 
 function recentOf({ recent }) {
   return {
-    gainers: recent.gainers.map(complete), losers: recent.losers.map(complete), rest: recent.rest_change,
-    moved: recent.moved_mass, since: recent.since_step, rankAgreement: null,
+    gainers: recent.gainers.map(complete),
+    losers: recent.losers.map(complete),
+    rest: recent.rest_change,
+    moved: recent.moved_mass,
+    since: recent.since_step,
+    rankAgreement: null,
   };
 }
 
@@ -106,7 +115,8 @@ export function placesOf(answer, probe) {
       const token = visible(probe[`${response}_tokens`][position] ?? "");
       const sign = response === "preferred" ? "y+" : "y−";
       return [`${response}:${position}`, clip(`${sign} ${position + 1}: ${token}`, LONGEST_LABEL)];
-    }));
+    }),
+  );
   return [...fork, ...others];
 }
 
@@ -115,4 +125,3 @@ export function placeOf(value) {
   const match = /^(preferred|dispreferred):(\d+)$/.exec(value ?? "");
   return match ? { response: match[1], position: Number(match[2]) } : null;
 }
-

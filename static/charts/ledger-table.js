@@ -1,7 +1,7 @@
 // The ledger at one step as a table with bars that gain to the right and lose to the left.
 
-import { h } from "../lib/dom.js";
 import { beforeAndNow } from "../figures/ledger.js";
+import { h } from "../lib/dom.js";
 import { number, probability, probabilityChange } from "../lib/format.js";
 import { tokenView } from "../lib/token-view.js";
 
@@ -11,33 +11,51 @@ const ROUNDING = 5e-5;
 /** largest: the change that fills half a bar. roleOf(entry): preferred, dispreferred or other. */
 export function ledgerTable(ledger, largest, roleOf) {
   const row = (entry) => tokenRow(entry, largest, roleOf(entry));
-  return h("table", { class: "ledger" },
+  return h(
+    "table",
+    { class: "ledger" },
     h("caption", { class: "visually-hidden" }, "Tokens that gained and lost probability"),
-    h("thead", {}, h("tr", {},
-      h("th", {}, "Token"), h("th", { class: "num" }, "Before → now"),
-      h("th", { class: "bar-head" }, h("span", {}, "lost"), h("span", {}, "gained")),
-      h("th", { class: "num" }, "Change"), h("th", { class: "num narrow-hide" }, "Predicted"))),
-    h("tbody", {},
-      ledger.gainers.map(row), restRow(ledger.rest, largest), [...ledger.losers].reverse().map(row)));
+    h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        h("th", {}, "Token"),
+        h("th", { class: "num" }, "Before → now"),
+        h("th", { class: "bar-head" }, h("span", {}, "lost"), h("span", {}, "gained")),
+        h("th", { class: "num" }, "Change"),
+        h("th", { class: "num narrow-hide" }, "Predicted"),
+      ),
+    ),
+    h("tbody", {}, ledger.gainers.map(row), restRow(ledger.rest, largest), [...ledger.losers].reverse().map(row)),
+  );
 }
 
 function tokenRow(entry, largest, role) {
   const rank = entry.predictedRank;
   const sign = { preferred: " y+", dispreferred: " y−" }[role];
   const predicted = rank === null ? "–" : rank > 0 ? `gainer #${rank}` : `loser #${-rank}`;
-  return h("tr", {},
+  return h(
+    "tr",
+    {},
     h("td", {}, tokenView(entry.token), sign ? h("span", { class: `small ${role}-ink` }, sign) : null),
     h("td", { class: "num" }, beforeAndNow(entry)),
     h("td", { class: "bar-cell" }, bar(entry.change / largest, role)),
     h("td", { class: "num" }, h("strong", {}, probabilityChange(entry.change))),
-    h("td", { class: "num narrow-hide quiet" }, predicted));
+    h("td", { class: "num narrow-hide quiet" }, predicted),
+  );
 }
 
 function restRow(rest, largest) {
-  return h("tr", { class: "rest" },
+  return h(
+    "tr",
+    { class: "rest" },
     h("td", { class: "quiet", colspan: "2" }, "all other tokens"),
     h("td", { class: "bar-cell" }, bar(rest / largest, "other")),
-    h("td", { class: "num" }, h("strong", {}, probabilityChange(rest))), h("td", { class: "narrow-hide" }));
+    h("td", { class: "num" }, h("strong", {}, probabilityChange(rest))),
+    h("td", { class: "narrow-hide" }),
+  );
 }
 
 /** part: −1 … 1 of half the width; to the right it gained. */
@@ -60,8 +78,11 @@ export function balanceOf(ledger) {
       `all others ${probabilityChange(ledger.rest)}: together ${together}.`,
     Number.isFinite(ledger.moved) ? `In all, ${probability(ledger.moved)} of the probability moved.` : "",
     Number.isFinite(ledger.rankAgreement)
-      ? `Rank agreement with the prediction: ρ = ${number(ledger.rankAgreement, 2)}.` : "",
-  ].filter(Boolean).join(" ");
+      ? `Rank agreement with the prediction: ρ = ${number(ledger.rankAgreement, 2)}.`
+      : "",
+  ]
+    .filter(Boolean)
+    .join(" ");
 }
 
 export function ledgerCsv(ledger) {
@@ -69,7 +90,12 @@ export function ledgerCsv(ledger) {
   const rows = [...ledger.gainers, rest, ...[...ledger.losers].reverse()];
   const column = (name) => rows.map((row) => row[name]);
   return {
-    token_id: column("token_id"), token: column("token"), initial: column("initial"), now: column("now"),
-    change: column("change"), predicted: column("predicted"), predicted_rank: column("predictedRank"),
+    token_id: column("token_id"),
+    token: column("token"),
+    initial: column("initial"),
+    now: column("now"),
+    change: column("change"),
+    predicted: column("predicted"),
+    predicted_rank: column("predictedRank"),
   };
 }

@@ -1,14 +1,14 @@
 // Where the probability went: the ledger at one step and one position as a table, as a flow from
 // before to after, and beside what theory predicted.
 
-import { Chart } from "./chart.js";
-import { choice, downloads, explained, remember, segmented } from "../lib/controls.js";
-import { h, saveFile, toCsv } from "../lib/dom.js";
 import { flowFigure, flows } from "../figures/flow.js";
 import { palette } from "../figures/frame.js";
 import { ledgerFigure } from "../figures/ledger.js";
 import { hits, predictedFigure, rankPairs } from "../figures/predicted.js";
+import { choice, downloads, explained, remember, segmented } from "../lib/controls.js";
+import { h, saveFile, toCsv } from "../lib/dom.js";
 import { number, probabilityChange, visible } from "../lib/format.js";
+import { Chart } from "./chart.js";
 import { LedgerSource, placeOf, placesOf } from "./ledger-source.js";
 import { balanceOf, ledgerCsv, ledgerTable } from "./ledger-table.js";
 import { savePicture } from "./picture.js";
@@ -16,7 +16,8 @@ import { StepPlayer } from "./step-player.js";
 
 const ASK_MS = 120;
 const NOTHING = { gainers: [], losers: [], rest: 0, rankAgreement: null };
-const WHY = "The ledger at one position: what each token of the vocabulary gained or lost. All changes sum to zero. " +
+const WHY =
+  "The ledger at one position: what each token of the vocabulary gained or lost. All changes sum to zero. " +
   "“Predicted” is the rank that theory gives the token for a small step.";
 const FORMULA = "p_z (⟨W_z, d⟩ − Σ_v p_v ⟨W_v, d⟩),  d = W[y+] − W[y−]";
 
@@ -30,33 +31,53 @@ export class LedgerView {
     this.isRecent = asked.get("since") === "previous";
     this.askedStep = asked.has("step") ? Number(asked.get("step")) : null;
     this.source = new LedgerSource(ask, (history) => history === this.history && this.schedule());
-    this.player = new StepPlayer(() => { this.schedule(); this.askSoon(); this.rememberSoon(); });
+    this.player = new StepPlayer(() => {
+      this.schedule();
+      this.askSoon();
+      this.rememberSoon();
+    });
     this.body = h("div", { class: "table-wrap" });
     this.balance = h("p", { class: "small quiet balance" });
     this.options = h("div", { class: "filters" });
     hosts.ledger.replaceChildren(
-      h("div", { class: "card-head" },
+      h(
+        "div",
+        { class: "card-head" },
         h("span", { class: "chart-title" }, h("h3", {}, "Where the probability went"), explained(WHY, FORMULA)),
-        downloads(this)),
-      this.player.element, this.options, this.body, this.balance);
+        downloads(this),
+      ),
+      this.player.element,
+      this.options,
+      this.body,
+      this.balance,
+    );
     this.flow = this.flowChart(hosts.flow);
     this.predicted = this.predictedChart(hosts.predicted);
     this.isVisible = false;
-    new IntersectionObserver(([entry]) => {
-      this.isVisible = entry.isIntersecting;
-      if (!this.isVisible) return;
-      if (this.isDirty) this.render();
-      this.askSoon();
-    }, { rootMargin: "200px" }).observe(hosts.ledger);
+    new IntersectionObserver(
+      ([entry]) => {
+        this.isVisible = entry.isIntersecting;
+        if (!this.isVisible) return;
+        if (this.isDirty) this.render();
+        this.askSoon();
+      },
+      { rootMargin: "200px" },
+    ).observe(hosts.ledger);
   }
 
   flowChart(host) {
-    const words = (entries) => entries.slice(0, 3)
-      .map((entry) => `${visible(entry.token)} ${probabilityChange(entry.change)}`).join(", ");
+    const words = (entries) =>
+      entries
+        .slice(0, 3)
+        .map((entry) => `${visible(entry.token)} ${probabilityChange(entry.change)}`)
+        .join(", ");
     const name = (node) => node.token ?? "(all others)";
     return new Chart(host, {
-      title: "From before to after", name: `run-${this.runId}-flow`, empty: "Nothing has moved yet.",
-      why: "The same ledger as one balanced picture: what was lost on the left, what was gained on the right. " +
+      title: "From before to after",
+      name: `run-${this.runId}-flow`,
+      empty: "Nothing has moved yet.",
+      why:
+        "The same ledger as one balanced picture: what was lost on the left, what was gained on the right. " +
         "Probability has no identity, so every loser gives to every gainer in proportion to its gain.",
       formula: "flow(a → b) = loss(a) · gain(b) / Σ gains",
       figure: (colors) => flowFigure(this.shown(), colors, (entry) => colors[this.roleOf(entry)]),
@@ -64,7 +85,8 @@ export class LedgerView {
       csv: () => {
         const { sources, targets, links } = flows(this.shown());
         return {
-          from: links.map((link) => name(sources[link.source])), to: links.map((link) => name(targets[link.target])),
+          from: links.map((link) => name(sources[link.source])),
+          to: links.map((link) => name(targets[link.target])),
           probability: links.map((link) => link.value),
         };
       },
@@ -74,8 +96,10 @@ export class LedgerView {
   predictedChart(host) {
     const color = (colors) => (pair) => colors[this.roleOf(pair)];
     return new Chart(host, {
-      title: "Predicted and actual gainers", name: `run-${this.runId}-predicted`,
-      why: "Theory says for a small step which tokens gain most at the fork; beside it the tokens that did. " +
+      title: "Predicted and actual gainers",
+      name: `run-${this.runId}-predicted`,
+      why:
+        "Theory says for a small step which tokens gain most at the fork; beside it the tokens that did. " +
         "Hollow points are in one of the two lists only.",
       formula: FORMULA,
       empty: "Nothing is predicted here: the prediction needs two responses and holds at their fork.",
@@ -85,9 +109,11 @@ export class LedgerView {
       csv: () => {
         const pairs = this.pairs();
         return {
-          token_id: pairs.map((pair) => pair.token_id), token: pairs.map((pair) => pair.token),
+          token_id: pairs.map((pair) => pair.token_id),
+          token: pairs.map((pair) => pair.token),
           predicted_rank: pairs.map((pair) => pair.predictedRank),
-          actual_rank: pairs.map((pair) => pair.actualRank), actual_change: pairs.map((pair) => pair.change),
+          actual_rank: pairs.map((pair) => pair.actualRank),
+          actual_change: pairs.map((pair) => pair.change),
         };
       },
     });
@@ -129,11 +155,15 @@ export class LedgerView {
 
   rememberSoon() {
     clearTimeout(this.remembering);
-    this.remembering = setTimeout(() => remember({
-      step: this.player.isFollowing ? null : this.step,
-      since: this.isRecent ? "previous" : null,
-      at: this.place ? `${this.place.response}:${this.place.position}` : null,
-    }), 400);
+    this.remembering = setTimeout(
+      () =>
+        remember({
+          step: this.player.isFollowing ? null : this.step,
+          since: this.isRecent ? "previous" : null,
+          at: this.place ? `${this.place.response}:${this.place.position}` : null,
+        }),
+      400,
+    );
   }
 
   schedule() {
@@ -166,8 +196,10 @@ export class LedgerView {
     if (!of) return "";
     const whole = this.source.ledger(this.history, this.index, { place: this.place });
     const agreement = whole?.rankAgreement;
-    return `Theory named ${predicted} of the top ${of} gainers.` +
-      (Number.isFinite(agreement) ? ` Rank agreement ρ = ${number(agreement, 2)}.` : "");
+    return (
+      `Theory named ${predicted} of the top ${of} gainers.` +
+      (Number.isFinite(agreement) ? ` Rank agreement ρ = ${number(agreement, 2)}.` : "")
+    );
   }
 
   roleOf(entry) {
@@ -217,12 +249,42 @@ export class LedgerView {
     if (key === this.drawnOptions) return;
     this.drawnOptions = key;
     const at = this.place ? `${this.place.response}:${this.place.position}` : "fork";
-    const chosen = () => { this.schedule(); this.askSoon(); this.rememberSoon(); };
+    const chosen = () => {
+      this.schedule();
+      this.askSoon();
+      this.rememberSoon();
+    };
     this.options.replaceChildren(
-      ...(hasRecent ? [segmented("Compared with", [["start", "since start"], ["previous", "since previous record"]],
-        this.isRecent ? "previous" : "start", (base) => { this.isRecent = base === "previous"; chosen(); })] : []),
-      ...(places.length > 1 ? [h("span", { class: "inline" }, "at", choice("Position of the ledger", places, at,
-        (value) => { this.place = placeOf(value); chosen(); }))] : []));
+      ...(hasRecent
+        ? [
+            segmented(
+              "Compared with",
+              [
+                ["start", "since start"],
+                ["previous", "since previous record"],
+              ],
+              this.isRecent ? "previous" : "start",
+              (base) => {
+                this.isRecent = base === "previous";
+                chosen();
+              },
+            ),
+          ]
+        : []),
+      ...(places.length > 1
+        ? [
+            h(
+              "span",
+              { class: "inline" },
+              "at",
+              choice("Position of the ledger", places, at, (value) => {
+                this.place = placeOf(value);
+                chosen();
+              }),
+            ),
+          ]
+        : []),
+    );
   }
 
   /** So that bars do not jump to a new scale while the slider moves. */

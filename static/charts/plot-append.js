@@ -3,12 +3,22 @@
 /** What of a drawn figure tells whether the next one only appends to it. */
 export function shapeOf(figure) {
   return {
-    around: JSON.stringify([figure.layout?.shapes ?? null, figure.layout?.annotations ?? null,
-      figure.layout?.xaxis?.dtick ?? null, figure.layout?.yaxis?.type ?? null, figure.layout?.yaxis?.dtick ?? null,
-      figure.layout?.yaxis?.range ?? null]),
+    around: JSON.stringify([
+      figure.layout?.shapes ?? null,
+      figure.layout?.annotations ?? null,
+      figure.layout?.xaxis?.dtick ?? null,
+      figure.layout?.yaxis?.type ?? null,
+      figure.layout?.yaxis?.dtick ?? null,
+      figure.layout?.yaxis?.range ?? null,
+    ]),
     traces: figure.data.map((trace) => ({
-      mode: trace.mode, name: trace.name, color: trace.line?.color, length: trace.x?.length ?? 0,
-      firstX: trace.x?.[0], lastX: trace.x?.at(-1), lastY: trace.y?.at(-1),
+      mode: trace.mode,
+      name: trace.name,
+      color: trace.line?.color,
+      length: trace.x?.length ?? 0,
+      firstX: trace.x?.[0],
+      lastX: trace.x?.at(-1),
+      lastY: trace.y?.at(-1),
     })),
   };
 }
@@ -20,8 +30,13 @@ function grows(old, trace) {
   if (trace.type !== "scatter" || old.mode !== trace.mode || old.name !== trace.name) return false;
   if (old.color !== trace.line?.color) return false;
   if (isWindow(trace)) return old.length > 0 && trace.x.length === old.length;
-  return old.length > 0 && trace.x.length >= old.length && trace.x[0] === old.firstX &&
-    trace.x[old.length - 1] === old.lastX && trace.y[old.length - 1] === old.lastY;
+  return (
+    old.length > 0 &&
+    trace.x.length >= old.length &&
+    trace.x[0] === old.firstX &&
+    trace.x[old.length - 1] === old.lastX &&
+    trace.y[old.length - 1] === old.lastY
+  );
 }
 
 /** The arrays of a trace that hold one value a point. */
@@ -35,12 +50,17 @@ function pointwise(trace) {
 /** Append the new points of lines; false where that would not give the same picture. */
 export function extend(plot, before, figure) {
   const after = figure.data;
-  const fits = before.around === shapeOf({ data: [], layout: figure.layout }).around &&
-    before.traces.length === after.length && before.traces.every((old, i) => grows(old, after[i]));
+  const fits =
+    before.around === shapeOf({ data: [], layout: figure.layout }).around &&
+    before.traces.length === after.length &&
+    before.traces.every((old, i) => grows(old, after[i]));
   if (!fits) return false;
   const hasMoved = (old, trace) => old.lastX !== trace.x.at(-1) || old.lastY !== trace.y.at(-1);
-  const grown = after.map((_, i) => i).filter((i) => (isWindow(after[i])
-    ? hasMoved(before.traces[i], after[i]) : after[i].x.length > before.traces[i].length));
+  const grown = after
+    .map((_, i) => i)
+    .filter((i) =>
+      isWindow(after[i]) ? hasMoved(before.traces[i], after[i]) : after[i].x.length > before.traces[i].length,
+    );
   // Traces whose arrays differ in kind cannot be extended in one call.
   const kinds = new Map();
   for (const i of grown) {
@@ -49,8 +69,12 @@ export function extend(plot, before, figure) {
   }
   for (const traces of kinds.values()) {
     const { window } = after[traces[0]].meta ?? {};
-    const tails = Object.fromEntries(Object.keys(pointwise(after[traces[0]])).map((name) =>
-      [name, traces.map((i) => pointwise(after[i])[name].slice(window ? 0 : before.traces[i].length))]));
+    const tails = Object.fromEntries(
+      Object.keys(pointwise(after[traces[0]])).map((name) => [
+        name,
+        traces.map((i) => pointwise(after[i])[name].slice(window ? 0 : before.traces[i].length)),
+      ]),
+    );
     Plotly.extendTraces(plot, tails, traces, window);
   }
   return true;

@@ -13,8 +13,8 @@ export function probeName(probe) {
   return `${probe.pair}: ${token(probe.preferred_tokens)} › ${token(probe.dispreferred_tokens)}`;
 }
 
-const sum = (logprobs) => (logprobs?.length && !logprobs.includes(null)
-  ? logprobs.reduce((total, value) => total + value, 0) : null);
+const sum = (logprobs) =>
+  logprobs?.length && !logprobs.includes(null) ? logprobs.reduce((total, value) => total + value, 0) : null;
 const difference = (a, b) => (a === null || b === null || a === undefined || b === undefined ? null : a - b);
 
 /** What is known of each probe: where it began and where it is. */
@@ -30,16 +30,28 @@ export class Glances {
 
   /** A row of the stream. */
   put(row) {
-    this.see(row.pair, row.step, sum(row.preferred_logprobs), sum(row.dispreferred_logprobs),
-      row.gainers[0] ?? null, row.group_probs);
+    this.see(
+      row.pair,
+      row.step,
+      sum(row.preferred_logprobs),
+      sum(row.dispreferred_logprobs),
+      row.gainers[0] ?? null,
+      row.group_probs,
+    );
   }
 
   /** What /probes/{pair} says, of few points or many. groupNames: the order of its groups. */
   putSeries(pair, series, groupNames) {
     series.steps.forEach((step, i) => {
       const isLast = i === series.steps.length - 1;
-      this.see(pair, step, sum(series.preferred?.logprobs?.[i]), sum(series.dispreferred?.logprobs?.[i]),
-        isLast ? series.gainers[0] ?? null : null, groupNames.map((name) => series.fork.groups[name]?.[i] ?? null));
+      this.see(
+        pair,
+        step,
+        sum(series.preferred?.logprobs?.[i]),
+        sum(series.dispreferred?.logprobs?.[i]),
+        isLast ? (series.gainers[0] ?? null) : null,
+        groupNames.map((name) => series.fork.groups[name]?.[i] ?? null),
+      );
     });
   }
 
@@ -58,7 +70,12 @@ export class Glances {
     const dispreferred = difference(last.dispreferred, first.dispreferred);
     const margin = difference(preferred, dispreferred);
     return {
-      step: last.step, preferred, dispreferred, margin, gainer: last.gainer, groups: last.groups,
+      step: last.step,
+      preferred,
+      dispreferred,
+      margin,
+      gainer: last.gainer,
+      groups: last.groups,
       isDisplaced: preferred !== null && margin !== null && preferred < -STILL && margin > STILL,
     };
   }
@@ -71,31 +88,77 @@ export function probeTable(probes, glances, { shownPair, isOver, onsets, onchoos
   const known = probes.map((probe) => ({ probe, now: glances.changes(probe.pair), onset: onsets.get(probe.pair) }));
   const pairs = known.filter(({ probe }) => probe.kind !== "prompt");
   if (isOver) pairs.sort((a, b) => (a.now?.preferred ?? 0) - (b.now?.preferred ?? 0));
-  const format = aligned(pairs.flatMap(({ now }) => [now?.preferred, now?.dispreferred, now?.margin]), 3);
+  const format = aligned(
+    pairs.flatMap(({ now }) => [now?.preferred, now?.dispreferred, now?.margin]),
+    3,
+  );
   const prompts = known.filter(({ probe }) => probe.kind === "prompt");
-  const pick = (probe) => h("button", {
-    type: "button", class: "pick", "aria-pressed": String(probe.pair === shownPair),
-    onclick: () => onchoose(probe.pair),
-  }, probeName(probe));
-  const row = ({ probe, now, onset }) => h("tr", { class: probe.pair === shownPair ? "chosen" : null },
-    h("td", {}, pick(probe)),
-    h("td", { class: "num" }, format(now?.preferred)),
-    h("td", { class: "num narrow-hide" }, format(now?.dispreferred)),
-    h("td", { class: "num narrow-hide" }, format(now?.margin)),
-    h("td", {}, displacedCell(now, onset)),
-    h("td", { class: "narrow-hide" }, now?.gainer
-      ? [tokenView(now.gainer.token), ` ${probabilityChange(now.gainer.change, 3)}`] : "–"));
-  const promptRow = ({ probe, now }) => h("tr", { class: probe.pair === shownPair ? "chosen" : null },
-    h("td", {}, pick(probe)),
-    h("td", { colspan: "5", class: "small" }, (probe.groups_list ?? []).map((group, i) =>
-      [i ? ", " : "", tokenView(group.name), ` ${probability(now?.groups?.[i], 3)}`])));
+  const pick = (probe) =>
+    h(
+      "button",
+      {
+        type: "button",
+        class: "pick",
+        "aria-pressed": String(probe.pair === shownPair),
+        onclick: () => onchoose(probe.pair),
+      },
+      probeName(probe),
+    );
+  const row = ({ probe, now, onset }) =>
+    h(
+      "tr",
+      { class: probe.pair === shownPair ? "chosen" : null },
+      h("td", {}, pick(probe)),
+      h("td", { class: "num" }, format(now?.preferred)),
+      h("td", { class: "num narrow-hide" }, format(now?.dispreferred)),
+      h("td", { class: "num narrow-hide" }, format(now?.margin)),
+      h("td", {}, displacedCell(now, onset)),
+      h(
+        "td",
+        { class: "narrow-hide" },
+        now?.gainer ? [tokenView(now.gainer.token), ` ${probabilityChange(now.gainer.change, 3)}`] : "–",
+      ),
+    );
+  const promptRow = ({ probe, now }) =>
+    h(
+      "tr",
+      { class: probe.pair === shownPair ? "chosen" : null },
+      h("td", {}, pick(probe)),
+      h(
+        "td",
+        { colspan: "5", class: "small" },
+        (probe.groups_list ?? []).map((group, i) => [
+          i ? ", " : "",
+          tokenView(group.name),
+          ` ${probability(now?.groups?.[i], 3)}`,
+        ]),
+      ),
+    );
   const head = (text, name = "", extra = {}) => h("th", { class: name, ...extra }, text);
-  return h("div", { class: "table-wrap probe-list" }, h("table", {},
-    h("caption", { class: "visually-hidden" }, "Probes; choose one to see its curves"),
-    h("thead", {}, h("tr", {},
-      head("Pair: y+ › y−"), head("Δ log p(y+), nats", "num"), head("Δ log p(y−), nats", "num narrow-hide"),
-      head("Margin", "num narrow-hide"), head("Displaced"), head("Top gainer", "narrow-hide"))),
-    h("tbody", {}, pairs.map(row), prompts.map(promptRow))));
+  return h(
+    "div",
+    { class: "table-wrap probe-list" },
+    h(
+      "table",
+      {},
+      h("caption", { class: "visually-hidden" }, "Probes; choose one to see its curves"),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          head("Pair: y+ › y−"),
+          head("Δ log p(y+), nats", "num"),
+          head("Δ log p(y−), nats", "num narrow-hide"),
+          head("Margin", "num narrow-hide"),
+          head("Displaced"),
+          head("Top gainer", "narrow-hide"),
+        ),
+      ),
+      h("tbody", {}, pairs.map(row), prompts.map(promptRow)),
+    ),
+  );
 }
 
 function displacedCell(now, onset) {

@@ -1,8 +1,8 @@
 // A run's colour beside its name, the same on every page.
 
-import { h } from "../lib/dom.js";
 import { runStyle } from "../figures/compare.js";
 import { palette } from "../figures/frame.js";
+import { h } from "../lib/dom.js";
 
 export function runKey(id) {
   const box = h("span", { class: "key", dataset: { runKey: id }, "aria-hidden": "true" });

@@ -1,14 +1,22 @@
 // How the measures of a score run are distributed, and one against another with a brush.
 
-import { Chart } from "./chart.js";
+import { distributionFigure, scatterFigure } from "../figures/scores.js";
 import { choice, remember, segmented } from "../lib/controls.js";
 import { $, h } from "../lib/dom.js";
-import { distributionFigure, scatterFigure } from "../figures/scores.js";
 import { count, number } from "../lib/format.js";
-import { labelled, LOW_IS_ALIKE, MEASURES } from "../lib/measures.js";
+import { LOW_IS_ALIKE, labelled, MEASURES } from "../lib/measures.js";
+import { Chart } from "./chart.js";
 
-const QUANTILES = [["5", "5 %"], ["50", "median"], ["95", "95 %"]];
-const TOOLS = [["zoom", "Zoom"], ["select", "Box"], ["lasso", "Lasso"]];
+const QUANTILES = [
+  ["5", "5 %"],
+  ["50", "median"],
+  ["95", "95 %"],
+];
+const TOOLS = [
+  ["zoom", "Zoom"],
+  ["select", "Box"],
+  ["lasso", "Lasso"],
+];
 
 export class ScoreCharts {
   /** state: {summary, points, total, measure, x, y}; threshold(): where flagging would begin, or
@@ -33,22 +41,30 @@ export class ScoreCharts {
     const shown = () => state.summary.measures[state.measure];
     const about = () => MEASURES[state.measure];
     return new Chart($("#chart-distribution"), {
-      title: "Distribution", name: `run-${this.run.id}-distribution`,
+      title: "Distribution",
+      name: `run-${this.run.id}-distribution`,
       why: "How the chosen measure is spread over the pairs. Flagging takes the pairs whose responses are most alike.",
       controls: choice("Measure", names, state.measure, (name) => {
         state.measure = name;
         remember({ measure: name });
         this.distribution.redraw();
       }),
-      figure: (colors) => distributionFigure(shown()?.histogram ?? [], about().label, colors, {
-        threshold: threshold(), isAbove: !LOW_IS_ALIKE.has(state.measure), quantiles: this.quantiles(),
-      }),
-      describe: () => (shown() ? `${about().label}: from ${number(shown().minimum)} to ${number(shown().maximum)}, ` +
-        `median ${number(shown().quantiles["50"])}.` : ""),
-      note: () => [
-        `${about().label} = ${about().formula}. ${about().why}`,
-        shown()?.nonfinite ? `${count(shown().nonfinite)} values are not finite and left out.` : "",
-      ].join(" "),
+      figure: (colors) =>
+        distributionFigure(shown()?.histogram ?? [], about().label, colors, {
+          threshold: threshold(),
+          isAbove: !LOW_IS_ALIKE.has(state.measure),
+          quantiles: this.quantiles(),
+        }),
+      describe: () =>
+        shown()
+          ? `${about().label}: from ${number(shown().minimum)} to ${number(shown().maximum)}, ` +
+            `median ${number(shown().quantiles["50"])}.`
+          : "",
+      note: () =>
+        [
+          `${about().label} = ${about().formula}. ${about().why}`,
+          shown()?.nonfinite ? `${count(shown().nonfinite)} values are not finite and left out.` : "",
+        ].join(" "),
       csv: () => {
         const bins = shown().histogram;
         const column = (name) => bins.map((bin) => bin[name]);
@@ -61,20 +77,22 @@ export class ScoreCharts {
   quantiles() {
     const found = this.state.summary.measures[this.state.measure];
     if (!found || found.minimum === found.maximum) return [];
-    const marks = QUANTILES.map(([key, label]) => [found.quantiles[key], label])
-      .filter(([value]) => Number.isFinite(value));
+    const marks = QUANTILES.map(([key, label]) => [found.quantiles[key], label]).filter(([value]) =>
+      Number.isFinite(value),
+    );
     const span = found.maximum - found.minimum;
     return marks.filter(([value], i) => i === 0 || value - marks[i - 1][0] > 0.09 * span);
   }
 
   scatterChart(names, onselect) {
     const { state } = this;
-    const axis = (label, name) => choice(label, names, state[name], (measure) => {
-      state[name] = measure;
-      remember({ [name]: measure });
-      onselect([]);
-      this.scatter.redraw();
-    });
+    const axis = (label, name) =>
+      choice(label, names, state[name], (measure) => {
+        state[name] = measure;
+        remember({ [name]: measure });
+        onselect([]);
+        this.scatter.redraw();
+      });
     const tools = segmented("Dragging", TOOLS, this.tool, (tool) => {
       this.tool = tool;
       onselect([]);
@@ -82,20 +100,35 @@ export class ScoreCharts {
     });
     const column = (name) => state.points.map((point) => point[name]);
     return new Chart($("#chart-scatter"), {
-      title: "Two measures", name: `run-${this.run.id}-scatter`,
+      title: "Two measures",
+      name: `run-${this.run.id}-scatter`,
       why: "Each point is a pair; flagged ones are diamonds. With Box or Lasso, draw around pairs to flag them.",
-      controls: h("span", { class: "actions" }, axis("Horizontal", "x"), axis("Vertical", "y"),
-        this.run.kind === "score" ? tools : null),
-      figure: (colors) => scatterFigure(
-        state.points.map((p) => ({ pair: p.pair, x: p[state.x], y: p[state.y], isFlagged: p.flagged })),
-        MEASURES[state.x].label, MEASURES[state.y].label, colors, { tool: this.tool }),
+      controls: h(
+        "span",
+        { class: "actions" },
+        axis("Horizontal", "x"),
+        axis("Vertical", "y"),
+        this.run.kind === "score" ? tools : null,
+      ),
+      figure: (colors) =>
+        scatterFigure(
+          state.points.map((p) => ({ pair: p.pair, x: p[state.x], y: p[state.y], isFlagged: p.flagged })),
+          MEASURES[state.x].label,
+          MEASURES[state.y].label,
+          colors,
+          { tool: this.tool },
+        ),
       onselect: (points) => onselect((points ?? []).map((point) => point.customdata)),
-      describe: () => `${MEASURES[state.y].label} against ${MEASURES[state.x].label} of ` +
-        `${count(state.points.length)} pairs.`,
-      note: () => (state.points.length < state.total
-        ? `The first ${count(state.points.length)} of ${count(state.total)} pairs.` : ""),
+      describe: () =>
+        `${MEASURES[state.y].label} against ${MEASURES[state.x].label} of ` + `${count(state.points.length)} pairs.`,
+      note: () =>
+        state.points.length < state.total
+          ? `The first ${count(state.points.length)} of ${count(state.total)} pairs.`
+          : "",
       csv: () => ({
-        pair: column("pair"), [state.x]: column(state.x), [state.y]: column(state.y),
+        pair: column("pair"),
+        [state.x]: column(state.x),
+        [state.y]: column(state.y),
         flagged: column("flagged").map(String),
       }),
     });

@@ -1,13 +1,13 @@
 // What a measure said before training against what a later run did: the paper's Figure 2 on one's
 // own data.
 
+import { displacementFigure } from "../figures/scores.js";
 import { api } from "../lib/api.js";
-import { Chart } from "./chart.js";
 import { choice, remember } from "../lib/controls.js";
 import { $, h } from "../lib/dom.js";
-import { displacementFigure } from "../figures/scores.js";
 import { count, number } from "../lib/format.js";
 import { labelled, MEASURES } from "../lib/measures.js";
+import { Chart } from "./chart.js";
 
 const COMPARED = ["ches", "ln_ches", "last_hidden_inner_product", "normalized_edit_distance"];
 
@@ -28,19 +28,33 @@ export class DisplacementChart {
     if (!runs.some((run) => run.run_id === this.trained)) this.trained = runs[0].run_id;
     const names = runs.map((run) => [String(run.run_id), `${run.run_id} ${run.name} (${count(run.measured)} pairs)`]);
     this.chart = new Chart($("#chart-displacement"), {
-      title: "Against measured displacement", name: `run-${this.run.id}-against-displacement`,
-      why: "Each point is a pair that the chosen run trained on: its score before, and how much its preferred " +
+      title: "Against measured displacement",
+      name: `run-${this.run.id}-against-displacement`,
+      why:
+        "Each point is a pair that the chosen run trained on: its score before, and how much its preferred " +
         "response gained or lost. Where the measure is right, high scores lost most.",
       formula: "ρ: Spearman's rank correlation",
-      controls: h("span", { class: "actions" },
-        choice("Training run", names, String(this.trained), (id) => { this.trained = Number(id); this.load(); }),
-        choice("Measure", labelled(COMPARED), this.measure, (name) => { this.measure = name; this.load(); })),
+      controls: h(
+        "span",
+        { class: "actions" },
+        choice("Training run", names, String(this.trained), (id) => {
+          this.trained = Number(id);
+          this.load();
+        }),
+        choice("Measure", labelled(COMPARED), this.measure, (name) => {
+          this.measure = name;
+          this.load();
+        }),
+      ),
       figure: (colors) => displacementFigure(this.points(), MEASURES[this.measure].label, colors),
-      describe: () => this.inWords(), note: () => this.inWords(),
+      describe: () => this.inWords(),
+      note: () => this.inWords(),
       csv: () => {
         const column = (name) => this.found.items.map((item) => item[name]);
         return {
-          pair: column("pair"), [this.measure]: column("value"), preferred_change: column("preferred_change"),
+          pair: column("pair"),
+          [this.measure]: column("value"),
+          preferred_change: column("preferred_change"),
           dispreferred_change: column("dispreferred_change"),
         };
       },
@@ -62,8 +76,10 @@ export class DisplacementChart {
   inWords() {
     if (!this.found) return "";
     const { spearman, n } = this.found;
-    const agreement = spearman === null ? "There are too few pairs for a rank correlation."
-      : `Spearman's ρ = ${number(spearman, 2)} over ${count(n)} pairs.`;
+    const agreement =
+      spearman === null
+        ? "There are too few pairs for a rank correlation."
+        : `Spearman's ρ = ${number(spearman, 2)} over ${count(n)} pairs.`;
     return `${MEASURES[this.measure].label} against the change of log p(y+) in run ${this.trained}: ${agreement}`;
   }
 }

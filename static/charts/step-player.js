@@ -14,12 +14,24 @@ export class StepPlayer {
     this.isFollowing = true;
     this.timer = 0;
     this.slider = h("input", {
-      type: "range", min: "0", max: "0", value: "0", "aria-label": "Step of the ledger",
-      oninput: () => { this.stop(); this.goTo(Number(this.slider.value)); },
+      type: "range",
+      min: "0",
+      max: "0",
+      value: "0",
+      "aria-label": "Step of the ledger",
+      oninput: () => {
+        this.stop();
+        this.goTo(Number(this.slider.value));
+      },
     });
-    this.button = h("button", {
-      type: "button", onclick: () => (this.timer ? this.stop() : this.play()),
-    }, "▶ Play");
+    this.button = h(
+      "button",
+      {
+        type: "button",
+        onclick: () => (this.timer ? this.stop() : this.play()),
+      },
+      "▶ Play",
+    );
     this.output = h("output", {});
     this.element = h("div", { class: "stepper" }, this.button, this.slider, this.output);
   }

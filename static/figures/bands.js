@@ -10,8 +10,15 @@ const INNER = 0.22;
  *  quantiles: {q05, q25, q50, q75, q95}, each one value a step. */
 function band(steps, quantiles, name, color) {
   const edge = (values, options) => ({
-    type: "scatter", mode: "lines", x: [...steps], y: values.map(gap), line: { width: 0, color },
-    legendgroup: name, showlegend: false, hoverinfo: "skip", ...options,
+    type: "scatter",
+    mode: "lines",
+    x: [...steps],
+    y: values.map(gap),
+    line: { width: 0, color },
+    legendgroup: name,
+    showlegend: false,
+    hoverinfo: "skip",
+    ...options,
   });
   return [
     edge(quantiles.q05, { name: `${name}, 5 %` }),
@@ -21,9 +28,12 @@ function band(steps, quantiles, name, color) {
   ];
 }
 
-const median = (steps, quantiles, name, color) => line(steps, quantiles.q50, name, color, {
-  width: 2.5, legendgroup: name, hovertemplate: "median %{y:+.4f}",
-});
+const median = (steps, quantiles, name, color) =>
+  line(steps, quantiles.q50, name, color, {
+    width: 2.5,
+    legendgroup: name,
+    hovertemplate: "median %{y:+.4f}",
+  });
 
 /** Medians as lines over the bands around them.
  *  parts: [{name, quantiles, color: a hex colour}], in nats. */
@@ -34,7 +44,8 @@ export function bandsFigure(steps, parts, colors, { title }) {
       ...parts.map(({ name, quantiles, color }) => median(steps, quantiles, name, color)),
     ],
     layout: layout(colors, {
-      x: stepAxis(steps), showlegend: parts.length > 1,
+      x: stepAxis(steps),
+      showlegend: parts.length > 1,
       y: { title, zeroline: true, zerolinecolor: colors.ink2, zerolinewidth: 1 },
     }),
   };
@@ -43,11 +54,18 @@ export function bandsFigure(steps, parts, colors, { title }) {
 /** The share of the probes that are displaced at each step. */
 export function displacedFigure(steps, fractions, colors) {
   return {
-    data: [line(steps, fractions, "displaced", colors.dispreferred, {
-      width: 2.5, fill: "tozeroy", fillcolor: faded(colors.dispreferred, OUTER), hovertemplate: "%{y:.0%}",
-    })],
+    data: [
+      line(steps, fractions, "displaced", colors.dispreferred, {
+        width: 2.5,
+        fill: "tozeroy",
+        fillcolor: faded(colors.dispreferred, OUTER),
+        hovertemplate: "%{y:.0%}",
+      }),
+    ],
     layout: layout(colors, {
-      x: stepAxis(steps), showlegend: false, y: { title: "share of probes", range: [-0.03, 1.03], tickformat: ".0%" },
+      x: stepAxis(steps),
+      showlegend: false,
+      y: { title: "share of probes", range: [-0.03, 1.03], tickformat: ".0%" },
     }),
   };
 }
@@ -57,8 +75,8 @@ export function joinBands(before, after) {
   const first = after.steps[0] ?? Infinity;
   const kept = before.steps.filter((step) => step < first).length;
   const join = (a, b) => [...a.slice(0, kept), ...b];
-  const joinQuantiles = (name) => Object.fromEntries(
-    Object.keys(after[name]).map((q) => [q, join(before[name][q], after[name][q])]));
+  const joinQuantiles = (name) =>
+    Object.fromEntries(Object.keys(after[name]).map((q) => [q, join(before[name][q], after[name][q])]));
   return {
     ...after,
     steps: join(before.steps, after.steps),
@@ -78,11 +96,14 @@ export function insertBands(bands, stretch) {
 }
 
 function cut(bands, from) {
-  const rest = (quantiles) => Object.fromEntries(
-    Object.entries(quantiles).map(([name, values]) => [name, values.slice(from)]));
+  const rest = (quantiles) =>
+    Object.fromEntries(Object.entries(quantiles).map(([name, values]) => [name, values.slice(from)]));
   return {
-    ...bands, steps: bands.steps.slice(from), preferred_change: rest(bands.preferred_change),
-    dispreferred_change: rest(bands.dispreferred_change), margin: rest(bands.margin),
+    ...bands,
+    steps: bands.steps.slice(from),
+    preferred_change: rest(bands.preferred_change),
+    dispreferred_change: rest(bands.dispreferred_change),
+    margin: rest(bands.margin),
     displaced_fraction: bands.displaced_fraction.slice(from),
   };
 }

@@ -17,8 +17,13 @@ export function compareFigure(runs, xTitle, yTitle, colors) {
     data: runs.map((run) => {
       const { color, dash } = runStyle(run.id, colors);
       return {
-        type: "scatter", mode: run.x.length === 1 ? "markers" : "lines", name: run.name,
-        x: [...run.x], y: run.y.map(gap), line: { color, dash, width: 2 }, marker: { color, size: 7 },
+        type: "scatter",
+        mode: run.x.length === 1 ? "markers" : "lines",
+        name: run.name,
+        x: [...run.x],
+        y: run.y.map(gap),
+        line: { color, dash, width: 2 },
+        marker: { color, size: 7 },
         hovertemplate: "%{y:.4~g}",
       };
     }),

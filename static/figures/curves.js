@@ -13,8 +13,15 @@ const FEWEST_DECADES = 2;
 export function line(x, y, name, color, options = {}) {
   const { width = 2, dash, ...rest } = options;
   return {
-    type: "scatter", mode: x.length === 1 ? "markers" : "lines", x: [...x], y: y.map(gap), name,
-    line: { color, width, dash, shape: "linear" }, marker: { color, size: 7 }, connectgaps: false, ...rest,
+    type: "scatter",
+    mode: x.length === 1 ? "markers" : "lines",
+    x: [...x],
+    y: y.map(gap),
+    name,
+    line: { color, width, dash, shape: "linear" },
+    marker: { color, size: 7 },
+    connectgaps: false,
+    ...rest,
   };
 }
 
@@ -26,14 +33,18 @@ const hasNumbers = (values) => !values.length || values.some((value) => gap(valu
  *  dispreferredToken}; a free prompt has no responses: its lines are null throughout. */
 export function forkFigure(fork, colors, { log = false } = {}) {
   const hover = { hovertemplate: "%{y:.4~g}" };
-  const strong = (values, name, color) => (hasNumbers(values)
-    ? [line(fork.steps, values, name, color, { width: 2.5, ...hover })] : []);
+  const strong = (values, name, color) =>
+    hasNumbers(values) ? [line(fork.steps, values, name, color, { width: 2.5, ...hover })] : [];
   const opacity = fork.groups.length < MANY_BANDS ? BAND : BAND / 2;
   const bands = fork.groups.map((group, i) => {
     const color = colors.series[i % 4];
     return line(fork.steps, group.probs, group.name, color, {
-      width: 1.5, dash: DASHES[i % 4], fill: "tozeroy", fillcolor: faded(color, opacity),
-      legendrank: 1100 + i, ...hover,
+      width: 1.5,
+      dash: DASHES[i % 4],
+      fill: "tozeroy",
+      fillcolor: faded(color, opacity),
+      legendrank: 1100 + i,
+      ...hover,
     });
   });
   const data = [
@@ -70,8 +81,8 @@ export function tokensFigure(steps, tokens, colors, { log = false } = {}) {
   };
 }
 
-const probabilityAxis = (lines, log) => (log
-  ? { title: "probability (log)", type: "log", ...logTicks(lines) } : { title: "probability", rangemode: "tozero" });
+const probabilityAxis = (lines, log) =>
+  log ? { title: "probability (log)", type: "log", ...logTicks(lines) } : { title: "probability", rangemode: "tozero" };
 
 /** Marks at the powers of ten, or also between them where there is hardly one. */
 function logTicks(lines) {
@@ -104,15 +115,29 @@ function onsetMark(step, last, colors) {
   // Towards the side where there is room for the words.
   const isLate = step > last / 2;
   return {
-    shapes: [{
-      type: "line", x0: step, x1: step, yref: "paper", y0: 0, y1: 1,
-      line: { color: colors.ink2, width: 1, dash: "dot" },
-    }],
-    annotations: [{
-      x: step, yref: "paper", y: 0.98, yanchor: "top", xanchor: isLate ? "right" : "left", showarrow: false,
-      text: isLate ? `displaced from step ${step} ` : ` displaced from step ${step}`,
-      font: { size: 12, color: colors.ink2 },
-    }],
+    shapes: [
+      {
+        type: "line",
+        x0: step,
+        x1: step,
+        yref: "paper",
+        y0: 0,
+        y1: 1,
+        line: { color: colors.ink2, width: 1, dash: "dot" },
+      },
+    ],
+    annotations: [
+      {
+        x: step,
+        yref: "paper",
+        y: 0.98,
+        yanchor: "top",
+        xanchor: isLate ? "right" : "left",
+        showarrow: false,
+        text: isLate ? `displaced from step ${step} ` : ` displaced from step ${step}`,
+        font: { size: 12, color: colors.ink2 },
+      },
+    ],
   };
 }
 
@@ -139,12 +164,19 @@ export function batchFigure(steps, lines, colors, { weight = 0.8, unit = "", y =
     const hue = colors[color];
     const isSmooth = weight > 0 && steps.length >= FEWEST_SMOOTHED;
     const raw = line(steps, values, isSmooth ? `${name}, raw` : name, isSmooth ? faded(hue, 0.3) : hue, {
-      width: isSmooth ? 1 : 2, legendgroup: name, showlegend: !isSmooth, hovertemplate: `%{y:${format}}`,
+      width: isSmooth ? 1 : 2,
+      legendgroup: name,
+      showlegend: !isSmooth,
+      hovertemplate: `%{y:${format}}`,
     });
     if (!isSmooth) return [raw];
-    return [raw, line(steps, smoothed(values, weight, steps), name, hue, {
-      legendgroup: name, hovertemplate: `%{y:${format}}`,
-    })];
+    return [
+      raw,
+      line(steps, smoothed(values, weight, steps), name, hue, {
+        legendgroup: name,
+        hovertemplate: `%{y:${format}}`,
+      }),
+    ];
   });
   return {
     data,
@@ -156,28 +188,53 @@ export function batchFigure(steps, lines, colors, { weight = 0.8, unit = "", y =
 export function phaseFigure(steps, margins, changes, colors) {
   const last = steps.length - 1;
   const hover = "step %{customdata}<br>margin %{x:+.4f}<br>change %{y:+.4f}<extra></extra>";
-  const data = [{
-    type: "scatter", mode: "lines+markers", name: "steps", x: margins.map(gap), y: changes.map(gap),
-    customdata: [...steps], line: { color: faded(colors.other, 0.45), width: 1 },
-    marker: {
-      size: 5, color: [...steps],
-      colorscale: colors.dark ? [[0, "#3a4049"], [1, "#e8eaed"]] : [[0, "#cfd2d6"], [1, "#17191d"]],
+  const data = [
+    {
+      type: "scatter",
+      mode: "lines+markers",
+      name: "steps",
+      x: margins.map(gap),
+      y: changes.map(gap),
+      customdata: [...steps],
+      line: { color: faded(colors.other, 0.45), width: 1 },
+      marker: {
+        size: 5,
+        color: [...steps],
+        colorscale: colors.dark
+          ? [
+              [0, "#3a4049"],
+              [1, "#e8eaed"],
+            ]
+          : [
+              [0, "#cfd2d6"],
+              [1, "#17191d"],
+            ],
+      },
+      hovertemplate: hover,
+      showlegend: false,
     },
-    hovertemplate: hover, showlegend: false,
-  }];
+  ];
   if (last >= 0) {
     data.push({
-      type: "scatter", mode: "markers", x: [gap(margins[last])], y: [gap(changes[last])], meta: { window: 1 },
+      type: "scatter",
+      mode: "markers",
+      x: [gap(margins[last])],
+      y: [gap(changes[last])],
+      meta: { window: 1 },
       marker: { size: 11, color: colors.preferred, line: { color: colors.surface, width: 2 } },
-      hoverinfo: "skip", name: "now", showlegend: false,
+      hoverinfo: "skip",
+      name: "now",
+      showlegend: false,
     });
   }
   const zero = { zeroline: true, zerolinecolor: colors.ink2, zerolinewidth: 1 };
   return {
     data,
     layout: layout(colors, {
-      x: { title: "margin, nats", showgrid: true, ...zero }, y: { title: "change of log p(y+), nats", ...zero },
-      hovermode: "closest", showlegend: false,
+      x: { title: "margin, nats", showgrid: true, ...zero },
+      y: { title: "change of log p(y+), nats", ...zero },
+      hovermode: "closest",
+      showlegend: false,
     }),
   };
 }

@@ -21,8 +21,8 @@ export function flows(ledger, top = 6) {
   const sources = gather(ledger.losers, Math.min(0, ledger.rest));
   const targets = gather(ledger.gainers, Math.max(0, ledger.rest));
   const total = sum(targets);
-  const link = (source, i) => targets.map((target, j) =>
-    ({ source: i, target: j, value: (-source.change * target.change) / total }));
+  const link = (source, i) =>
+    targets.map((target, j) => ({ source: i, target: j, value: (-source.change * target.change) / total }));
   return { sources, targets, links: total > 0 ? sources.flatMap(link) : [] };
 }
 
@@ -41,27 +41,48 @@ export function flowFigure(ledger, colors, colorOf = () => colors.other) {
   const nodes = [...sources, ...targets];
   const color = (node) => (node.token === null ? colors.other : colorOf(node));
   const trace = {
-    type: "sankey", arrangement: "fixed", valueformat: ".4f",
+    type: "sankey",
+    arrangement: "fixed",
+    valueformat: ".4f",
     node: {
-      label: nodes.map(nodeLabel), color: nodes.map(color), pad: 17, thickness: 12, line: { width: 0 },
+      label: nodes.map(nodeLabel),
+      color: nodes.map(color),
+      pad: 17,
+      thickness: 12,
+      line: { width: 0 },
       customdata: nodes.map((node) => probabilityChange(node.change)),
       hovertemplate: "%{label}<br>%{customdata}<extra></extra>",
     },
     link: {
-      source: links.map((link) => link.source), target: links.map((link) => sources.length + link.target),
+      source: links.map((link) => link.source),
+      target: links.map((link) => sources.length + link.target),
       value: links.map((link) => link.value),
-      color: links.map((link) => faded(color(sources[link.source]), 0.28)), hoverinfo: "skip",
+      color: links.map((link) => faded(color(sources[link.source]), 0.28)),
+      hoverinfo: "skip",
     },
   };
-  const moved = probability(targets.reduce((sum, node) => sum + node.change, 0), 3);
+  const moved = probability(
+    targets.reduce((sum, node) => sum + node.change, 0),
+    3,
+  );
   const caption = (x, xanchor, text) => ({
-    x, xanchor, xref: "paper", y: 1, yanchor: "bottom", yref: "paper", yshift: 6, text, showarrow: false,
+    x,
+    xanchor,
+    xref: "paper",
+    y: 1,
+    yanchor: "bottom",
+    yref: "paper",
+    yshift: 6,
+    text,
+    showarrow: false,
     font: { size: 12, color: colors.ink2 },
   });
   return {
     data: links.length ? [trace] : [],
     layout: layout(colors, {
-      margin: { l: 8, r: 8, t: 28, b: 14 }, showlegend: false, hovermode: "closest",
+      margin: { l: 8, r: 8, t: 28, b: 14 },
+      showlegend: false,
+      hovermode: "closest",
       annotations: links.length ? [caption(0, "left", `lost ${moved}`), caption(1, "right", `gained ${moved}`)] : [],
     }),
   };

@@ -51,8 +51,13 @@ export function layout(colors, { x = {}, y = {}, ...rest } = {}) {
       align: "left",
     },
     legend: {
-      orientation: "h", x: 0, y: 1.02, yanchor: "bottom",
-      font: { size: 12.5, color: colors.ink }, itemclick: "toggle", itemdoubleclick: "toggleothers",
+      orientation: "h",
+      x: 0,
+      y: 1.02,
+      yanchor: "bottom",
+      font: { size: 12.5, color: colors.ink },
+      itemclick: "toggle",
+      itemdoubleclick: "toggleothers",
     },
     showlegend: true,
     dragmode: "zoom",
@@ -67,8 +72,10 @@ export function layout(colors, { x = {}, y = {}, ...rest } = {}) {
 const FEW_STEPS = 5;
 
 /** The horizontal axis of what was measured at optimiser steps. */
-export const stepAxis = (steps) =>
-  ({ title: "step", ...(steps.length && steps.at(-1) - steps[0] <= FEW_STEPS ? { dtick: 1 } : {}) });
+export const stepAxis = (steps) => ({
+  title: "step",
+  ...(steps.length && steps.at(-1) - steps[0] <= FEW_STEPS ? { dtick: 1 } : {}),
+});
 
 /** null where there is no finite number: Plotly leaves a gap there. */
 export const gap = (value) => (typeof value === "number" && Number.isFinite(value) ? value : null);

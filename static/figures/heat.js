@@ -30,7 +30,8 @@ export function heatColumns(changes, most = MOST_COLUMNS) {
   const size = (i) => changes.reduce((largest, row) => Math.max(largest, Math.abs(row[i] ?? 0)), 0);
   const stretch = (s) => all.slice(Math.floor((s * length) / most), Math.floor(((s + 1) * length) / most));
   const kept = Array.from({ length: most }, (_, s) =>
-    stretch(s).reduce((best, i) => (size(i) > size(best) ? i : best)));
+    stretch(s).reduce((best, i) => (size(i) > size(best) ? i : best)),
+  );
   return [...new Set([0, ...kept, length - 1])];
 }
 
@@ -51,22 +52,45 @@ export function heatFigure({ steps, tokens, logprobs, limit }, colors) {
   const shown = places.filter((k) => k % every === 0);
   const small = { size: 11.5, color: colors.ink2 };
   return {
-    data: [{
-      type: "heatmap", x, y: places, z, zmin: -bound, zmax: bound, xgap: 0, ygap: tokens.length < 40 ? 1 : 0,
-      customdata: tokens.map((token, k) => x.map(() => `${k + 1}: ${tokenLabel(token)}`)),
-      colorscale: [[0, colors.dispreferred], [0.5, colors.surface], [1, colors.preferred]],
-      colorbar: {
-        thickness: 10, outlinewidth: 0, tickfont: small, tickformat: ".2~g", title: { text: "nats", font: small },
+    data: [
+      {
+        type: "heatmap",
+        x,
+        y: places,
+        z,
+        zmin: -bound,
+        zmax: bound,
+        xgap: 0,
+        ygap: tokens.length < 40 ? 1 : 0,
+        customdata: tokens.map((token, k) => x.map(() => `${k + 1}: ${tokenLabel(token)}`)),
+        colorscale: [
+          [0, colors.dispreferred],
+          [0.5, colors.surface],
+          [1, colors.preferred],
+        ],
+        colorbar: {
+          thickness: 10,
+          outlinewidth: 0,
+          tickfont: small,
+          tickformat: ".2~g",
+          title: { text: "nats", font: small },
+        },
+        hovertemplate: "token %{customdata}<br>step %{x}<br>%{z:+.4f} nats<extra></extra>",
+        hoverongaps: false,
       },
-      hovertemplate: "token %{customdata}<br>step %{x}<br>%{z:+.4f} nats<extra></extra>", hoverongaps: false,
-    }],
+    ],
     layout: layout(colors, {
       x: stepAxis(steps),
       y: {
-        autorange: "reversed", tickvals: shown, ticktext: shown.map((k) => tokenLabel(tokens[k])), showgrid: false,
+        autorange: "reversed",
+        tickvals: shown,
+        ticktext: shown.map((k) => tokenLabel(tokens[k])),
+        showgrid: false,
         tickfont: { ...small, family: "ui-monospace, Menlo, Consolas, monospace" },
       },
-      hovermode: "closest", showlegend: false, margin: { l: 84, r: 8, t: 8, b: 38 },
+      hovermode: "closest",
+      showlegend: false,
+      margin: { l: 84, r: 8, t: 8, b: 38 },
     }),
   };
 }

@@ -10,8 +10,14 @@ import { layout, plainText } from "./frame.js";
  *  all changes of them sum to zero. */
 export function drawUp(tokens, top = 10) {
   const entries = rankPredictions(tokens.map((token) => ({ ...token, change: token.now - token.initial })));
-  const gainers = entries.filter((e) => e.change > 0).sort((a, b) => b.change - a.change).slice(0, top);
-  const losers = entries.filter((e) => e.change < 0).sort((a, b) => a.change - b.change).slice(0, top);
+  const gainers = entries
+    .filter((e) => e.change > 0)
+    .sort((a, b) => b.change - a.change)
+    .slice(0, top);
+  const losers = entries
+    .filter((e) => e.change < 0)
+    .sort((a, b) => a.change - b.change)
+    .slice(0, top);
   const listed = [...gainers, ...losers].reduce((sum, entry) => sum + entry.change, 0);
   return { gainers, losers, rest: -listed };
 }
@@ -21,7 +27,9 @@ export function drawUp(tokens, top = 10) {
 export function given(gainers, losers, rest, followed = []) {
   const rankOf = new Map(rankPredictions(followed).map((entry) => [entry.token_id, entry.predictedRank]));
   const complete = (entry) => ({
-    ...entry, now: entry.final, predictedRank: rankOf.get(entry.token_id) ?? null,
+    ...entry,
+    now: entry.final,
+    predictedRank: rankOf.get(entry.token_id) ?? null,
   });
   return { gainers: gainers.map(complete), losers: losers.map(complete), rest };
 }
@@ -51,21 +59,35 @@ export function ledgerFigure(ledger, colors, colorOf) {
   // Room for the figures on both sides of the bars.
   const bound = 1.8 * Math.max(1e-9, ...rows.map((r) => Math.abs(r.change)));
   return {
-    data: [{
-      type: "bar", orientation: "h", x: rows.map((r) => r.change), y: places,
-      marker: { color: rows.map((r) => r.color) },
-      text: rows.map((r) => `${probabilityChange(r.change)}  ${r.text}`), textposition: "outside", cliponaxis: false,
-      hoverinfo: "skip",
-    }],
+    data: [
+      {
+        type: "bar",
+        orientation: "h",
+        x: rows.map((r) => r.change),
+        y: places,
+        marker: { color: rows.map((r) => r.color) },
+        text: rows.map((r) => `${probabilityChange(r.change)}  ${r.text}`),
+        textposition: "outside",
+        cliponaxis: false,
+        hoverinfo: "skip",
+      },
+    ],
     layout: layout(colors, {
       x: {
-        title: "change of probability", range: [-bound, bound], showgrid: true, zeroline: true,
+        title: "change of probability",
+        range: [-bound, bound],
+        showgrid: true,
+        zeroline: true,
         zerolinecolor: colors.ink2,
       },
       y: {
-        autorange: "reversed", tickvals: places, ticktext: rows.map((r) => plainText(r.label)), showgrid: false,
+        autorange: "reversed",
+        tickvals: places,
+        ticktext: rows.map((r) => plainText(r.label)),
+        showgrid: false,
       },
-      showlegend: false, margin: { l: 110, r: 16, t: 12, b: 40 },
+      showlegend: false,
+      margin: { l: 110, r: 16, t: 12, b: 40 },
     }),
   };
 }

@@ -34,14 +34,18 @@ export function diff(a, b) {
     const table = new Uint32Array((rows + 1) * width);
     for (let i = rows - 1; i >= 0; i -= 1) {
       for (let j = columns - 1; j >= 0; j -= 1) {
-        table[i * width + j] = a[start + i] === b[start + j]
-          ? table[(i + 1) * width + j + 1] + 1
-          : Math.max(table[(i + 1) * width + j], table[i * width + j + 1]);
+        table[i * width + j] =
+          a[start + i] === b[start + j]
+            ? table[(i + 1) * width + j + 1] + 1
+            : Math.max(table[(i + 1) * width + j], table[i * width + j + 1]);
       }
     }
     for (let i = 0, j = 0; i < rows && j < columns; ) {
-      if (a[start + i] === b[start + j]) { sharedA[start + i] = sharedB[start + j] = true; i += 1; j += 1; }
-      else if (table[(i + 1) * width + j] >= table[i * width + j + 1]) i += 1;
+      if (a[start + i] === b[start + j]) {
+        sharedA[start + i] = sharedB[start + j] = true;
+        i += 1;
+        j += 1;
+      } else if (table[(i + 1) * width + j] >= table[i * width + j + 1]) i += 1;
       else j += 1;
     }
   }

@@ -78,8 +78,13 @@ export function problemNotice(problem) {
     h("strong", {}, problem.title ?? "Something went wrong"),
     h("p", {}, problem.message),
     problem.errors?.length
-      ? h("ul", {}, problem.errors.map((item) =>
-        h("li", {}, [item.row && `Row ${item.row}`, item.field, item.message].filter(Boolean).join(" · "))))
+      ? h(
+          "ul",
+          {},
+          problem.errors.map((item) =>
+            h("li", {}, [item.row && `Row ${item.row}`, item.field, item.message].filter(Boolean).join(" · ")),
+          ),
+        )
       : null,
   );
 }

@@ -22,7 +22,10 @@ function fixed(value, decimals) {
 
 /** Fixed decimals that suit a whole column, so that its points stand under each other. */
 export function aligned(values, digits = 4) {
-  const sizes = values.filter(isNumber).map(Math.abs).filter((size) => size > 0);
+  const sizes = values
+    .filter(isNumber)
+    .map(Math.abs)
+    .filter((size) => size > 0);
   const largest = sizes.length ? Math.max(...sizes) : 1;
   const decimals = Math.max(0, Math.min(6, digits - 1 - Math.floor(Math.log10(largest))));
   return (value) => (isNumber(value) ? fixed(value, decimals) : "–");
@@ -51,8 +54,7 @@ export function probabilityChange(value, decimals = 4) {
 }
 
 export const count = (value) => (isNumber(value) ? value.toLocaleString("en-US") : "–");
-export const percent = (value, decimals = 0) =>
-  isNumber(value) ? `${(value * 100).toFixed(decimals)} %` : "–";
+export const percent = (value, decimals = 0) => (isNumber(value) ? `${(value * 100).toFixed(decimals)} %` : "–");
 
 export function duration(seconds) {
   if (!isNumber(seconds)) return "";
@@ -65,7 +67,10 @@ export function duration(seconds) {
 export function bytes(value) {
   const units = ["B", "KB", "MB", "GB", "TB"];
   let power = 0;
-  while (value >= 1000 && power < units.length - 1) { value /= 1000; power += 1; }
+  while (value >= 1000 && power < units.length - 1) {
+    value /= 1000;
+    power += 1;
+  }
   return `${power ? value.toPrecision(3) : value} ${units[power]}`;
 }
 

@@ -75,7 +75,8 @@ export class MetricHistory extends Rows {
     this.columns = {};
     for (const name of names) {
       Object.defineProperty(this.columns, name, {
-        enumerable: true, get: () => this.column(name, (row) => row[name] ?? null),
+        enumerable: true,
+        get: () => this.column(name, (row) => row[name] ?? null),
       });
     }
   }
@@ -171,13 +172,27 @@ export class ProbeHistory extends Rows {
     forgetOldest(this.answers);
   }
 
-  get preferredProb() { return this.column("preferredProb", (row) => row.preferredProb); }
-  get dispreferredProb() { return this.column("dispreferredProb", (row) => row.dispreferredProb); }
-  get otherProb() { return this.column("otherProb", (row) => row.otherProb); }
-  get movedMass() { return this.column("movedMass", (row) => row.movedMass); }
-  get rankAgreement() { return this.column("rankAgreement", (row) => row.rankAgreement); }
-  get preferredLogprobs() { return this.column("preferredLogprobs", (row) => row.preferredLogprobs); }
-  get dispreferredLogprobs() { return this.column("dispreferredLogprobs", (row) => row.dispreferredLogprobs); }
+  get preferredProb() {
+    return this.column("preferredProb", (row) => row.preferredProb);
+  }
+  get dispreferredProb() {
+    return this.column("dispreferredProb", (row) => row.dispreferredProb);
+  }
+  get otherProb() {
+    return this.column("otherProb", (row) => row.otherProb);
+  }
+  get movedMass() {
+    return this.column("movedMass", (row) => row.movedMass);
+  }
+  get rankAgreement() {
+    return this.column("rankAgreement", (row) => row.rankAgreement);
+  }
+  get preferredLogprobs() {
+    return this.column("preferredLogprobs", (row) => row.preferredLogprobs);
+  }
+  get dispreferredLogprobs() {
+    return this.column("dispreferredLogprobs", (row) => row.dispreferredLogprobs);
+  }
 
   get groups() {
     return this.groupNames.map((name, i) => ({ name, probs: this.column(`group ${i}`, (row) => row.groupProbs[i]) }));
@@ -186,8 +201,10 @@ export class ProbeHistory extends Rows {
   /** Log p of each whole response at each step, minus that at the first. */
   get changes() {
     const first = this.rows[0];
-    const since = (name) => this.column(`change ${name}`, (row) =>
-      (row[name] === null || first[name] === null ? null : row[name] - first[name]));
+    const since = (name) =>
+      this.column(`change ${name}`, (row) =>
+        row[name] === null || first[name] === null ? null : row[name] - first[name],
+      );
     return { preferred: since("preferredSum"), dispreferred: since("dispreferredSum") };
   }
 
@@ -196,23 +213,31 @@ export class ProbeHistory extends Rows {
     const [first, last] = [this.rows[0]?.traced, this.rows.at(-1)?.traced];
     const isKnown = ({ token_id: id }) => Number.isFinite(first?.get(id)) && Number.isFinite(last?.get(id));
     const size = ({ token_id: id }) => Math.abs(last.get(id) - first.get(id));
-    return [...this.traced.values()].filter(isKnown).sort((a, b) => size(b) - size(a)).slice(0, most)
-      .map(({ token_id: id, token }) =>
-        ({ token, probs: this.column(`token ${id}`, (row) => row.traced.get(id) ?? null) }));
+    return [...this.traced.values()]
+      .filter(isKnown)
+      .sort((a, b) => size(b) - size(a))
+      .slice(0, most)
+      .map(({ token_id: id, token }) => ({
+        token,
+        probs: this.column(`token ${id}`, (row) => row.traced.get(id) ?? null),
+      }));
   }
 
   /** The tokens that are followed, as they stand at one of the known steps. */
   tokensAt(index) {
     const { traced } = this.rows[index];
-    return [...this.traced.values()].filter((entry) => Number.isFinite(traced.get(entry.token_id)))
+    return [...this.traced.values()]
+      .filter((entry) => Number.isFinite(traced.get(entry.token_id)))
       .map((entry) => ({ ...entry, now: traced.get(entry.token_id) }));
   }
 }
 
 function responses(preferred, dispreferred) {
   return {
-    preferredLogprobs: preferred ?? [], dispreferredLogprobs: dispreferred ?? [],
-    preferredSum: sum(preferred), dispreferredSum: sum(dispreferred),
+    preferredLogprobs: preferred ?? [],
+    dispreferredLogprobs: dispreferred ?? [],
+    preferredSum: sum(preferred),
+    dispreferredSum: sum(dispreferred),
   };
 }
 
@@ -229,8 +254,11 @@ function forkToken(tokens, position) {
 export function onsetOf(steps, preferred, dispreferred) {
   let onset = null;
   for (let i = steps.length - 1; i > 0; i -= 1) {
-    const isDisplaced = preferred[i] !== null && dispreferred[i] !== null &&
-      preferred[i] < -STILL && preferred[i] - dispreferred[i] > STILL;
+    const isDisplaced =
+      preferred[i] !== null &&
+      dispreferred[i] !== null &&
+      preferred[i] < -STILL &&
+      preferred[i] - dispreferred[i] > STILL;
     if (!isDisplaced) break;
     onset = steps[i];
   }

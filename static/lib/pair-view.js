@@ -6,8 +6,11 @@ const LONG = 1200;
 
 export function promptView(prompt) {
   const turns = typeof prompt === "string" ? [{ role: "prompt", content: prompt }] : prompt;
-  return h("div", { class: "turns" }, turns.map((turn) =>
-    h("div", { class: "turn" }, h("span", {}, turn.role), text(turn.content))));
+  return h(
+    "div",
+    { class: "turns" },
+    turns.map((turn) => h("div", { class: "turn" }, h("span", {}, turn.role), text(turn.content))),
+  );
 }
 
 export function text(content) {
@@ -21,10 +24,22 @@ export function side(kind, body) {
 }
 
 export function pairView(pair, ...more) {
-  return h("article", { class: "pair", id: `pair-${pair.pair}` },
-    h("div", { class: "pair-head" },
-      h("strong", {}, `Pair ${pair.pair}`), pair.meta?.row ? h("span", {}, `row ${pair.meta.row}`) : null, ...more),
+  return h(
+    "article",
+    { class: "pair", id: `pair-${pair.pair}` },
+    h(
+      "div",
+      { class: "pair-head" },
+      h("strong", {}, `Pair ${pair.pair}`),
+      pair.meta?.row ? h("span", {}, `row ${pair.meta.row}`) : null,
+      ...more,
+    ),
     promptView(pair.prompt),
-    h("div", { class: "sides" },
-      side("preferred", text(pair.preferred)), side("dispreferred", text(pair.dispreferred))));
+    h(
+      "div",
+      { class: "sides" },
+      side("preferred", text(pair.preferred)),
+      side("dispreferred", text(pair.dispreferred)),
+    ),
+  );
 }

@@ -4,7 +4,11 @@
   const KEY = "chesboard-theme";
   const system = matchMedia("(prefers-color-scheme: dark)");
   const stored = () => {
-    try { return localStorage.getItem(KEY); } catch { return null; }
+    try {
+      return localStorage.getItem(KEY);
+    } catch {
+      return null;
+    }
   };
   function apply() {
     const theme = stored() ?? (system.matches ? "dark" : "light");
@@ -14,7 +18,11 @@
   }
   function toggle() {
     const theme = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-    try { localStorage.setItem(KEY, theme); } catch { /* it holds for this page only */ }
+    try {
+      localStorage.setItem(KEY, theme);
+    } catch {
+      /* it holds for this page only */
+    }
     document.documentElement.dataset.theme = theme;
     apply();
   }

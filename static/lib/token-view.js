@@ -7,8 +7,12 @@ const PARTS = new RegExp(`(${UNSEEN.source})`);
 
 export function tokenView(text) {
   const parts = text === "" ? [""] : text.split(PARTS).filter((part) => part !== "");
-  return h("span", { class: "token" }, parts.map((part) => {
-    const shown = visible(part);
-    return shown === part ? part : h("span", { class: "blank" }, shown);
-  }));
+  return h(
+    "span",
+    { class: "token" },
+    parts.map((part) => {
+      const shown = visible(part);
+      return shown === part ? part : h("span", { class: "blank" }, shown);
+    }),
+  );
 }

@@ -26,7 +26,8 @@ export function headOf(run) {
 async function act(run, action) {
   if (action === "delete") {
     const isSure = await confirmed({
-      title: `Delete “${run.name}”?`, action: "Delete the run",
+      title: `Delete “${run.name}”?`,
+      action: "Delete the run",
       text: "Its numbers, checkpoints and resulting model are deleted. The dataset stays.",
     });
     if (!isSure) return;
@@ -63,6 +64,12 @@ let timer = 0;
 export function showConnection(trouble) {
   clearTimeout(timer);
   const banner = $("[data-banner]");
-  if (!trouble) { banner.hidden = true; return; }
-  timer = setTimeout(() => { banner.textContent = trouble; banner.hidden = false; }, 700);
+  if (!trouble) {
+    banner.hidden = true;
+    return;
+  }
+  timer = setTimeout(() => {
+    banner.textContent = trouble;
+    banner.hidden = false;
+  }, 700);
 }

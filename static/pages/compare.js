@@ -1,23 +1,27 @@
 // Training runs over each other: one number of each, over steps or tokens; and where they ended.
 
-import { api, pageData } from "../lib/api.js";
 import { Chart } from "../charts/chart.js";
+import { paintKeys, runKey } from "../charts/run-key.js";
+import { insertBands } from "../figures/bands.js";
+import { compareFigure } from "../figures/compare.js";
+import { plainText } from "../figures/frame.js";
+import { api, pageData } from "../lib/api.js";
 import { choice, explained, remember } from "../lib/controls.js";
 import { Detail, POINTS } from "../lib/detail.js";
 import { differences } from "../lib/differences.js";
 import { $, $$, h, problemNotice, saveFile, toCsv } from "../lib/dom.js";
-import { insertBands } from "../figures/bands.js";
-import { compareFigure } from "../figures/compare.js";
-import { plainText } from "../figures/frame.js";
 import { clip, number, percent, probability, probabilityChange, signed } from "../lib/format.js";
 import { MetricHistory } from "../lib/histories.js";
-import { paintKeys, runKey } from "../charts/run-key.js";
 import { tokenView } from "../lib/token-view.js";
 
 const BATCH = {
-  preferred_change: "change of log p(y+), batch, nats", dispreferred_change: "change of log p(y−), batch, nats",
-  margin: "margin, batch, nats", displaced_fraction: "displaced fraction, batch", loss: "loss",
-  accuracy: "fraction with margin > 0", grad_norm: "gradient norm",
+  preferred_change: "change of log p(y+), batch, nats",
+  dispreferred_change: "change of log p(y−), batch, nats",
+  margin: "margin, batch, nats",
+  displaced_fraction: "displaced fraction, batch",
+  loss: "loss",
+  accuracy: "fraction with margin > 0",
+  grad_norm: "gradient norm",
 };
 // Medians over the watched pairs: the same pairs at every step.
 const PROBES = {
@@ -30,7 +34,9 @@ const NUMBERS = { ...BATCH, ...PROBES };
 const FORMULAS = {
   preferred_change: "Δ log p(y+) = log p(y+) − log p_ref(y+)",
   dispreferred_change: "Δ log p(y−) = log p(y−) − log p_ref(y−)",
-  margin: "m = Δ log p(y+) − Δ log p(y−)", displaced_fraction: "displaced: Δ log p(y+) < 0 < m", grad_norm: "‖∇ loss‖₂",
+  margin: "m = Δ log p(y+) − Δ log p(y−)",
+  displaced_fraction: "displaced: Δ log p(y+) < 0 < m",
+  grad_norm: "‖∇ loss‖₂",
 };
 const AXES = { step: "by step", tokens_seen: "by tokens seen" };
 const TOP_GAINERS = 3;
@@ -59,7 +65,9 @@ class Series {
     this.detail = new Detail(load, (answer) => this.metrics.merge(answer.items));
     this.load = load;
     this.loadBands = (query) => api(`/runs/${run.id}/probes/bands?${query}`);
-    this.bandsDetail = new Detail(this.loadBands, (answer) => { this.bands = insertBands(this.bands, answer); });
+    this.bandsDetail = new Detail(this.loadBands, (answer) => {
+      this.bands = insertBands(this.bands, answer);
+    });
   }
 
   async start() {
@@ -116,28 +124,42 @@ async function start() {
   const lines = () => all.map((series) => series.line());
   const redraw = () => chart.redraw();
   const say = (problem) => $("[data-table]").prepend(problemNotice(problem));
-  const bring = () => (shown in PROBES
-    ? Promise.all(all.map((series) => series.startBands())).then(redraw, say) : redraw());
-  const pick = (label, choices, value, onchange) => choice(label, Object.entries(choices), value, (name) => {
-    onchange(name);
-    remember({ metric: shown, by: axis });
-    bring();
-  });
+  const bring = () =>
+    shown in PROBES ? Promise.all(all.map((series) => series.startBands())).then(redraw, say) : redraw();
+  const pick = (label, choices, value, onchange) =>
+    choice(label, Object.entries(choices), value, (name) => {
+      onchange(name);
+      remember({ metric: shown, by: axis });
+      bring();
+    });
   const chart = new Chart($("#chart-compare"), {
-    title: "Over the runs", name: `compare-${runs.map((run) => run.id).join("-")}`,
-    why: "Batch numbers are means over each batch: runs on different data or with different batches compare only " +
+    title: "Over the runs",
+    name: `compare-${runs.map((run) => run.id).join("-")}`,
+    why:
+      "Batch numbers are means over each batch: runs on different data or with different batches compare only " +
       "roughly. Those of the probes are medians over each run's watched pairs.",
-    controls: h("span", { class: "actions" },
-      pick("Number", NUMBERS, shown, (name) => { shown = name; }),
-      pick("Horizontal axis", AXES, axis, (name) => { axis = name; })),
+    controls: h(
+      "span",
+      { class: "actions" },
+      pick("Number", NUMBERS, shown, (name) => {
+        shown = name;
+      }),
+      pick("Horizontal axis", AXES, axis, (name) => {
+        axis = name;
+      }),
+    ),
     figure: (colors) => compareFigure(lines(), axis === "step" ? "step" : "tokens seen", NUMBERS[shown], colors),
     onzoom: (range) => Promise.all(all.map((series) => series.show(range))).then(redraw, say),
     note: () => FORMULAS[shown.replace("probes.", "")] ?? "",
-    describe: () => lines().map((line) => `${line.name}: ${number(line.y.at(-1))}`).join(", "),
+    describe: () =>
+      lines()
+        .map((line) => `${line.name}: ${number(line.y.at(-1))}`)
+        .join(", "),
     csv: () => {
       const drawn = lines();
       return {
-        run: drawn.flatMap((line) => line.x.map(() => line.id)), [axis]: drawn.flatMap((line) => line.x),
+        run: drawn.flatMap((line) => line.x.map(() => line.id)),
+        [axis]: drawn.flatMap((line) => line.x),
         [shown]: drawn.flatMap((line) => line.y),
       };
     },
@@ -165,18 +187,48 @@ function topGainers(run) {
 
 /** [label, get(run) → a number, show(number) → words, what it is in a sentence, its formula] */
 const ENDS = [
-  ["Change of log p(y+), nats", (run) => run.summary.preferred_change, signed,
-    "How much more likely the preferred responses became; below zero they lost.", FORMULAS.preferred_change],
-  ["Change of log p(y−), nats", (run) => run.summary.dispreferred_change, signed,
-    "How much more likely the dispreferred responses became; below zero they lost.", FORMULAS.dispreferred_change],
-  ["Margin, nats", (run) => marginOf(run.summary), signed,
-    "How much more the preferred responses gained than the dispreferred ones.", FORMULAS.margin],
-  ["Displaced probes", (run) => run.summary.displaced_fraction, percent,
-    "The share whose preferred response lost likelihood while the margin grew.", FORMULAS.displaced_fraction],
-  ["Moved mass at the fork", (run) => run.summary.moved_mass, probability,
-    "How much of the next token's probability is at other tokens than before.", "½ Σ_z |p_now(z) − p_initial(z)|"],
-  ["Final margin, batch, nats", (run) => run.summary.final_margin, signed,
-    "The margin of the last batch's pairs.", FORMULAS.margin],
+  [
+    "Change of log p(y+), nats",
+    (run) => run.summary.preferred_change,
+    signed,
+    "How much more likely the preferred responses became; below zero they lost.",
+    FORMULAS.preferred_change,
+  ],
+  [
+    "Change of log p(y−), nats",
+    (run) => run.summary.dispreferred_change,
+    signed,
+    "How much more likely the dispreferred responses became; below zero they lost.",
+    FORMULAS.dispreferred_change,
+  ],
+  [
+    "Margin, nats",
+    (run) => marginOf(run.summary),
+    signed,
+    "How much more the preferred responses gained than the dispreferred ones.",
+    FORMULAS.margin,
+  ],
+  [
+    "Displaced probes",
+    (run) => run.summary.displaced_fraction,
+    percent,
+    "The share whose preferred response lost likelihood while the margin grew.",
+    FORMULAS.displaced_fraction,
+  ],
+  [
+    "Moved mass at the fork",
+    (run) => run.summary.moved_mass,
+    probability,
+    "How much of the next token's probability is at other tokens than before.",
+    "½ Σ_z |p_now(z) − p_initial(z)|",
+  ],
+  [
+    "Final margin, batch, nats",
+    (run) => run.summary.final_margin,
+    signed,
+    "The margin of the last batch's pairs.",
+    FORMULAS.margin,
+  ],
   ["Final loss", (run) => run.summary.final_loss, number, "The objective over the last batch's pairs."],
 ];
 
@@ -193,35 +245,81 @@ function settings() {
 }
 
 function drawTable() {
-  const gainers = (run) => topGainers(run).map((entry) =>
-    h("div", {}, tokenView(entry.token), ` ${probabilityChange(entry.change, 3)}`));
+  const gainers = (run) =>
+    topGainers(run).map((entry) => h("div", {}, tokenView(entry.token), ` ${probabilityChange(entry.change, 3)}`));
   const different = settings();
-  const head = (run) => h("th", { class: "num", scope: "col" }, runKey(run.id),
-    h("a", { href: `/runs/${run.id}` }, `${run.id} ${run.name}`.slice(0, 40)));
-  const row = (label, cells) => h("tr", {}, h("th", { scope: "row", class: "quiet" }, label),
-    cells.map((cell) => h("td", { class: "num" }, cell)));
+  const head = (run) =>
+    h(
+      "th",
+      { class: "num", scope: "col" },
+      runKey(run.id),
+      h("a", { href: `/runs/${run.id}` }, `${run.id} ${run.name}`.slice(0, 40)),
+    );
+  const row = (label, cells) =>
+    h(
+      "tr",
+      {},
+      h("th", { scope: "row", class: "quiet" }, label),
+      cells.map((cell) => h("td", { class: "num" }, cell)),
+    );
   $("[data-table]").replaceChildren(
-    h("div", { class: "card-head" }, h("h2", {}, "Where they ended"),
-      h("button", { type: "button", class: "icon", onclick: () => saveTable(different) }, "CSV")),
+    h(
+      "div",
+      { class: "card-head" },
+      h("h2", {}, "Where they ended"),
+      h("button", { type: "button", class: "icon", onclick: () => saveTable(different) }, "CSV"),
+    ),
     h("p", { class: "small quiet" }, "Means over the watched pairs; below the line, the settings that differ."),
-    h("div", { class: "table-wrap" }, h("table", { class: "compare" },
-      h("thead", {}, h("tr", {}, h("td", {}), runs.map(head))),
-      h("tbody", {}, ENDS.map(([label, get, show, why, formula]) =>
-        row([label, " ", explained(why, formula)], runs.map((run) => show(get(run))))),
-        row("Top gainers", runs.map(gainers))),
-      h("tbody", { class: "settings" }, different.map(([name, values]) =>
-        row(h("code", {}, name), values.map(name === "pairs" ? (words) => words : plain)))))));
+    h(
+      "div",
+      { class: "table-wrap" },
+      h(
+        "table",
+        { class: "compare" },
+        h("thead", {}, h("tr", {}, h("td", {}), runs.map(head))),
+        h(
+          "tbody",
+          {},
+          ENDS.map(([label, get, show, why, formula]) =>
+            row(
+              [label, " ", explained(why, formula)],
+              runs.map((run) => show(get(run))),
+            ),
+          ),
+          row("Top gainers", runs.map(gainers)),
+        ),
+        h(
+          "tbody",
+          { class: "settings" },
+          different.map(([name, values]) =>
+            row(h("code", {}, name), values.map(name === "pairs" ? (words) => words : plain)),
+          ),
+        ),
+      ),
+    ),
+  );
 }
 
 function saveTable(different) {
   const rows = [
     ...ENDS.map(([label, get]) => [label, runs.map(get)]),
-    ["Top gainers", runs.map((run) => topGainers(run).map((entry) => `${entry.token} ${entry.change}`).join("; "))],
-    ...different.map(([name, values]) => [name, values.map((value) =>
-      (typeof value === "object" && value !== null ? JSON.stringify(value) : value))]),
+    [
+      "Top gainers",
+      runs.map((run) =>
+        topGainers(run)
+          .map((entry) => `${entry.token} ${entry.change}`)
+          .join("; "),
+      ),
+    ],
+    ...different.map(([name, values]) => [
+      name,
+      values.map((value) => (typeof value === "object" && value !== null ? JSON.stringify(value) : value)),
+    ]),
   ];
   const columns = { what: rows.map(([label]) => label) };
-  runs.forEach((run, i) => { columns[`run ${run.id}`] = rows.map(([, values]) => values[i]); });
+  runs.forEach((run, i) => {
+    columns[`run ${run.id}`] = rows.map(([, values]) => values[i]);
+  });
   saveFile(`compare-${runs.map((run) => run.id).join("-")}-table.csv`, toCsv(columns), "text/csv");
 }
 

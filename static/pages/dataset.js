@@ -1,9 +1,9 @@
 // A dataset's page: lengths, pairs page by page, deletion.
 
-import { api, pageData } from "../lib/api.js";
 import { Chart } from "../charts/chart.js";
-import { $, confirmed, h, problemNotice } from "../lib/dom.js";
 import { lengthsFigure } from "../figures/scores.js";
+import { api, pageData } from "../lib/api.js";
+import { $, confirmed, h, problemNotice } from "../lib/dom.js";
 import { count } from "../lib/format.js";
 import { pairView } from "../lib/pair-view.js";
 
@@ -18,11 +18,20 @@ new Chart($("#lengths"), {
   why: "How long the prompts and both responses are. Responses that differ much in length are a confounder of preference training.",
   name: `dataset-${dataset.id}-lengths`,
   figure: (colors) => lengthsFigure(characters, colors),
-  describe: () => ["prompt", "preferred", "dispreferred"].map((name) => `${name}: median ${characters?.[name]?.median} characters`).join(", "),
-  csv: () => Object.fromEntries(["prompt", "preferred", "dispreferred"].flatMap((name) => {
-    const { start, width, counts } = characters[name].histogram;
-    return [[`${name}_from_characters`, counts.map((_, i) => start + i * width)], [`${name}_pairs`, counts]];
-  })),
+  describe: () =>
+    ["prompt", "preferred", "dispreferred"]
+      .map((name) => `${name}: median ${characters?.[name]?.median} characters`)
+      .join(", "),
+  csv: () =>
+    Object.fromEntries(
+      ["prompt", "preferred", "dispreferred"].flatMap((name) => {
+        const { start, width, counts } = characters[name].histogram;
+        return [
+          [`${name}_from_characters`, counts.map((_, i) => start + i * width)],
+          [`${name}_pairs`, counts],
+        ];
+      }),
+    ),
 }).redraw();
 
 const issueOf = () => $("[data-issue]")?.value ?? "";
@@ -32,15 +41,26 @@ async function show() {
   const host = $("[data-pairs]");
   const issue = issueOf();
   try {
-    const page = await api(`/datasets/${dataset.id}/pairs?offset=${offset}&limit=${PAGE}&clip=${CLIP}${issue ? `&issue=${issue}` : ""}`);
+    const page = await api(
+      `/datasets/${dataset.id}/pairs?offset=${offset}&limit=${PAGE}&clip=${CLIP}${issue ? `&issue=${issue}` : ""}`,
+    );
     host.replaceChildren(...page.items.map(shown));
     const to = offset + page.items.length;
     const what = issue ? dataset.issues[issue].toLowerCase() : "pairs";
     $("[data-pager]").replaceChildren(
-      h("span", {}, issue ? `${count(offset + 1)} to ${count(to)} of ${count(page.total)} ${what}` : `Pairs ${count(offset)} to ${count(to - 1)} of ${count(page.total)}`),
-      h("span", { class: "actions" },
+      h(
+        "span",
+        {},
+        issue
+          ? `${count(offset + 1)} to ${count(to)} of ${count(page.total)} ${what}`
+          : `Pairs ${count(offset)} to ${count(to - 1)} of ${count(page.total)}`,
+      ),
+      h(
+        "span",
+        { class: "actions" },
         h("button", { type: "button", disabled: offset === 0, onclick: () => go(offset - PAGE) }, "Previous"),
-        h("button", { type: "button", disabled: to >= page.total, onclick: () => go(offset + PAGE) }, "Next")),
+        h("button", { type: "button", disabled: to >= page.total, onclick: () => go(offset + PAGE) }, "Next"),
+      ),
     );
   } catch (problem) {
     host.replaceChildren(problemNotice(problem));
@@ -48,11 +68,20 @@ async function show() {
 }
 
 function shown(pair) {
-  const other = typeof pair.other === "number"
-    ? h("a", { href: `?pair=${pair.other}#pair-${pair.other}` }, `${issueOf() === "contradiction" ? "contradicts" : "repeats"} pair ${pair.other}`)
-    : null;
+  const other =
+    typeof pair.other === "number"
+      ? h(
+          "a",
+          { href: `?pair=${pair.other}#pair-${pair.other}` },
+          `${issueOf() === "contradiction" ? "contradicts" : "repeats"} pair ${pair.other}`,
+        )
+      : null;
   const rest = pair.is_clipped
-    ? h("button", { type: "button", class: "icon", onclick: (event) => showWhole(pair, event.target) }, "Show all of its text")
+    ? h(
+        "button",
+        { type: "button", class: "icon", onclick: (event) => showWhole(pair, event.target) },
+        "Show all of its text",
+      )
     : null;
   return pairView(pair, other, rest);
 }
@@ -88,7 +117,11 @@ $("[data-goto]").addEventListener("change", (event) => {
 });
 
 $("[data-delete]").addEventListener("click", async () => {
-  const isSure = await confirmed({ title: `Delete “${dataset.name}”?`, text: `Its ${count(dataset.pairs)} pairs and flags are deleted. The file that you uploaded is not touched.`, action: "Delete the dataset" });
+  const isSure = await confirmed({
+    title: `Delete “${dataset.name}”?`,
+    text: `Its ${count(dataset.pairs)} pairs and flags are deleted. The file that you uploaded is not touched.`,
+    action: "Delete the dataset",
+  });
   if (!isSure) return;
   try {
     await api(`/datasets/${dataset.id}`, { method: "DELETE" });

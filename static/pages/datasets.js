@@ -27,11 +27,19 @@ if (zone) {
   const input = $("[data-drop-input]", zone);
   input.addEventListener("change", () => input.files.length && look(input.files[0]));
   $("[data-drop-label]", zone).addEventListener("keydown", (event) => {
-    if (event.key === "Enter" || event.key === " ") { event.preventDefault(); input.click(); }
+    if (event.key === "Enter" || event.key === " ") {
+      event.preventDefault();
+      input.click();
+    }
   });
   // A file that misses the zone would otherwise replace the page.
-  addEventListener("dragover", (event) => { event.preventDefault(); zone.classList.add("over"); });
-  addEventListener("dragleave", (event) => { if (!event.relatedTarget) zone.classList.remove("over"); });
+  addEventListener("dragover", (event) => {
+    event.preventDefault();
+    zone.classList.add("over");
+  });
+  addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) zone.classList.remove("over");
+  });
   addEventListener("drop", (event) => {
     event.preventDefault();
     zone.classList.remove("over");
@@ -50,7 +58,11 @@ async function look(file, mapping) {
     settle();
     // Of a file's beginning alone, less can be told than of the whole.
     const actions = problem.isPartial
-      ? h("div", { class: "actions" }, h("button", { type: "button", onclick: () => upload(file, { mapping }) }, "Read the whole file"))
+      ? h(
+          "div",
+          { class: "actions" },
+          h("button", { type: "button", onclick: () => upload(file, { mapping }) }, "Read the whole file"),
+        )
       : null;
     fail(file, problem, actions);
     return;
@@ -87,7 +99,9 @@ async function preview(file, mapping) {
 
 /** Store the file. Its bytes are sent first, then the server reads its rows; both are shown. */
 function upload(file, { mapping, ifKnown = "refuse" } = {}) {
-  const key = [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  const key = [...crypto.getRandomValues(new Uint8Array(12))]
+    .map((byte) => byte.toString(16).padStart(2, "0"))
+    .join("");
   const bar = $("progress", zone);
   const cancel = $("[data-drop-cancel]", zone);
   const form = new FormData();
@@ -101,19 +115,33 @@ function upload(file, { mapping, ifKnown = "refuse" } = {}) {
   request.open("POST", `${API}/datasets?progress=${key}`);
   request.upload.addEventListener("progress", (event) => {
     bar.value = event.loaded / event.total;
-    say(`${file.name}: sending ${bytes(event.loaded)} of ${bytes(event.total)} (${percent(event.loaded / event.total)})`);
+    say(
+      `${file.name}: sending ${bytes(event.loaded)} of ${bytes(event.total)} (${percent(event.loaded / event.total)})`,
+    );
   });
   request.upload.addEventListener("load", () => {
     bar.removeAttribute("value");
     say(`${file.name}: reading the rows…`);
     polling = setInterval(() => tellProgress(file, key, bar), 400);
   });
-  request.addEventListener("loadend", () => { clearInterval(polling); settle(); });
+  request.addEventListener("loadend", () => {
+    clearInterval(polling);
+    settle();
+  });
   request.addEventListener("abort", () => notice("", `${file.name}: called off`, "Nothing was stored."));
-  request.addEventListener("error", () => fail(file, new Problem({ title: "The upload broke off", detail: "The server does not answer. Nothing was stored." })));
+  request.addEventListener("error", () =>
+    fail(
+      file,
+      new Problem({ title: "The upload broke off", detail: "The server does not answer. Nothing was stored." }),
+    ),
+  );
   request.addEventListener("load", () => {
     let answer = {};
-    try { answer = JSON.parse(request.responseText); } catch { /* said below */ }
+    try {
+      answer = JSON.parse(request.responseText);
+    } catch {
+      /* said below */
+    }
     if (request.status === 409 && answer.dataset_id) known(file, answer.dataset_id, mapping);
     else if (request.status >= 400) fail(file, new Problem(answer));
     else if (answer.rejected) understood(answer);
@@ -131,17 +159,20 @@ async function tellProgress(file, key, bar) {
   const now = await response.json();
   if (now.phase === "reading" && now.bytes_total) bar.value = now.bytes_done / now.bytes_total;
   else bar.removeAttribute("value");
-  const said = {
-    reading: `reading the rows, ${count(now.pairs)} pairs so far${now.rejected ? `, ${count(now.rejected)} rejected` : ""}`,
-    checking: "looking for repeated and contradicting pairs",
-    storing: "storing",
-  }[now.phase] ?? "reading the rows";
+  const said =
+    {
+      reading: `reading the rows, ${count(now.pairs)} pairs so far${now.rejected ? `, ${count(now.rejected)} rejected` : ""}`,
+      checking: "looking for repeated and contradicting pairs",
+      storing: "storing",
+    }[now.phase] ?? "reading the rows";
   const left = now.eta_seconds > 1 ? `, ${duration(now.eta_seconds)} left` : "";
   say(`${file.name}: ${said}${left}…`);
 }
 
 const result = () => $("[data-drop-result]");
-const say = (text) => { $("[data-drop-status]", zone).textContent = text; };
+const say = (text) => {
+  $("[data-drop-status]", zone).textContent = text;
+};
 
 function settle() {
   $("progress", zone).hidden = true;
@@ -150,8 +181,14 @@ function settle() {
 }
 
 function notice(kind, title, ...content) {
-  result().replaceChildren(h("div", { class: `notice ${kind}`, role: kind === "bad" ? "alert" : "status" },
-    h("strong", {}, title), content.map((item) => (typeof item === "string" ? h("p", {}, item) : item))));
+  result().replaceChildren(
+    h(
+      "div",
+      { class: `notice ${kind}`, role: kind === "bad" ? "alert" : "status" },
+      h("strong", {}, title),
+      content.map((item) => (typeof item === "string" ? h("p", {}, item) : item)),
+    ),
+  );
 }
 
 function fail(file, problem, actions = null) {
@@ -160,15 +197,29 @@ function fail(file, problem, actions = null) {
 }
 
 function known(file, id, mapping) {
-  notice("warn", `${file.name} is stored already`, `Dataset ${id} was made of this very file. Nothing was stored this time.`,
-    h("div", { class: "actions" },
+  notice(
+    "warn",
+    `${file.name} is stored already`,
+    `Dataset ${id} was made of this very file. Nothing was stored this time.`,
+    h(
+      "div",
+      { class: "actions" },
       h("a", { class: "button primary", href: `/datasets/${id}` }, "Open that dataset"),
-      h("button", { type: "button", onclick: () => upload(file, { mapping, ifKnown: "store" }) }, "Store it once more")));
+      h("button", { type: "button", onclick: () => upload(file, { mapping, ifKnown: "store" }) }, "Store it once more"),
+    ),
+  );
 }
 
 function understood(dataset) {
-  notice("warn", `${dataset.name}: ${count(dataset.pairs)} pair${dataset.pairs === 1 ? "" : "s"} stored, ${count(dataset.rejected)} row${dataset.rejected === 1 ? "" : "s"} rejected`,
+  notice(
+    "warn",
+    `${dataset.name}: ${count(dataset.pairs)} pair${dataset.pairs === 1 ? "" : "s"} stored, ${count(dataset.rejected)} row${dataset.rejected === 1 ? "" : "s"} rejected`,
     `Read as ${dataset.statistics.form ?? dataset.format}.`,
     rejectedRows(dataset.errors),
-    h("div", { class: "actions" }, h("a", { class: "button primary", href: `/datasets/${dataset.id}` }, "Open the dataset")));
+    h(
+      "div",
+      { class: "actions" },
+      h("a", { class: "button primary", href: `/datasets/${dataset.id}` }, "Open the dataset"),
+    ),
+  );
 }

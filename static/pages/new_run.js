@@ -30,11 +30,19 @@ function readConfig(prefix = "") {
     if (!isShown(box) || !name.startsWith(prefix)) continue;
     tried(box, () => {
       const value = readField(box);
-      if (name === "lora") { if (value) config.lora ??= {}; } else if (value !== undefined) put(config, name, value);
+      if (name === "lora") {
+        if (value) config.lora ??= {};
+      } else if (value !== undefined) put(config, name, value);
     });
   }
-  if (config.probes?.pairs) { delete config.probes.strategy; delete config.probes.count; }
-  if (config.selection) tried(fields.get("selection.random"), () => { config.selection = arranged(config.selection); });
+  if (config.probes?.pairs) {
+    delete config.probes.strategy;
+    delete config.probes.count;
+  }
+  if (config.selection)
+    tried(fields.get("selection.random"), () => {
+      config.selection = arranged(config.selection);
+    });
   return isRight ? config : null;
 }
 
@@ -42,8 +50,11 @@ function readConfig(prefix = "") {
 function readField(box) {
   const input = control(box);
   if (input.dataset.type === "prompts") {
-    const rows = $$("[data-prompt-row]", input)
-      .map((row) => ({ prompt: part(row, "prompt"), watch: part(row, "watch"), name: part(row, "name") }));
+    const rows = $$("[data-prompt-row]", input).map((row) => ({
+      prompt: part(row, "prompt"),
+      watch: part(row, "watch"),
+      name: part(row, "name"),
+    }));
     const found = promptProbes(rows);
     return found.length ? found : undefined;
   }
@@ -81,7 +92,8 @@ function put(config, path, value) {
 function say(box, message, rest = []) {
   const input = control(box) ?? $("input", box);
   const { type } = input.dataset;
-  const marked = type === "prompts" ? $("textarea, [data-add]", input) : READ_SELECTION[type] ? partOf(input, rest) : input;
+  const marked =
+    type === "prompts" ? $("textarea, [data-add]", input) : READ_SELECTION[type] ? partOf(input, rest) : input;
   marked.setAttribute("aria-invalid", "true");
   $(".error", box).textContent = message;
   const folded = box.closest("details");
@@ -97,11 +109,17 @@ function clearErrors(boxes = [form]) {
 
 /** Say an error at its field: "config.probes.pairs.0" is said at "probes.pairs". False where there is none. */
 function sayAt({ field, message }) {
-  if (field === "name") { say($("[data-name]", form), message); return true; }
+  if (field === "name") {
+    say($("[data-name]", form), message);
+    return true;
+  }
   const parts = fieldOfRule((field ?? "").replace(/^config\./, "")).split(".");
   for (let length = parts.length; length > 0; length -= 1) {
     const box = fields.get(parts.slice(0, length).join("."));
-    if (box) { say(box, message, parts.slice(length)); return true; }
+    if (box) {
+      say(box, message, parts.slice(length));
+      return true;
+    }
   }
   return false;
 }
@@ -161,13 +179,15 @@ if (preview) {
   const prefix = "selection.";
   const boxes = [...fields].filter(([name]) => name.startsWith(prefix)).map(([, box]) => box);
   new SelectionPreview({
-    host: preview, form, dataset: dataset_id,
+    host: preview,
+    form,
+    dataset: dataset_id,
     read: () => {
       clearErrors(boxes);
       const config = readConfig(prefix);
       return config && (config.selection ?? {});
     },
-    onproblem: ({ errors }) => errors.length > 0
-      && errors.every((item) => sayAt({ ...item, field: prefix + item.field })),
+    onproblem: ({ errors }) =>
+      errors.length > 0 && errors.every((item) => sayAt({ ...item, field: prefix + item.field })),
   });
 }

@@ -13,7 +13,12 @@ import { Queue } from "./review/queue.js";
 
 const NAME_KEY = "chesboard-reviewer";
 const PROGRESS_MS = 15_000;
-const ONLY = { flagged: ["flagged", "true"], displaced: ["displaced", "true"], disputed: ["disputed", "true"], edited: ["edited", "true"] };
+const ONLY = {
+  flagged: ["flagged", "true"],
+  displaced: ["displaced", "true"],
+  disputed: ["disputed", "true"],
+  edited: ["edited", "true"],
+};
 
 const dataset = pageData();
 const queue = new Queue(dataset.id);
@@ -28,22 +33,36 @@ const sending = new Map(); // pair → the promise of its last request
 // --- the reviewer's name, kept on this machine ---------------------------------------------------
 
 function storedName() {
-  try { return localStorage.getItem(NAME_KEY) ?? ""; } catch { return ""; }
+  try {
+    return localStorage.getItem(NAME_KEY) ?? "";
+  } catch {
+    return "";
+  }
 }
 const reviewer = () => control("reviewer").value.trim();
 control("reviewer").value = storedName();
 control("reviewer").addEventListener("change", () => {
-  try { localStorage.setItem(NAME_KEY, reviewer()); } catch { /* it holds for this page only */ }
+  try {
+    localStorage.setItem(NAME_KEY, reviewer());
+  } catch {
+    /* it holds for this page only */
+  }
   if (control("only").value === "not_by") reload();
 });
 // Enter in the name's box is not a search: it goes back to the pairs.
-filters.addEventListener("submit", (event) => { event.preventDefault(); document.activeElement?.blur(); });
+filters.addEventListener("submit", (event) => {
+  event.preventDefault();
+  document.activeElement?.blur();
+});
 
 // --- filters, sort and position live in the address ----------------------------------------------
 
 function readAddress() {
   const query = new URLSearchParams(location.search);
-  const set = (name, value) => { if (control(name) && value !== null && [...control(name).options].some((option) => option.value === value)) control(name).value = value; };
+  const set = (name, value) => {
+    if (control(name) && value !== null && [...control(name).options].some((option) => option.value === value))
+      control(name).value = value;
+  };
   set("verdict", query.get("verdict"));
   set("only", query.get("only"));
   set("sort", query.get("sort"));
@@ -86,7 +105,9 @@ function filterBody() {
 
 function filterWords() {
   const label = (name) => control(name).selectedOptions[0].textContent;
-  const parts = [control("verdict").value ? label("verdict") : "", control("only").value ? label("only") : ""].filter(Boolean);
+  const parts = [control("verdict").value ? label("verdict") : "", control("only").value ? label("only") : ""].filter(
+    Boolean,
+  );
   return parts.length ? parts.join(", ") : "the whole dataset";
 }
 
@@ -113,16 +134,19 @@ const current = () => queue.items.get(queue.pairs[state.at]) ?? null;
 
 async function show() {
   writeAddress();
-  for (const button of filters.querySelectorAll("[data-view]")) button.setAttribute("aria-pressed", String(button.dataset.view === state.mode));
+  for (const button of filters.querySelectorAll("[data-view]"))
+    button.setAttribute("aria-pressed", String(button.dataset.view === state.mode));
   if (!queue.pairs.length) return showNothing();
   if (state.mode === "list") return showList();
   const pair = queue.pairs[state.at];
   const wasThere = queue.items.has(pair);
   const item = await queue.get(pair);
   if (pair !== queue.pairs[state.at]) return; // someone went on meanwhile
-  if (!item) return stage.replaceChildren(problemNotice({ title: "Gone", message: `Pair ${pair} is no longer there.` }));
+  if (!item)
+    return stage.replaceChildren(problemNotice({ title: "Gone", message: `Pair ${pair} is no longer there.` }));
   draw();
-  $("[data-announce]").textContent = `Pair ${pair}, ${state.at + 1} of ${queue.pairs.length}, ${item.review.verdict ?? "not reviewed"}`;
+  $("[data-announce]").textContent =
+    `Pair ${pair}, ${state.at + 1} of ${queue.pairs.length}, ${item.review.verdict ?? "not reviewed"}`;
   queue.prefetch(state.at);
   if (wasThere && queue.isStale(pair) && !item.unsent) {
     // What others said since it was fetched ahead.
@@ -133,10 +157,29 @@ async function show() {
 
 function showNothing() {
   const isAll = !control("verdict").value && !control("only").value;
-  stage.replaceChildren(h("section", { class: "card empty" },
-    h("h2", {}, isAll ? "This dataset has no pairs" : "Nothing left here"),
-    h("p", {}, isAll ? "" : `No pair is ${filterWords()}.`),
-    isAll ? null : h("button", { type: "button", class: "primary", onclick: () => { control("verdict").value = ""; control("only").value = ""; reload(); } }, "Show all pairs")));
+  stage.replaceChildren(
+    h(
+      "section",
+      { class: "card empty" },
+      h("h2", {}, isAll ? "This dataset has no pairs" : "Nothing left here"),
+      h("p", {}, isAll ? "" : `No pair is ${filterWords()}.`),
+      isAll
+        ? null
+        : h(
+            "button",
+            {
+              type: "button",
+              class: "primary",
+              onclick: () => {
+                control("verdict").value = "";
+                control("only").value = "";
+                reload();
+              },
+            },
+            "Show all pairs",
+          ),
+    ),
+  );
 }
 
 async function showList() {
@@ -149,45 +192,138 @@ async function showList() {
   }
   const sort = control("sort").value.replace("-", "");
   const measure = ["pair", "updated_at"].includes(sort) ? "ches" : sort;
-  stage.replaceChildren(listView({
-    queue, at: state.at, measure, items: pairs.map((pair) => queue.items.get(pair)).filter(Boolean),
-    open: (at) => { state.mode = "one"; go(at); },
-    turn: (at) => { go(at); stage.scrollIntoView({ block: "start" }); },
-  }));
+  stage.replaceChildren(
+    listView({
+      queue,
+      at: state.at,
+      measure,
+      items: pairs.map((pair) => queue.items.get(pair)).filter(Boolean),
+      open: (at) => {
+        state.mode = "one";
+        go(at);
+      },
+      turn: (at) => {
+        go(at);
+        stage.scrollIntoView({ block: "start" });
+      },
+    }),
+  );
 }
 
 function draw() {
   const item = current();
   if (!item) return;
   const { review } = item;
-  const note = h("textarea", { id: "note", rows: "2", maxlength: "4000", placeholder: review.verdict ? "Why?" : "Stored with the verdict", "aria-keyshortcuts": "n" }, item.draft ?? review.note ?? "");
-  note.addEventListener("input", () => { item.draft = note.value; });
+  const note = h(
+    "textarea",
+    {
+      id: "note",
+      rows: "2",
+      maxlength: "4000",
+      placeholder: review.verdict ? "Why?" : "Stored with the verdict",
+      "aria-keyshortcuts": "n",
+    },
+    item.draft ?? review.note ?? "",
+  );
+  note.addEventListener("input", () => {
+    item.draft = note.value;
+  });
   note.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" || (event.key === "Enter" && !event.shiftKey)) { event.preventDefault(); note.blur(); }
+    if (event.key === "Escape" || (event.key === "Enter" && !event.shiftKey)) {
+      event.preventDefault();
+      note.blur();
+    }
   });
   note.addEventListener("blur", () => saveNote(item));
   const body = state.editing
-    ? editor({ root, item, reviewer: reviewer(), onsaved: saved, oncancel: () => { state.editing = false; draw(); }, onmark: () => { state.editing = false; decide("fix"); } })
+    ? editor({
+        root,
+        item,
+        reviewer: reviewer(),
+        onsaved: saved,
+        oncancel: () => {
+          state.editing = false;
+          draw();
+        },
+        onmark: () => {
+          state.editing = false;
+          decide("fix");
+        },
+      })
     : h("div", { class: "review-body" }, view.prompt(item), view.responses(item));
-  stage.replaceChildren(h("div", { class: "review-grid" },
-    h("section", { class: "card review-card", tabindex: "-1", "aria-label": `Pair ${item.pair}` },
-      h("div", { class: "review-head" },
-        h("h2", {}, `Pair ${item.pair}`), h("span", { class: "quiet small" }, item.meta.row ? `row ${count(item.meta.row)}` : ""), view.tags(item),
-        h("span", { class: "review-place" },
-          h("button", { type: "button", class: "icon", disabled: state.at === 0, "aria-label": "Previous pair", onclick: () => go(state.at - 1) }, "←"),
-          h("span", {}, `${count(state.at + 1)} of ${count(queue.pairs.length)}`),
-          h("button", { type: "button", class: "icon", disabled: state.at + 1 >= queue.pairs.length, "aria-label": "Next pair", onclick: () => go(state.at + 1) }, "→"))),
-      body),
-    h("aside", { class: "card review-side" },
-      h("section", { class: "review-decide" },
-        h("div", { class: "review-state" }, view.verdictChip(review.verdict, review.reviewer ? `by ${review.reviewer}` : ""), item.unsent ? h("span", { class: "quiet small", "data-unsent": "" }, "storing…") : null,
-          h("button", { type: "button", class: "icon", disabled: !done.length, onclick: undo, "aria-keyshortcuts": "z" }, "Undo ", h("kbd", {}, "z"))),
-        view.verdictButtons(review.verdict, (verdict) => (verdict === "fix" ? startEditing() : decide(verdict))),
-        h("div", { class: "field" }, h("label", { for: "note" }, "Note ", h("kbd", {}, "n")), note),
-        view.opinions(item)),
-      h("section", {}, h("h3", {}, "Measures"), view.measures(item)),
-      dataset.train_runs.length ? h("section", {}, h("h3", {}, "Measured displacement"), view.displacement(item, queue.displacementRun)) : null,
-      historySection(item))));
+  stage.replaceChildren(
+    h(
+      "div",
+      { class: "review-grid" },
+      h(
+        "section",
+        { class: "card review-card", tabindex: "-1", "aria-label": `Pair ${item.pair}` },
+        h(
+          "div",
+          { class: "review-head" },
+          h("h2", {}, `Pair ${item.pair}`),
+          h("span", { class: "quiet small" }, item.meta.row ? `row ${count(item.meta.row)}` : ""),
+          view.tags(item),
+          h(
+            "span",
+            { class: "review-place" },
+            h(
+              "button",
+              {
+                type: "button",
+                class: "icon",
+                disabled: state.at === 0,
+                "aria-label": "Previous pair",
+                onclick: () => go(state.at - 1),
+              },
+              "←",
+            ),
+            h("span", {}, `${count(state.at + 1)} of ${count(queue.pairs.length)}`),
+            h(
+              "button",
+              {
+                type: "button",
+                class: "icon",
+                disabled: state.at + 1 >= queue.pairs.length,
+                "aria-label": "Next pair",
+                onclick: () => go(state.at + 1),
+              },
+              "→",
+            ),
+          ),
+        ),
+        body,
+      ),
+      h(
+        "aside",
+        { class: "card review-side" },
+        h(
+          "section",
+          { class: "review-decide" },
+          h(
+            "div",
+            { class: "review-state" },
+            view.verdictChip(review.verdict, review.reviewer ? `by ${review.reviewer}` : ""),
+            item.unsent ? h("span", { class: "quiet small", "data-unsent": "" }, "storing…") : null,
+            h(
+              "button",
+              { type: "button", class: "icon", disabled: !done.length, onclick: undo, "aria-keyshortcuts": "z" },
+              "Undo ",
+              h("kbd", {}, "z"),
+            ),
+          ),
+          view.verdictButtons(review.verdict, (verdict) => (verdict === "fix" ? startEditing() : decide(verdict))),
+          h("div", { class: "field" }, h("label", { for: "note" }, "Note ", h("kbd", {}, "n")), note),
+          view.opinions(item),
+        ),
+        h("section", {}, h("h3", {}, "Measures"), view.measures(item)),
+        dataset.train_runs.length
+          ? h("section", {}, h("h3", {}, "Measured displacement"), view.displacement(item, queue.displacementRun))
+          : null,
+        historySection(item),
+      ),
+    ),
+  );
 }
 
 function historySection(item) {
@@ -200,7 +336,10 @@ function historySection(item) {
       host.replaceChildren(problemNotice(problem));
     }
   };
-  box.addEventListener("toggle", () => { state.historyOpen = box.open; if (box.open) load(); });
+  box.addEventListener("toggle", () => {
+    state.historyOpen = box.open;
+    if (box.open) load();
+  });
   return h("section", { "data-history": "" }, box);
 }
 
@@ -224,7 +363,10 @@ function decide(verdict) {
   const note = item.draft === undefined ? {} : { note: item.draft };
   send(item, { verdict, ...note });
   if (state.at + 1 < queue.pairs.length) go(state.at + 1);
-  else { draw(); toast("That was the last pair here."); }
+  else {
+    draw();
+    toast("That was the last pair here.");
+  }
 }
 
 function saveNote(item) {
@@ -250,7 +392,10 @@ async function store(item, before, wanted) {
   const version = item.stored?.version ?? before.version;
   let review = null;
   try {
-    review = await api(`${root}/pairs/${item.pair}/review`, { method: "PUT", body: { ...wanted, reviewer: reviewer() || null, version } });
+    review = await api(`${root}/pairs/${item.pair}/review`, {
+      method: "PUT",
+      body: { ...wanted, reviewer: reviewer() || null, version },
+    });
   } catch (problem) {
     forget(item.pair);
     refused(item, before, wanted, problem);
@@ -259,9 +404,16 @@ async function store(item, before, wanted) {
   if (review) {
     item.stored = review;
     if (reviewer()) item.said = { ...item.said, [reviewer()]: review.verdict };
-    if (!item.unsent) { item.review = review; delete item.draft; }
+    if (!item.unsent) {
+      item.review = review;
+      delete item.draft;
+    }
   }
-  if (!item.unsent) { delete item.unsent; delete item.stored; sending.delete(item.pair); }
+  if (!item.unsent) {
+    delete item.unsent;
+    delete item.stored;
+    sending.delete(item.pair);
+  }
   if (current()?.pair === item.pair && !state.editing && document.activeElement?.id !== "note") redraw();
 }
 
@@ -281,17 +433,49 @@ function refused(item, before, wanted, problem) {
   if (theirs) item.stored = undefined;
   tally(wanted.verdict, item.review.verdict);
   const who = theirs?.reviewer || "Someone";
-  const again = () => { close(); send(item, wanted); redraw(); };
-  const notice = h("div", { class: `notice ${theirs ? "warn" : "bad"}`, role: "alert", "data-refused": item.pair },
-    h("strong", {}, theirs ? `${who} decided pair ${item.pair} before you` : `Pair ${item.pair}: “${wanted.verdict}” could not be stored`),
+  const again = () => {
+    close();
+    send(item, wanted);
+    redraw();
+  };
+  const notice = h(
+    "div",
+    { class: `notice ${theirs ? "warn" : "bad"}`, role: "alert", "data-refused": item.pair },
+    h(
+      "strong",
+      {},
+      theirs
+        ? `${who} decided pair ${item.pair} before you`
+        : `Pair ${item.pair}: “${wanted.verdict}” could not be stored`,
+    ),
     theirs
-      ? h("div", { class: "review-conflict" }, view.verdictChip(theirs.verdict, theirs.reviewer ? `by ${theirs.reviewer}` : ""), theirs.note ? h("span", {}, `“${theirs.note}”`) : null, h("span", { class: "quiet" }, `Your “${wanted.verdict}” was not stored.`))
+      ? h(
+          "div",
+          { class: "review-conflict" },
+          view.verdictChip(theirs.verdict, theirs.reviewer ? `by ${theirs.reviewer}` : ""),
+          theirs.note ? h("span", {}, `“${theirs.note}”`) : null,
+          h("span", { class: "quiet" }, `Your “${wanted.verdict}” was not stored.`),
+        )
       : h("p", {}, problem.message),
-    h("div", { class: "actions" },
+    h(
+      "div",
+      { class: "actions" },
       h("button", { type: "button", onclick: again }, theirs ? `Overrule with “${wanted.verdict}”` : "Try again"),
       theirs ? h("button", { type: "button", onclick: () => close() }, "Leave theirs") : null,
-      h("button", { type: "button", onclick: () => { state.mode = "one"; goToPair(item.pair); } }, `Look at pair ${item.pair}`),
-      theirs ? null : h("button", { type: "button", onclick: () => close() }, "Dismiss")));
+      h(
+        "button",
+        {
+          type: "button",
+          onclick: () => {
+            state.mode = "one";
+            goToPair(item.pair);
+          },
+        },
+        `Look at pair ${item.pair}`,
+      ),
+      theirs ? null : h("button", { type: "button", onclick: () => close() }, "Dismiss"),
+    ),
+  );
   const close = () => notice.remove();
   $(`[data-refused="${item.pair}"]`)?.remove();
   $("[data-notices]").append(notice);
@@ -311,14 +495,22 @@ async function undo() {
   if (!last) return toast("There is nothing of yours to undo here.");
   try {
     if (last.batch) {
-      const { undone, kept } = await api(`${root}/reviews/batches/${last.batch}/undo${reviewer() ? `?reviewer=${encodeURIComponent(reviewer())}` : ""}`, { method: "POST" });
-      toast(`${count(undone)} pairs have their former verdict again${kept ? `; ${count(kept)} were changed since and stay` : ""}.`);
+      const { undone, kept } = await api(
+        `${root}/reviews/batches/${last.batch}/undo${reviewer() ? `?reviewer=${encodeURIComponent(reviewer())}` : ""}`,
+        { method: "POST" },
+      );
+      toast(
+        `${count(undone)} pairs have their former verdict again${kept ? `; ${count(kept)} were changed since and stay` : ""}.`,
+      );
       return await reload(queue.pairs[state.at] ?? null);
     }
     await sending.get(last.pair);
     const item = await queue.get(last.pair);
     const before = item.review.verdict;
-    const review = await api(`${root}/pairs/${last.pair}/review/undo`, { method: "POST", body: { reviewer: reviewer() || null, version: item.review.version } });
+    const review = await api(`${root}/pairs/${last.pair}/review/undo`, {
+      method: "POST",
+      body: { reviewer: reviewer() || null, version: item.review.version },
+    });
     tally(before, review.verdict);
     delete item.draft;
     item.review = review;
@@ -338,7 +530,9 @@ async function undo() {
 
 function dismissible(problem) {
   const notice = problemNotice(problem);
-  notice.append(h("div", { class: "actions" }, h("button", { type: "button", onclick: () => notice.remove() }, "Dismiss")));
+  notice.append(
+    h("div", { class: "actions" }, h("button", { type: "button", onclick: () => notice.remove() }, "Dismiss")),
+  );
   return notice;
 }
 
@@ -366,7 +560,13 @@ $("[data-bulk]").addEventListener("click", async () => {
   await Promise.allSettled(sending.values());
   // Counted now: the queue may have been decided on since it was loaded.
   const now = await api(`${root}/reviews?${filterQuery()}&limit=1`);
-  const batch = await askForBulk({ root, filter: filterBody(), total: now.total, words: filterWords(), reviewer: reviewer() });
+  const batch = await askForBulk({
+    root,
+    filter: filterBody(),
+    total: now.total,
+    words: filterWords(),
+    reviewer: reviewer(),
+  });
   if (!batch) return;
   done.push({ batch: batch.id });
   toast(`${count(batch.pairs)} pairs: ${batch.verdict}. z takes it back.`);
@@ -390,33 +590,51 @@ async function refreshProgress() {
     } while (before !== sent); // a verdict was given meanwhile, which it may not know of
     progress = found;
     drawProgress();
-  } catch { /* the next time will do */ }
+  } catch {
+    /* the next time will do */
+  }
 }
 
 function tally(from, to) {
   if (!progress || from === to) return;
-  if (from) progress.verdicts[from] -= 1; else progress.reviewed += 1;
-  if (to) progress.verdicts[to] += 1; else progress.reviewed -= 1;
+  if (from) progress.verdicts[from] -= 1;
+  else progress.reviewed += 1;
+  if (to) progress.verdicts[to] += 1;
+  else progress.reviewed -= 1;
   drawProgress();
 }
 
 function drawProgress() {
   const { pairs, reviewed, verdicts, flagged, flagged_reviewed: flaggedReviewed, disputed, agreement } = progress;
   const names = Object.keys(view.VERDICTS);
-  const bar = h("div", { class: "verdict-bar", "aria-hidden": "true" }, names.map((name) => {
-    const part = h("i", { class: `v-${name}` });
-    part.style.width = `${(100 * verdicts[name]) / Math.max(1, pairs)}%`;
-    return part;
-  }));
+  const bar = h(
+    "div",
+    { class: "verdict-bar", "aria-hidden": "true" },
+    names.map((name) => {
+      const part = h("i", { class: `v-${name}` });
+      part.style.width = `${(100 * verdicts[name]) / Math.max(1, pairs)}%`;
+      return part;
+    }),
+  );
   const both = agreement.reduce((sum, item) => sum + item.pairs, 0);
   const agreed = agreement.reduce((sum, item) => sum + item.agreed, 0);
-  const kappas = agreement.filter((item) => item.kappa !== null).map((item) => `${item.reviewers.join(" and ")}: κ ${item.kappa.toFixed(2)} on ${item.pairs}`);
-  $("[data-progress]").replaceChildren(bar, h("div", { class: "facts-line" },
-    h("span", {}, h("strong", {}, count(reviewed)), ` of ${count(pairs)} reviewed`),
-    names.filter((name) => verdicts[name]).map((name) => h("span", { "data-count": name }, view.verdictChip(name), ` ${count(verdicts[name])}`)),
-    flagged ? h("span", {}, `⚑ ${count(flaggedReviewed)} of ${count(flagged)} flagged`) : null,
-    both ? h("span", { title: kappas.join("; ") }, `reviewers agree on ${count(agreed)} of ${count(both)}`) : null,
-    disputed ? h("span", { class: "note-ink" }, `${count(disputed)} disputed`) : null));
+  const kappas = agreement
+    .filter((item) => item.kappa !== null)
+    .map((item) => `${item.reviewers.join(" and ")}: κ ${item.kappa.toFixed(2)} on ${item.pairs}`);
+  $("[data-progress]").replaceChildren(
+    bar,
+    h(
+      "div",
+      { class: "facts-line" },
+      h("span", {}, h("strong", {}, count(reviewed)), ` of ${count(pairs)} reviewed`),
+      names
+        .filter((name) => verdicts[name])
+        .map((name) => h("span", { "data-count": name }, view.verdictChip(name), ` ${count(verdicts[name])}`)),
+      flagged ? h("span", {}, `⚑ ${count(flaggedReviewed)} of ${count(flagged)} flagged`) : null,
+      both ? h("span", { title: kappas.join("; ") }, `reviewers agree on ${count(agreed)} of ${count(both)}`) : null,
+      disputed ? h("span", { class: "note-ink" }, `${count(disputed)} disputed`) : null,
+    ),
+  );
 }
 
 // --- wiring --------------------------------------------------------------------------------------
@@ -431,22 +649,47 @@ filters.addEventListener("change", (event) => {
   reload();
 });
 for (const button of filters.querySelectorAll("[data-view]")) {
-  button.addEventListener("click", () => { state.mode = button.dataset.view; state.editing = false; show(); });
+  button.addEventListener("click", () => {
+    state.mode = button.dataset.view;
+    state.editing = false;
+    show();
+  });
 }
 $("[data-help]").addEventListener("click", showHelp);
 
 listen({
-  k: () => decide("keep"), d: () => decide("drop"), u: () => decide("unsure"), f: startEditing,
-  n: () => $("#note")?.focus(), z: undo, "?": showHelp,
-  h: () => { const box = $("[data-history] details"); if (box) { box.open = !box.open; box.scrollIntoView({ block: "nearest" }); } },
-  l: () => { state.mode = state.mode === "list" ? "one" : "list"; show(); },
-  ArrowRight: () => go(state.at + (state.mode === "list" ? PAGE : 1)), ArrowLeft: () => go(state.at - (state.mode === "list" ? PAGE : 1)),
-  ArrowDown: () => state.mode === "one" && go(state.at + 1), ArrowUp: () => state.mode === "one" && go(state.at - 1),
-  Home: () => go(0), End: () => go(queue.pairs.length - 1),
+  k: () => decide("keep"),
+  d: () => decide("drop"),
+  u: () => decide("unsure"),
+  f: startEditing,
+  n: () => $("#note")?.focus(),
+  z: undo,
+  "?": showHelp,
+  h: () => {
+    const box = $("[data-history] details");
+    if (box) {
+      box.open = !box.open;
+      box.scrollIntoView({ block: "nearest" });
+    }
+  },
+  l: () => {
+    state.mode = state.mode === "list" ? "one" : "list";
+    show();
+  },
+  ArrowRight: () => go(state.at + (state.mode === "list" ? PAGE : 1)),
+  ArrowLeft: () => go(state.at - (state.mode === "list" ? PAGE : 1)),
+  ArrowDown: () => state.mode === "one" && go(state.at + 1),
+  ArrowUp: () => state.mode === "one" && go(state.at - 1),
+  Home: () => go(0),
+  End: () => go(queue.pairs.length - 1),
 });
 
-addEventListener("beforeunload", (event) => { if (sending.size) event.preventDefault(); });
-setInterval(() => { if (!document.hidden) refreshProgress(); }, PROGRESS_MS);
+addEventListener("beforeunload", (event) => {
+  if (sending.size) event.preventDefault();
+});
+setInterval(() => {
+  if (!document.hidden) refreshProgress();
+}, PROGRESS_MS);
 
 const first = readAddress();
 await reload(first);

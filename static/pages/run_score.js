@@ -1,16 +1,16 @@
 // A score run's page: distributions, one measure against another, what training made of it, the
 // sorted pairs, and flagging.
 
+import { ScoreCharts } from "../charts/score-charts.js";
+import { DisplacementChart } from "../charts/score-displacement.js";
 import { API, api, pageData } from "../lib/api.js";
 import { explained } from "../lib/controls.js";
 import { $, $$, problemNotice } from "../lib/dom.js";
 import { follow } from "../lib/live.js";
-import { headOf } from "./_run_head.js";
-import { refresh } from "../lib/refresh.js";
-import { ScoreCharts } from "../charts/score-charts.js";
-import { DisplacementChart } from "../charts/score-displacement.js";
-import { Flags } from "./run_score/flags.js";
 import { MEASURES } from "../lib/measures.js";
+import { refresh } from "../lib/refresh.js";
+import { headOf } from "./_run_head.js";
+import { Flags } from "./run_score/flags.js";
 import { ScoreTable } from "./run_score/table.js";
 
 const CHUNK = 1000;
@@ -41,7 +41,8 @@ async function loadNumbers() {
   for (const name of ["measure", "x", "y"]) if (!available.includes(state[name])) [state[name]] = available;
   state.points = [];
   charts = new ScoreCharts(run, state, {
-    threshold: () => flags?.threshold() ?? null, onselect: (pairs) => flags?.select(pairs),
+    threshold: () => flags?.threshold() ?? null,
+    onselect: (pairs) => flags?.select(pairs),
   });
   charts.redraw();
   while (state.points.length < Math.min(state.total, MOST_POINTS)) {
@@ -82,7 +83,10 @@ async function showAll() {
 
 let next = 0;
 function showSoon() {
-  next ||= setTimeout(() => { next = 0; if (!table.offset) table.show(); }, SOON_MS);
+  next ||= setTimeout(() => {
+    next = 0;
+    if (!table.offset) table.show();
+  }, SOON_MS);
 }
 
 $("[data-csv]").setAttribute("href", `${API}/runs/${run.id}/scores?format=csv&with_text=true`);
@@ -95,7 +99,10 @@ if (["queued", "running"].includes(run.status)) {
       if (now.status !== last) head.refreshHead(["summary"]);
       last = run.status = now.status;
     },
-    progress: (now) => { head.showProgress(now); showSoon(); },
+    progress: (now) => {
+      head.showProgress(now);
+      showSoon();
+    },
     connection: head.showConnection,
     end: async () => {
       head.showConnection(null);

@@ -1,18 +1,18 @@
 // A training run's page, live and afterwards: loads what is there, then follows the stream.
 
-import { Answers } from "../lib/answers.js";
 import { AnswersView } from "../charts/answers-view.js";
-import { api, pageData } from "../lib/api.js";
 import { BandsView } from "../charts/bands-view.js";
 import { BatchCharts } from "../charts/batch-charts.js";
+import { LedgerView } from "../charts/ledger-view.js";
+import { Glances, probeTable } from "../charts/probe-list.js";
+import { ProbeView } from "../charts/probe-view.js";
+import { Answers } from "../lib/answers.js";
+import { api, pageData } from "../lib/api.js";
 import { remember, throttle } from "../lib/controls.js";
 import { Detail, POINTS } from "../lib/detail.js";
 import { $, problemNotice, toast } from "../lib/dom.js";
 import { onsetOf, ProbeHistory } from "../lib/histories.js";
-import { LedgerView } from "../charts/ledger-view.js";
 import { follow } from "../lib/live.js";
-import { Glances, probeTable } from "../charts/probe-list.js";
-import { ProbeView } from "../charts/probe-view.js";
 import { headOf } from "./_run_head.js";
 
 const LIST_MS = 500;
@@ -35,13 +35,19 @@ const isOver = () => !["queued", "running"].includes(status);
 const shown = () => histories.get(shownPair);
 const ignore = () => {};
 
-const metricDetail = new Detail((query) => api(`${at}/metrics?${query}`), (answer) => batches.merge(answer.items));
+const metricDetail = new Detail(
+  (query) => api(`${at}/metrics?${query}`),
+  (answer) => batches.merge(answer.items),
+);
 const batches = new BatchCharts(run, (range) => metricDetail.show(range).catch(ignore));
 const bands = new BandsView(run.id, (query) => api(`${at}/probes/bands?${query}`));
 const probeView = new ProbeView(run, (range) => details.get(shownPair)?.show(range).catch(ignore));
 const answersView = new AnswersView($("#answers"), run.id);
 const ledger = new LedgerView(
-  { ledger: $("#ledger"), flow: $("#chart-flow"), predicted: $("#chart-predicted") }, run.id, askLedger);
+  { ledger: $("#ledger"), flow: $("#chart-flow"), predicted: $("#chart-predicted") },
+  run.id,
+  askLedger,
+);
 
 function askLedger(history, step, place) {
   const where = place ? `&response=${place.response}&position=${place.position}` : "";
@@ -57,8 +63,10 @@ async function loadProbes() {
   $("[data-probes]").hidden = false;
   drawList();
   const asked = Number(new URLSearchParams(location.search).get("probe") ?? NaN);
-  if (shownPair === null) await showProbe(probes.has(asked) ? asked : [...probes.keys()].find((pair) => pair >= 0)
-    ?? [...probes.keys()][0]);
+  if (shownPair === null)
+    await showProbe(
+      probes.has(asked) ? asked : ([...probes.keys()].find((pair) => pair >= 0) ?? [...probes.keys()][0]),
+    );
   if (probes.size > 1) loadGlances().catch(ignore);
 }
 
@@ -71,7 +79,9 @@ function named(probe) {
 
 let loading = null;
 function loadProbesSoon() {
-  loading ??= loadProbes().finally(() => { loading = null; });
+  loading ??= loadProbes().finally(() => {
+    loading = null;
+  });
 }
 
 /** The first and the last look at each probe, a few requests at a time. */
@@ -91,8 +101,10 @@ const drawListSoon = throttle(drawList, LIST_MS);
 
 function onsets() {
   const found = (run.summary.probes ?? []).map((probe) => [probe.pair, probe.onset_step ?? null]);
-  const live = [...histories].map(([pair, { steps, changes }]) =>
-    [pair, onsetOf(steps, changes.preferred, changes.dispreferred)]);
+  const live = [...histories].map(([pair, { steps, changes }]) => [
+    pair,
+    onsetOf(steps, changes.preferred, changes.dispreferred),
+  ]);
   return new Map([...found, ...live]);
 }
 
@@ -125,7 +137,8 @@ async function fetchHistory(pair) {
   try {
     const load = (query) => api(`${at}/probes/${pair}?${query}`);
     const [series, said] = await Promise.all([
-      load(`points=${POINTS}`), api(`${at}/probes/${pair}/answers`).catch(() => ({ items: [] })),
+      load(`points=${POINTS}`),
+      api(`${at}/probes/${pair}/answers`).catch(() => ({ items: [] })),
     ]);
     const history = new ProbeHistory(probes.get(pair), series);
     const detail = new Detail(load, (more) => mergeDetail(history, more));
@@ -203,12 +216,19 @@ async function start() {
   if (isOver() && run.revision <= known) return;
   follow(run.id, known, {
     status: putStatus,
-    progress: (now) => { head.showProgress(now); head.showVerdict(now.verdict); },
+    progress: (now) => {
+      head.showProgress(now);
+      head.showVerdict(now.verdict);
+    },
     metric: (row) => batches.put(row),
     probe: putProbe,
     answer: putAnswer,
     connection: head.showConnection,
-    end: () => { head.showConnection(null); head.refreshHead(); finish().catch(ignore); },
+    end: () => {
+      head.showConnection(null);
+      head.refreshHead();
+      finish().catch(ignore);
+    },
   });
 }
 

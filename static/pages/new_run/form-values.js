@@ -13,11 +13,21 @@ export const READ = {
     // "all-linear" is a name for a list, not a list.
     return words.length === 1 && words[0].startsWith("all-") ? words[0] : words;
   },
-  groups: (text) => Object.fromEntries(text.split("\n").filter((line) => line.trim()).map(group)),
+  groups: (text) =>
+    Object.fromEntries(
+      text
+        .split("\n")
+        .filter((line) => line.trim())
+        .map(group),
+    ),
   positions: (text) => JSON.parse(text),
 };
 
-const splitWords = (text) => text.split(",").map((word) => word.trim()).filter(Boolean);
+const splitWords = (text) =>
+  text
+    .split(",")
+    .map((word) => word.trim())
+    .filter(Boolean);
 
 function anyNumber(text) {
   const value = Number(text);
@@ -59,11 +69,13 @@ function group(line) {
 
 /** rows: [{prompt, watch, name}] as they were typed; empty ones are left out. */
 export function promptProbes(rows) {
-  return rows.filter((row) => row.prompt.trim() || row.watch.trim() || row.name.trim()).map((row) => {
-    if (!row.prompt.trim()) throw new FieldError("A prompt is missing.");
-    const name = row.name.trim();
-    return { prompt: promptOf(row.prompt), watch: splitWords(row.watch), ...(name ? { name } : {}) };
-  });
+  return rows
+    .filter((row) => row.prompt.trim() || row.watch.trim() || row.name.trim())
+    .map((row) => {
+      if (!row.prompt.trim()) throw new FieldError("A prompt is missing.");
+      const name = row.name.trim();
+      return { prompt: promptOf(row.prompt), watch: splitWords(row.watch), ...(name ? { name } : {}) };
+    });
 }
 
 /** A text; or chat messages, written as JSON: [{"role": "user", "content": "…"}]. */

@@ -2,8 +2,8 @@
 
 import { api } from "../../lib/api.js";
 import { $, $$, h } from "../../lib/dom.js";
-import { FieldError, READ, wholeNumber } from "./form-values.js";
 import { clip, count, percent } from "../../lib/format.js";
+import { FieldError, READ, wholeNumber } from "./form-values.js";
 
 const WAIT_MS = 250;
 const SAMPLE_LENGTH = 160;
@@ -45,8 +45,10 @@ function measureRule(row) {
   const by = part(row, "by").value;
   const text = part(row, "number").value.trim();
   return {
-    score_run: Number(part(row, "score_run").value), measure: part(row, "measure").value,
-    keep: part(row, "keep").value, [by]: by === "fraction" ? share(text) : READ.number(text),
+    score_run: Number(part(row, "score_run").value),
+    measure: part(row, "measure").value,
+    keep: part(row, "keep").value,
+    [by]: by === "fraction" ? share(text) : READ.number(text),
   };
 }
 
@@ -98,8 +100,13 @@ export class SelectionPreview {
     this.timer = 0;
     this.asked = null;
     const isMine = (event) => event.target.closest('[data-field^="selection."]');
-    for (const kind of ["input", "change"]) form.addEventListener(kind, (event) => { if (isMine(event)) this.soon(); });
-    form.addEventListener("click", (event) => { if (isMine(event) && event.target.closest("[data-add], [data-remove]")) this.soon(); });
+    for (const kind of ["input", "change"])
+      form.addEventListener(kind, (event) => {
+        if (isMine(event)) this.soon();
+      });
+    form.addEventListener("click", (event) => {
+      if (isMine(event) && event.target.closest("[data-add], [data-remove]")) this.soon();
+    });
     this.show();
   }
 
@@ -132,14 +139,20 @@ export class SelectionPreview {
   }
 
   draw({ total, count: left, left_out: out, sample, sample_left_out: sampleOut }) {
-    const words = out === 0 ? "All pairs are trained on." : left === 0
-      ? "No pair is left: there is nothing to train on."
-      : `${percent(left / total, 1)}; ${count(out)} left out.`;
+    const words =
+      out === 0
+        ? "All pairs are trained on."
+        : left === 0
+          ? "No pair is left: there is nothing to train on."
+          : `${percent(left / total, 1)}; ${count(out)} left out.`;
     this.say(`${count(left)} of ${count(total)} pairs.`, words);
     this.host.classList.toggle("nothing", left === 0);
-    const list = (host, pairs, rest) => host.replaceChildren(...pairs.map(brief),
-      ...(rest > pairs.length ? [h("li", { class: "quiet" }, `and ${count(rest - pairs.length)} more`)] : []),
-      ...(rest ? [] : [h("li", { class: "quiet" }, "none")]));
+    const list = (host, pairs, rest) =>
+      host.replaceChildren(
+        ...pairs.map(brief),
+        ...(rest > pairs.length ? [h("li", { class: "quiet" }, `and ${count(rest - pairs.length)} more`)] : []),
+        ...(rest ? [] : [h("li", { class: "quiet" }, "none")]),
+      );
     list($("[data-sample-kept]", this.host), sample, left);
     list($("[data-sample-out]", this.host), sampleOut, out);
     $("[data-selection-samples]", this.host).hidden = false;
@@ -147,8 +160,14 @@ export class SelectionPreview {
 }
 
 function brief({ pair, prompt, preferred, dispreferred }) {
-  const asked = typeof prompt === "string" ? prompt : prompt.at(-1)?.content ?? "";
-  const line = (text, sign, name) => h("div", { class: "clip one" }, h("span", { class: `${name}-ink` }, `${sign} `), clip(text, SAMPLE_LENGTH));
-  return h("li", {}, h("div", { class: "clip one" }, h("span", { class: "quiet" }, `${pair} `), clip(asked, SAMPLE_LENGTH)),
-    line(preferred, "y+", "preferred"), line(dispreferred, "y−", "dispreferred"));
+  const asked = typeof prompt === "string" ? prompt : (prompt.at(-1)?.content ?? "");
+  const line = (text, sign, name) =>
+    h("div", { class: "clip one" }, h("span", { class: `${name}-ink` }, `${sign} `), clip(text, SAMPLE_LENGTH));
+  return h(
+    "li",
+    {},
+    h("div", { class: "clip one" }, h("span", { class: "quiet" }, `${pair} `), clip(asked, SAMPLE_LENGTH)),
+    line(preferred, "y+", "preferred"),
+    line(dispreferred, "y−", "dispreferred"),
+  );
 }

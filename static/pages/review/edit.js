@@ -7,18 +7,35 @@ import { $, h, problemNotice } from "../../lib/dom.js";
 export function editor({ root, item, reviewer, onsaved, oncancel, onmark }) {
   const isChat = typeof item.prompt !== "string";
   const turns = isChat ? item.prompt : [{ role: "prompt", content: item.prompt }];
-  const box = (id, label, text, rows) => h("div", { class: "field" },
-    h("label", { for: id }, label), h("textarea", { id, rows, spellcheck: "true" }, text), h("div", { class: "error", id: `${id}-error` }));
+  const box = (id, label, text, rows) =>
+    h(
+      "div",
+      { class: "field" },
+      h("label", { for: id }, label),
+      h("textarea", { id, rows, spellcheck: "true" }, text),
+      h("div", { class: "error", id: `${id}-error` }),
+    );
   const problems = h("div", {});
   let version = item.text_version;
-  const form = h("form", { class: "edit-form", "aria-label": `Edit pair ${item.pair}` },
+  const form = h(
+    "form",
+    { class: "edit-form", "aria-label": `Edit pair ${item.pair}` },
     problems,
     turns.map((turn, i) => box(`edit-turn-${i}`, isChat ? `Prompt: ${turn.role}` : "Prompt", turn.content, 2)),
-    h("div", { class: "sides" }, box("edit-preferred", "Preferred y+", item.preferred, 6), box("edit-dispreferred", "Dispreferred y−", item.dispreferred, 6)),
-    h("div", { class: "actions" },
+    h(
+      "div",
+      { class: "sides" },
+      box("edit-preferred", "Preferred y+", item.preferred, 6),
+      box("edit-dispreferred", "Dispreferred y−", item.dispreferred, 6),
+    ),
+    h(
+      "div",
+      { class: "actions" },
       h("button", { class: "primary" }, "Save as a new version ", h("kbd", {}, "Ctrl ↵")),
       h("button", { type: "button", onclick: oncancel }, "Cancel ", h("kbd", {}, "Esc")),
-      h("button", { type: "button", onclick: onmark }, "Only mark “fix”")));
+      h("button", { type: "button", onclick: onmark }, "Only mark “fix”"),
+    ),
+  );
 
   const textOf = (id) => $(`#${id}`, form).value;
 
@@ -52,11 +69,16 @@ export function editor({ root, item, reviewer, onsaved, oncancel, onmark }) {
     if (problem.status === 409 && theirs) {
       // Seen now: saving again is a decision, and their text stays as a version.
       version = theirs.text_version;
-      problems.replaceChildren(h("div", { class: "notice warn", role: "alert" },
-        h("strong", {}, "Someone edited this pair while you did."),
-        h("div", { class: "text" }, h("span", { class: "preferred-ink" }, "y+ "), theirs.preferred),
-        h("div", { class: "text" }, h("span", { class: "dispreferred-ink" }, "y− "), theirs.dispreferred),
-        h("p", { class: "quiet small" }, "Saving again puts your text over it; theirs is kept as a version.")));
+      problems.replaceChildren(
+        h(
+          "div",
+          { class: "notice warn", role: "alert" },
+          h("strong", {}, "Someone edited this pair while you did."),
+          h("div", { class: "text" }, h("span", { class: "preferred-ink" }, "y+ "), theirs.preferred),
+          h("div", { class: "text" }, h("span", { class: "dispreferred-ink" }, "y− "), theirs.dispreferred),
+          h("p", { class: "quiet small" }, "Saving again puts your text over it; theirs is kept as a version."),
+        ),
+      );
       return;
     }
     const elsewhere = (problem.errors ?? []).filter(({ field, message }) => {
@@ -67,10 +89,19 @@ export function editor({ root, item, reviewer, onsaved, oncancel, onmark }) {
     if (elsewhere.length || !problem.errors?.length) problems.replaceChildren(problemNotice(problem));
   }
 
-  form.addEventListener("submit", (event) => { event.preventDefault(); save(); });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    save();
+  });
   form.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") { event.preventDefault(); oncancel(); }
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); save(); }
+    if (event.key === "Escape") {
+      event.preventDefault();
+      oncancel();
+    }
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      save();
+    }
   });
   return form;
 }

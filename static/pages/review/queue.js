@@ -27,7 +27,10 @@ export class Queue {
     this.fetched.clear();
     this.underway.clear();
     this.sources = new URLSearchParams();
-    for (const [name, value] of [["score_run", order.score_run], ["displacement_run", order.displacement_run]]) {
+    for (const [name, value] of [
+      ["score_run", order.score_run],
+      ["displacement_run", order.displacement_run],
+    ]) {
       if (value !== null) this.sources.set(name, value);
     }
   }

@@ -20,7 +20,10 @@ export class Flags {
     if (!this.form) return;
     this.form.hidden = false;
     $("[data-next]").hidden = false;
-    this.form.addEventListener("input", () => { this.say(); onform(); });
+    this.form.addEventListener("input", () => {
+      this.say();
+      onform();
+    });
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.replace({ measure: this.measure, top_fraction: this.part });
@@ -52,7 +55,9 @@ export class Flags {
     if (!this.form || this.measure !== state.measure || !state.points.length) return null;
     if (state.points.length < state.total) return null;
     const sign = LOW_IS_ALIKE.has(state.measure) ? 1 : -1;
-    const values = state.points.map((point) => point[state.measure]).filter(Number.isFinite)
+    const values = state.points
+      .map((point) => point[state.measure])
+      .filter(Number.isFinite)
       .sort((a, b) => sign * (a - b));
     return values[Math.min(values.length, this.count) - 1] ?? null;
   }
@@ -65,15 +70,34 @@ export class Flags {
     const flagged = new Set(this.state.points.filter((point) => point.flagged).map((point) => point.pair));
     const added = pairs.filter((pair) => !flagged.has(pair));
     const removed = pairs.filter((pair) => flagged.has(pair));
-    this.bar.replaceChildren(...(pairs.length ? [
-      h("strong", {}, `${count(pairs.length)} pair${pairs.length === 1 ? "" : "s"} selected`),
-      added.length ? h("button", {
-        type: "button", class: "primary", onclick: () => this.replace({ pairs: [...flagged, ...added] }),
-      }, `Flag ${count(added.length)}`) : null,
-      removed.length ? h("button", {
-        type: "button", onclick: () => this.replace({ pairs: [...flagged].filter((pair) => !removed.includes(pair)) }),
-      }, `Take the flag off ${count(removed.length)}`) : null,
-    ].filter(Boolean) : []));
+    this.bar.replaceChildren(
+      ...(pairs.length
+        ? [
+            h("strong", {}, `${count(pairs.length)} pair${pairs.length === 1 ? "" : "s"} selected`),
+            added.length
+              ? h(
+                  "button",
+                  {
+                    type: "button",
+                    class: "primary",
+                    onclick: () => this.replace({ pairs: [...flagged, ...added] }),
+                  },
+                  `Flag ${count(added.length)}`,
+                )
+              : null,
+            removed.length
+              ? h(
+                  "button",
+                  {
+                    type: "button",
+                    onclick: () => this.replace({ pairs: [...flagged].filter((pair) => !removed.includes(pair)) }),
+                  },
+                  `Take the flag off ${count(removed.length)}`,
+                )
+              : null,
+          ].filter(Boolean)
+        : []),
+    );
   }
 
   /** Make the queue anew; what it was before stays at hand. */
@@ -112,8 +136,12 @@ export class Flags {
       }
     };
     this.bar.replaceChildren(
-      h("span", { role: "status" },
-        `${count(pairs.length)} of ${count(this.state.total)} pairs (${share}) are flagged for review.`),
-      h("button", { type: "button", onclick: undo }, "Undo"));
+      h(
+        "span",
+        { role: "status" },
+        `${count(pairs.length)} of ${count(this.state.total)} pairs (${share}) are flagged for review.`,
+      ),
+      h("button", { type: "button", onclick: undo }, "Undo"),
+    );
   }
 }

@@ -9,9 +9,13 @@ import { promptView, side } from "../../lib/pair-view.js";
 
 const PAGE = 25;
 const COLUMNS = [
-  ["pair", "Pair"], ["ches", "CHES"], ["ln_ches", "CHES, length-norm."],
-  ["last_hidden_inner_product", "Last hidden"], ["normalized_edit_distance", "Edit distance"],
-  ["preferred_logprob", "log p(y+), nats"], ["dispreferred_logprob", "log p(y−), nats"],
+  ["pair", "Pair"],
+  ["ches", "CHES"],
+  ["ln_ches", "CHES, length-norm."],
+  ["last_hidden_inner_product", "Last hidden"],
+  ["normalized_edit_distance", "Edit distance"],
+  ["preferred_logprob", "log p(y+), nats"],
+  ["dispreferred_logprob", "log p(y−), nats"],
 ];
 
 export class ScoreTable {
@@ -49,10 +53,30 @@ export class ScoreTable {
     const columns = COLUMNS.filter(([name]) => name === "pair" || items.some((item) => item[name] !== null));
     const formatOf = (name) => (name === "pair" ? count : aligned(items.map((item) => item[name])));
     const formats = Object.fromEntries(columns.map(([name]) => [name, formatOf(name)]));
-    return h("div", { class: "table-wrap" }, h("table", {},
-      h("thead", {}, h("tr", {}, columns.map(([name, label]) => this.sortable(name, label)),
-        h("th", { class: "num narrow-hide" }, "Tokens y+ / y−"), h("th", {}, "Responses"))),
-      h("tbody", {}, items.map((item) => this.row(item, columns, formats)))));
+    return h(
+      "div",
+      { class: "table-wrap" },
+      h(
+        "table",
+        {},
+        h(
+          "thead",
+          {},
+          h(
+            "tr",
+            {},
+            columns.map(([name, label]) => this.sortable(name, label)),
+            h("th", { class: "num narrow-hide" }, "Tokens y+ / y−"),
+            h("th", {}, "Responses"),
+          ),
+        ),
+        h(
+          "tbody",
+          {},
+          items.map((item) => this.row(item, columns, formats)),
+        ),
+      ),
+    );
   }
 
   drawPager(page) {
@@ -61,9 +85,13 @@ export class ScoreTable {
       h("button", { type: "button", disabled, onclick: () => this.move(offset) }, label);
     $("[data-pager]").replaceChildren(
       h("span", {}, `${count(this.offset + 1)}–${count(to)} of ${count(page.total)}`),
-      h("span", { class: "actions" },
+      h(
+        "span",
+        { class: "actions" },
         button("Previous", this.offset === 0, this.offset - PAGE),
-        button("Next", to >= page.total, this.offset + PAGE)));
+        button("Next", to >= page.total, this.offset + PAGE),
+      ),
+    );
   }
 
   numberClass(name) {
@@ -73,10 +101,18 @@ export class ScoreTable {
   sortable(name, label) {
     const isUp = this.sort === name;
     const isDown = this.sort === `-${name}`;
-    const sort = () => { this.sort = isDown ? name : `-${name}`; this.move(0); };
-    return h("th", {
-      class: this.numberClass(name), "aria-sort": isUp ? "ascending" : isDown ? "descending" : null,
-    }, h("button", { type: "button", onclick: sort }, label, isUp ? " ↑" : isDown ? " ↓" : ""));
+    const sort = () => {
+      this.sort = isDown ? name : `-${name}`;
+      this.move(0);
+    };
+    return h(
+      "th",
+      {
+        class: this.numberClass(name),
+        "aria-sort": isUp ? "ascending" : isDown ? "descending" : null,
+      },
+      h("button", { type: "button", onclick: sort }, label, isUp ? " ↑" : isDown ? " ↓" : ""),
+    );
   }
 
   move(offset) {
@@ -93,19 +129,35 @@ export class ScoreTable {
       open.textContent = detail.hidden ? "▸" : "▾";
       if (!detail.hidden) detail.firstChild.replaceChildren(this.diffView(item));
     };
-    const open = h("button", {
-      type: "button", class: "icon", "aria-expanded": "false", onclick: toggle,
-      "aria-label": `Compare the responses of pair ${item.pair}`,
-    }, "▸");
-    const responses = h("div", { class: "small responses" },
+    const open = h(
+      "button",
+      {
+        type: "button",
+        class: "icon",
+        "aria-expanded": "false",
+        onclick: toggle,
+        "aria-label": `Compare the responses of pair ${item.pair}`,
+      },
+      "▸",
+    );
+    const responses = h(
+      "div",
+      { class: "small responses" },
       item.flagged ? h("span", { class: "tag flagged" }, "⚑ flagged") : null,
       h("div", { class: "clip one" }, h("span", { class: "preferred-ink" }, "y+ "), item.preferred),
-      h("div", { class: "clip one" }, h("span", { class: "dispreferred-ink" }, "y− "), item.dispreferred));
-    const row = h("tr", { class: "expandable", dataset: { pair: item.pair } },
+      h("div", { class: "clip one" }, h("span", { class: "dispreferred-ink" }, "y− "), item.dispreferred),
+    );
+    const row = h(
+      "tr",
+      { class: "expandable", dataset: { pair: item.pair } },
       columns.map(([name]) => h("td", { class: this.numberClass(name) }, formats[name](item[name]))),
-      h("td", { class: "num narrow-hide quiet" },
-        `${count(item.preferred_tokens)} / ${count(item.dispreferred_tokens)}`),
-      h("td", {}, h("div", { class: "opened" }, open, responses)));
+      h(
+        "td",
+        { class: "num narrow-hide quiet" },
+        `${count(item.preferred_tokens)} / ${count(item.dispreferred_tokens)}`,
+      ),
+      h("td", {}, h("div", { class: "opened" }, open, responses)),
+    );
     row.addEventListener("click", (event) => {
       if (!event.target.closest("button, a") && !getSelection().toString()) toggle();
     });
@@ -117,16 +169,32 @@ export class ScoreTable {
     const dispreferred = tokensOf(item.dispreferred, item.dispreferred_ends);
     const shared = diff(preferred, dispreferred);
     const classOf = (isShared, k) => `${isShared ? "same" : "only"}${k === shared.fork ? " fork" : ""}`;
-    const marked = (tokens, isShared) => h("div", { class: "diff", tabindex: "0" }, tokens.map((token, k) =>
-      h("span", { class: classOf(isShared[k], k), title: k === shared.fork ? "the fork" : null }, token)));
+    const marked = (tokens, isShared) =>
+      h(
+        "div",
+        { class: "diff", tabindex: "0" },
+        tokens.map((token, k) =>
+          h("span", { class: classOf(isShared[k], k), title: k === shared.fork ? "the fork" : null }, token),
+        ),
+      );
     const alike = shared.a.filter(Boolean).length;
-    return h("div", { class: "pair in-row" },
-      h("div", { class: "pair-head" },
+    return h(
+      "div",
+      { class: "pair in-row" },
+      h(
+        "div",
+        { class: "pair-head" },
         `${alike} of ${preferred.length} preferred and ${dispreferred.length} dispreferred tokens are shared; ` +
           `the fork is at token ${shared.fork + 1}.`,
-        h("a", { href: `/datasets/${this.run.dataset_id}?pair=${item.pair}` }, "Open in the dataset")),
+        h("a", { href: `/datasets/${this.run.dataset_id}?pair=${item.pair}` }, "Open in the dataset"),
+      ),
       promptView(item.prompt),
-      h("div", { class: "sides" },
-        side("preferred", marked(preferred, shared.a)), side("dispreferred", marked(dispreferred, shared.b))));
+      h(
+        "div",
+        { class: "sides" },
+        side("preferred", marked(preferred, shared.a)),
+        side("dispreferred", marked(dispreferred, shared.b)),
+      ),
+    );
   }
 }
