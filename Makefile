@@ -27,7 +27,7 @@ up: .venv/installed ## Set up and start everything, without the demo
 	$(BIN)/chesboard up
 
 test: .venv/installed-test lint ## Check style and types, and run the tests (ARGS="-k word" for some)
-	$(BIN)/node --test "tests/js/*.test.js"
+	$(BIN)/node --test "tests/js/**/*.test.js"
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 lint: .venv/installed-test .venv/js/installed ## Check style and types

@@ -20,6 +20,7 @@ from app.ops.snapshot import observe
 from app.ops.status import describe
 from app.pages import forms, words
 from app.pages import selection as selecting
+from app.pages.measures import MEASURES
 from app.probes import queries as probes
 from app.reviews import queries as reviews
 from app.runs import queries as runs
@@ -35,7 +36,7 @@ router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 templates = Jinja2Templates(PROJECT_ROOT / "templates", context_processors=[page_context])
 templates.env.filters.update(words.FILTERS)
 templates.env.globals.update(
-    KINDS=words.KINDS, MEASURES=words.MEASURES, FORMATS=words.FORMATS, PLOTLY_URL=PLOTLY_URL
+    KINDS=words.KINDS, measures=MEASURES, FORMATS=words.FORMATS, PLOTLY_URL=PLOTLY_URL
 )
 templates.env.globals.update(ISSUES=words.ISSUES, REASONS=words.REASONS)
 

@@ -4,20 +4,14 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+from app.pages import measures
 from app.pages.selection import ranges
 from app.runs.wording import in_words
 from chesboard.configs import Selection
 
 MINUS = "\N{MINUS SIGN}"
 KINDS = {"score": "CHES scoring", "train": "Training", "evaluate": "Evaluation"}
-MEASURES = {
-    "ches": "CHES",
-    "ln_ches": "Length-normalised CHES",
-    "last_hidden_inner_product": "Last-hidden inner product",
-    "normalized_edit_distance": "Normalised edit distance",
-    "preferred_logprob": "log p(y+)",
-    "dispreferred_logprob": "log p(y−)",
-}
+MEASURES = {measure["name"]: measure["label"] for measure in measures.MEASURES}
 FORMATS = {
     "text": "plain text",
     "chat": "chat messages",
@@ -130,11 +124,11 @@ def outcome(run: Any) -> str:
 
 
 def _score_outcome(summary: dict[str, Any]) -> str:
-    measures = summary.get("measures") or {}
-    name = next((name for name in ("ches", "preferred_logprob") if measures.get(name)), None)
+    summaries = summary.get("measures") or {}
+    name = next((name for name in ("ches", "preferred_logprob") if summaries.get(name)), None)
     if name is None:
         return f"{count(summary.get('pairs'))} pairs" if "pairs" in summary else ""
-    found = measures[name]
+    found = summaries[name]
     return (
         f"{count(summary.get('pairs'))} pairs · {MEASURES[name]} median {number(found['median'])}, "
         f"highest {number(found['maximum'])}"

@@ -1,13 +1,14 @@
-// What the model says by itself to the probe's prompt, and how that changed.
+// The list of the model's own answers to a probe's prompt, by spans of steps.
 
 import { answerSpans } from "../lib/answers.js";
 import { downloads, explained } from "../lib/controls.js";
-import { $, h, saveFile, toCsv } from "../lib/dom.js";
+import { toCsv } from "../lib/csv.js";
+import { $, h, saveFile } from "../lib/dom.js";
 
 const MOST_SHOWN = 8;
 const WHY =
-  "The model's own answer to the probe's prompt, always the likeliest token next. " +
-  "Equal answers in a row stand once; words that the answer before did not have are marked.";
+  "The model's own answer to the probe's prompt by greedy decoding. " +
+  "Equal consecutive answers are listed once; words that the previous answer lacks are marked.";
 
 export class AnswersView {
   constructor(host, runId) {
@@ -33,7 +34,7 @@ export class AnswersView {
     host.hidden = true;
   }
 
-  /** answers: an Answers, or null where none were recorded. */
+  /** @param {number} pair @param {import("../lib/answers.js").Answers | null} answers null where none were recorded */
   show(pair, answers) {
     this.pair = pair;
     this.answers = answers;
@@ -46,7 +47,7 @@ export class AnswersView {
     this.host.hidden = items.length === 0;
     const spans = answerSpans(items);
     const isCut = !this.isWhole && spans.length > MOST_SHOWN;
-    // The first answer and the last ones: what it was, and what became of it.
+    // The first answer and the last ones.
     const shown = isCut ? [spans[0], ...spans.slice(1 - MOST_SHOWN)] : spans;
     const rows = shown.map((span) =>
       h(

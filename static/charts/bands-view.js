@@ -1,31 +1,42 @@
-// All probes together: bands of their changes, their margin, and the displaced fraction. The store
-// makes the quantiles; while a run goes on, what is new is asked for every few seconds.
+// The charts of all probes together: quantile bands of their changes and margins, and the displaced fraction. The
+// server computes the quantiles; while a run is active, new steps are requested every few seconds.
 
 import { bandsFigure, displacedFigure, insertBands, joinBands } from "../figures/bands.js";
 import { throttle } from "../lib/controls.js";
 import { Detail, POINTS } from "../lib/detail.js";
+import { DISPLACED_FORMULA } from "../lib/displaced.js";
 import { $ } from "../lib/dom.js";
 import { percent, signed } from "../lib/format.js";
 import { Chart } from "./chart.js";
 
-const ASK_MS = 2000;
+/** @import { Bands, Colors, QuantileName, Quantiles } from "../lib/types.js" */
+
+const POLL_MS = 2000;
+/** @type {QuantileName[]} */
 const QUANTILES = ["q05", "q25", "q50", "q75", "q95"];
 
 export class BandsView {
-  /** load(query): the answer of /probes/bands. */
+  /** @param {number} runId @param {(query: string) => Promise<Bands>} load requests /probes/bands */
   constructor(runId, load) {
     this.runId = runId;
     this.load = load;
+    /** @type {Bands | null} */
     this.bands = null;
-    this.detail = new Detail(load, (answer) => this.densify(answer));
+    this.detail = new Detail(load, (answer) => this.insert(answer));
     this.charts = [this.changeChart(), this.marginChart(), this.displacedChart()];
-    this.askSoon = throttle(() => this.askNews(), ASK_MS);
+    this.updateSoon = throttle(() => this.update(), POLL_MS);
   }
 
   get steps() {
     return this.bands?.steps ?? [];
   }
 
+  /**
+   * @param {string} id
+   * @param {any} options
+   * @param {(colors: Colors) => {name: string, quantiles: Quantiles, color: string}[]} parts
+   * @param {("preferred_change" | "dispreferred_change" | "margin")[]} names
+   */
   quantileChart(id, options, parts, names) {
     const last = (name) => signed(this.bands?.[name].q50.at(-1));
     return new Chart($(id), {
@@ -50,7 +61,7 @@ export class BandsView {
         formula: "quantiles of Δ log p(y) over a fixed set of pairs",
         why:
           "The same pairs at every step: the median, half of the pairs around it, and 90 % of them. " +
-          "Unlike the batches it cannot be confounded by which pairs came along.",
+          "Unlike the batches it is not confounded by which pairs a batch holds.",
       },
       (colors) => [
         { name: "preferred y+", quantiles: this.bands.preferred_change, color: colors.preferred },
@@ -78,7 +89,7 @@ export class BandsView {
   displacedChart() {
     return new Chart($("#chart-bands-displaced"), {
       title: "Displaced probes",
-      formula: "displaced: Δ log p(y+) < 0 < m",
+      formula: DISPLACED_FORMULA,
       name: `run-${this.runId}-displaced-probes`,
       why: "The share of the probes whose preferred response lost likelihood while the margin grew.",
       onzoom: (range) => this.detail.show(range).catch(() => {}),
@@ -88,32 +99,33 @@ export class BandsView {
     });
   }
 
-  /** Shown where there are two probes or more: the spread of one is no spread. */
+  /** Load the whole run. */
   async start() {
     const answer = await this.load(`points=${POINTS}`);
     this.detail.begin(answer);
-    this.take(answer);
+    this.show(answer);
   }
 
-  take(answer) {
-    this.bands = answer;
-    $("[data-bands]").hidden = answer.probes < 2;
+  /** Shown from two probes on: quantiles of one probe say nothing. @param {Bands} bands */
+  show(bands) {
+    this.bands = bands;
+    $("[data-bands]").hidden = bands.probes < 2;
     for (const chart of this.charts) chart.append();
   }
 
-  /** The steps since the last one that is known. */
-  async askNews() {
+  /** Load the steps after the last known one. */
+  async update() {
     if (!this.bands?.steps.length) return this.start().catch(() => {});
     try {
       const answer = await this.load(`points=${POINTS}&from_step=${this.steps.at(-1) + 1}`);
-      this.take(joinBands(this.bands, answer));
+      this.show(joinBands(this.bands, answer));
     } catch {
-      // The next look will bring it.
+      // The next update loads them.
     }
   }
 
-  /** Steps between those that are known. */
-  densify(answer) {
+  /** Insert the steps of a range at full resolution. @param {Bands} answer */
+  insert(answer) {
     this.bands = insertBands(this.bands, answer);
     for (const chart of this.charts) chart.redraw();
   }

@@ -1,11 +1,15 @@
-// The charts of what each optimiser step measured over its batch.
+// The charts of batch metrics over optimizer steps.
 
 import { batchFigure, phaseFigure } from "../figures/curves.js";
+import { DISPLACED_FORMULA } from "../lib/displaced.js";
 import { $ } from "../lib/dom.js";
 import { number, percent, signed } from "../lib/format.js";
-import { MetricHistory } from "../lib/histories.js";
+import { MetricHistory } from "../lib/metric-history.js";
 import { Chart } from "./chart.js";
 
+/** @import { MetricName, MetricRow } from "../lib/types.js" */
+
+/** @type {MetricName[]} */
 const METRICS = [
   "loss",
   "margin",
@@ -23,7 +27,13 @@ const METRICS = [
 const ZERO = { zeroline: true, zerolinewidth: 1 };
 const NO_MARGIN = "Cross-entropy has no margin.";
 
-/** What the charts show. lines: [[metric, label, colour]]; say(value): one of their numbers in words. */
+/**
+ * The options of each chart by its element: lines are [metric, label, color]; show(value): a value as text;
+ * format: d3's, of hovered values.
+ *
+ * @param {any} run
+ * @returns {[string, any][]}
+ */
 function kinds(run) {
   const isPreference = run.config.objective !== "cross_entropy";
   return [
@@ -61,7 +71,7 @@ function kinds(run) {
         title: "Loss",
         formula: run.config.objective,
         unit: "loss",
-        say: number,
+        show: number,
         why:
           "The objective, mean over each batch's pairs. A falling loss says nothing about where the " +
           "probability goes.",
@@ -72,9 +82,9 @@ function kinds(run) {
       "#chart-displaced",
       {
         title: "Displaced fraction",
-        formula: "displaced: Δ log p(y+) < 0 < m",
+        formula: DISPLACED_FORMULA,
         unit: "share of pairs",
-        say: percent,
+        show: percent,
         why:
           "The share of a batch's pairs whose preferred response lost likelihood while the margin grew; " +
           "and the share with a positive margin.",
@@ -93,8 +103,8 @@ function kinds(run) {
         title: "Gradient norm",
         formula: "‖∇ loss‖₂",
         unit: "norm",
-        say: number,
-        why: "The Euclidean norm of the gradient before the optimiser's step.",
+        show: number,
+        why: "The Euclidean norm of the gradient before the optimizer's step.",
         lines: [["grad_norm", "gradient norm", "ink"]],
       },
     ],
@@ -102,7 +112,7 @@ function kinds(run) {
 }
 
 export class BatchCharts {
-  /** onzoom([from, to]): someone looks closer at these steps. */
+  /** @param {any} run @param {(range: [number, number]) => unknown} onzoom called with the range of steps zoomed to */
   constructor(run, onzoom) {
     this.run = run;
     this.weight = 0.8;
@@ -114,7 +124,7 @@ export class BatchCharts {
     });
   }
 
-  chart(id, { title, why, formula, lines, unit, say = signed, y, format, empty }, onzoom) {
+  chart(id, { title, why, formula, lines, unit, show = signed, y, format, empty }, onzoom) {
     const shown = () => lines.filter(([name]) => this.column(name).some((value) => value !== null));
     return new Chart($(id), {
       title,
@@ -131,12 +141,12 @@ export class BatchCharts {
           { weight: this.weight, unit, y, format },
         ),
       describe: () =>
-        `${lines.map(([name, label]) => `${label}: now ${this.latest(name, say)}`).join(", ")}, ` +
+        `${lines.map(([name, label]) => `${label}: now ${this.latest(name, show)}`).join(", ")}, ` +
         `${this.metrics.steps.length} steps.`,
       note: () => {
-        const missing = this.metrics.notFinite;
+        const missing = this.metrics.nonfiniteSteps;
         return missing
-          ? `${missing} step${missing === 1 ? "" : "s"} with numbers that are not finite: ` + "shown as gaps."
+          ? `${missing} step${missing === 1 ? "" : "s"} with numbers that are not finite: shown as gaps.`
           : "";
       },
       csv: () =>
@@ -179,18 +189,21 @@ export class BatchCharts {
     return this.metrics.columns[name];
   }
 
-  latest(name, say = signed) {
+  latest(name, show = signed) {
     const values = this.column(name);
-    return values.length ? say(values.at(-1)) : "–";
+    return values.length ? show(values.at(-1)) : "–";
   }
 
-  /** A row of the stream. */
+  /** A row of the event stream. @param {MetricRow} row */
   put(row) {
     const isAppended = this.metrics.put(row);
-    for (const chart of this.charts) isAppended ? chart.append() : chart.redraw();
+    for (const chart of this.charts) {
+      if (isAppended) chart.append();
+      else chart.redraw();
+    }
   }
 
-  /** Rows of the store. */
+  /** Rows of the API. @param {MetricRow[]} rows */
   merge(rows) {
     this.metrics.merge(rows);
     this.redraw();

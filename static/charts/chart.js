@@ -1,34 +1,57 @@
 // A chart on the page: its heading and explanation, the plot, and its downloads.
 //
-// `figure(colors)` is asked again whenever numbers or the theme changed. What was only appended is
-// appended to the plot too; anything else is drawn anew. Nothing is drawn while out of sight, and
-// at most once a frame: a tab in the background has no frames, so it draws once when it is back.
+// `figure(colors)` is called again whenever numbers or the theme changed. Points that were only appended are appended
+// to the plot too; anything else is drawn anew. Nothing is drawn while out of sight, and at most once per animation
+// frame: a tab in the background has no frames, so it draws once when it is visible again.
 
-import { palette } from "../figures/frame.js";
 import { downloads, explained } from "../lib/controls.js";
-import { h, saveFile, toCsv } from "../lib/dom.js";
+import { toCsv } from "../lib/csv.js";
+import { rangeOf } from "../lib/detail.js";
+import { h, saveFile } from "../lib/dom.js";
+import { palette } from "./palette.js";
 import { savePicture } from "./picture.js";
 import { extend, shapeOf } from "./plot-append.js";
+
+/** @import { Colors, Columns, Figure } from "../lib/types.js" */
 
 const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset+autosize", showTips: false };
 const PICTURE = { width: 1100, height: 560 };
 const ZOOM_MS = 250;
 const charts = new Set();
 
+/**
+ * @typedef {{
+ *   title: string,
+ *   name: string,
+ *   why: string,
+ *   formula?: string,
+ *   empty?: string,
+ *   controls?: Node,
+ *   figure: (colors: Colors) => Figure,
+ *   csv: () => Columns,
+ *   describe?: () => string,
+ *   note?: () => string,
+ *   height?: () => number,
+ *   onzoom?: (range: [number, number]) => unknown,
+ *   onselect?: (points: any[] | null) => unknown,
+ * }} ChartOptions name: of downloaded files; why: one sentence; empty: shown while there are no points; controls:
+ *   beside the heading; describe: the accessible description; note: a line below; height: in pixels; onzoom: the range
+ *   on the horizontal axis; onselect: the points inside a drawn box or lasso, null when it is cleared
+ */
+
 export class Chart {
-  /** title; why: one sentence; formula; name: for files; figure(colors) → {data, layout};
-   *  csv() → columns; describe() → words for those who do not see it; note() → a line below;
-   *  onzoom([from, to]): someone looks closer; onselect(points or null): someone drew around them;
-   *  controls: elements beside the heading; height() → pixels; picture(colors): for downloads. */
+  /** @param {HTMLElement} host @param {ChartOptions} options */
   constructor(host, options) {
     this.options = options;
     this.host = host;
+    /** Plotly adds `data` and `on` to it. @type {any} */
     this.plot = h("div", { class: "plot", role: "img", "aria-label": options.title });
     this.note = h("div", { class: "note" });
     this.nothing = h("div", { class: "nothing" }, options.empty ?? "Nothing yet.");
     host.replaceChildren(heading(options, this), this.plot, this.note);
     this.isVisible = false;
     this.isDirty = false;
+    /** The shape of the figure that is drawn; null: draw anew. @type {import("./plot-append.js").Shape | null} */
     this.drawn = null;
     this.frame = 0;
     charts.add(this);
@@ -41,19 +64,19 @@ export class Chart {
     ).observe(host);
   }
 
-  /** What it shows is another thing now. */
+  /** @param {string} title */
   retitle(title) {
     this.options.title = title;
     this.host.querySelector("h3").textContent = title;
   }
 
-  /** Numbers were added at the end of every line. */
+  /** Points were added at the end of the lines. */
   append() {
     this.isDirty = true;
     this.schedule();
   }
 
-  /** Anything may have changed. */
+  /** Any number may have changed. */
   redraw() {
     this.drawn = null;
     this.append();
@@ -81,7 +104,7 @@ export class Chart {
       return;
     }
     this.nothing.remove();
-    const shape = shapeOf(figure); // before Plotly writes the ranges that it found into it
+    const shape = shapeOf(figure); // before Plotly writes computed ranges into it
     if (!this.drawn || !extend(this.plot, this.drawn, figure)) {
       const isNew = !this.plot.data;
       Plotly.react(this.plot, figure.data, figure.layout, CONFIG);
@@ -90,7 +113,7 @@ export class Chart {
     this.drawn = shape;
   }
 
-  /** Plotly forgets who listens when a plot is purged. */
+  /** Plotly drops the listeners of a plot when it is purged. */
   listen() {
     const { onzoom, onselect } = this.options;
     if (onzoom) {
@@ -106,12 +129,13 @@ export class Chart {
     }
   }
 
+  /** @param {string} format "png", "svg" or "csv" */
   async download(format) {
     if (format === "csv") {
       saveFile(`${this.options.name}.csv`, toCsv(this.options.csv()), "text/csv");
       return;
     }
-    const figure = (this.options.picture ?? this.options.figure)(palette());
+    const figure = this.options.figure(palette());
     figure.layout = {
       ...figure.layout,
       paper_bgcolor: palette().surface,
@@ -122,12 +146,7 @@ export class Chart {
   }
 }
 
-/** [from, to] on the horizontal axis, where a change of the layout narrowed it. */
-export function rangeOf(change) {
-  const both = change["xaxis.range"] ?? [change["xaxis.range[0]"], change["xaxis.range[1]"]];
-  return both.every(Number.isFinite) ? both : null;
-}
-
+/** @param {ChartOptions} options @param {Chart} chart */
 function heading(options, chart) {
   return h(
     "div",

@@ -1,14 +1,20 @@
-// The ledger at one step as a table with bars that gain to the right and lose to the left.
+// The ledger at one step as a table with diverging bars: gains to the right, losses to the left.
 
 import { beforeAndNow } from "../figures/ledger.js";
 import { h } from "../lib/dom.js";
 import { number, probability, probabilityChange } from "../lib/format.js";
 import { tokenView } from "../lib/token-view.js";
 
-/** Sums of what was written in single precision differ from zero by less. */
+/** @import { Ledger, LedgerRow, Role } from "../lib/types.js" */
+
+/** Sums of values stored in single precision differ from zero by less. */
 const ROUNDING = 5e-5;
 
-/** largest: the change that fills half a bar. roleOf(entry): preferred, dispreferred or other. */
+/**
+ * @param {Ledger} ledger
+ * @param {number} largest the change that fills half a bar
+ * @param {(entry: LedgerRow) => Role} roleOf
+ */
 export function ledgerTable(ledger, largest, roleOf) {
   const row = (entry) => tokenRow(entry, largest, roleOf(entry));
   return h(
@@ -58,7 +64,7 @@ function restRow(rest, largest) {
   );
 }
 
-/** part: −1 … 1 of half the width; to the right it gained. */
+/** @param {number} part −1 … 1 of half the width; positive to the right @param {Role} role */
 function bar(part, role) {
   const width = `${Math.min(1, Math.abs(part)) * 50}%`;
   const fill = h("i", { class: `fill ${role}` });
@@ -67,7 +73,7 @@ function bar(part, role) {
   return h("div", { class: "diverging", "aria-hidden": "true" }, fill);
 }
 
-/** The balance in words. */
+/** The balance as a sentence. @param {Ledger & {moved?: number | null}} ledger */
 export function balanceOf(ledger) {
   const sum = (entries) => entries.reduce((total, entry) => total + entry.change, 0);
   const [gains, losses] = [sum(ledger.gainers), sum(ledger.losers)];
@@ -85,6 +91,7 @@ export function balanceOf(ledger) {
     .join(" ");
 }
 
+/** @param {Ledger} ledger @returns {import("../lib/types.js").Columns} */
 export function ledgerCsv(ledger) {
   const rest = { token: "(all other tokens)", change: ledger.rest };
   const rows = [...ledger.gainers, rest, ...[...ledger.losers].reverse()];

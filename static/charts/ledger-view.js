@@ -1,40 +1,48 @@
-// Where the probability went: the ledger at one step and one position as a table, as a flow from
-// before to after, and beside what theory predicted.
+// The mass ledger of a probe: a step slider, the ledger at one step and one position as a table, and the two charts
+// beside it.
 
-import { flowFigure, flows } from "../figures/flow.js";
-import { palette } from "../figures/frame.js";
 import { ledgerFigure } from "../figures/ledger.js";
-import { hits, predictedFigure, rankPairs } from "../figures/predicted.js";
-import { choice, downloads, explained, remember, segmented } from "../lib/controls.js";
-import { h, saveFile, toCsv } from "../lib/dom.js";
-import { number, probabilityChange, visible } from "../lib/format.js";
-import { Chart } from "./chart.js";
+import { rankPairs } from "../figures/predicted.js";
+import { choice, downloads, explained, segmented, setQueryParameters } from "../lib/controls.js";
+import { toCsv } from "../lib/csv.js";
+import { h, saveFile } from "../lib/dom.js";
+import { flowChart, PREDICTION_FORMULA, predictedChart } from "./ledger-charts.js";
 import { LedgerSource, placeOf, placesOf } from "./ledger-source.js";
 import { balanceOf, ledgerCsv, ledgerTable } from "./ledger-table.js";
+import { palette } from "./palette.js";
 import { savePicture } from "./picture.js";
 import { StepPlayer } from "./step-player.js";
 
-const ASK_MS = 120;
+/** @import { ProbeHistory } from "../lib/probe-history.js" */
+/** @import { Role } from "../lib/types.js" */
+/** @import { Place } from "./ledger-source.js" */
+
+const REQUEST_MS = 120;
+const ADDRESS_MS = 400;
 const NOTHING = { gainers: [], losers: [], rest: 0, rankAgreement: null };
 const WHY =
   "The ledger at one position: what each token of the vocabulary gained or lost. All changes sum to zero. " +
   "“Predicted” is the rank that theory gives the token for a small step.";
-const FORMULA = "p_z (⟨W_z, d⟩ − Σ_v p_v ⟨W_v, d⟩),  d = W[y+] − W[y−]";
 
 export class LedgerView {
-  /** ask(history, step, place): the API's ledger. hosts: {ledger, flow, predicted}. */
-  constructor(hosts, runId, ask) {
-    const asked = new URLSearchParams(location.search);
+  /**
+   * @param {{ledger: HTMLElement, flow: HTMLElement, predicted: HTMLElement}} hosts
+   * @param {number} runId
+   * @param {(history: ProbeHistory, step: number, place: Place) => Promise<any>} load requests a ledger from the API
+   */
+  constructor(hosts, runId, load) {
+    const query = new URLSearchParams(location.search);
     this.runId = runId;
+    /** @type {ProbeHistory | null} */
     this.history = null;
-    this.place = placeOf(asked.get("at"));
-    this.isRecent = asked.get("since") === "previous";
-    this.askedStep = asked.has("step") ? Number(asked.get("step")) : null;
-    this.source = new LedgerSource(ask, (history) => history === this.history && this.schedule());
+    this.place = placeOf(query.get("at"));
+    this.isRecent = query.get("since") === "previous";
+    this.initialStep = query.has("step") ? Number(query.get("step")) : null;
+    this.source = new LedgerSource(load, (history) => history === this.history && this.schedule());
     this.player = new StepPlayer(() => {
       this.schedule();
-      this.askSoon();
-      this.rememberSoon();
+      this.requestSoon();
+      this.updateAddressSoon();
     });
     this.body = h("div", { class: "table-wrap" });
     this.balance = h("p", { class: "small quiet balance" });
@@ -43,7 +51,12 @@ export class LedgerView {
       h(
         "div",
         { class: "card-head" },
-        h("span", { class: "chart-title" }, h("h3", {}, "Where the probability went"), explained(WHY, FORMULA)),
+        h(
+          "span",
+          { class: "chart-title" },
+          h("h3", {}, "Where the probability went"),
+          explained(WHY, PREDICTION_FORMULA),
+        ),
         downloads(this),
       ),
       this.player.element,
@@ -51,89 +64,35 @@ export class LedgerView {
       this.body,
       this.balance,
     );
-    this.flow = this.flowChart(hosts.flow);
-    this.predicted = this.predictedChart(hosts.predicted);
+    this.flow = flowChart(hosts.flow, this);
+    this.predicted = predictedChart(hosts.predicted, this);
     this.isVisible = false;
     new IntersectionObserver(
       ([entry]) => {
         this.isVisible = entry.isIntersecting;
         if (!this.isVisible) return;
         if (this.isDirty) this.render();
-        this.askSoon();
+        this.requestSoon();
       },
       { rootMargin: "200px" },
     ).observe(hosts.ledger);
   }
 
-  flowChart(host) {
-    const words = (entries) =>
-      entries
-        .slice(0, 3)
-        .map((entry) => `${visible(entry.token)} ${probabilityChange(entry.change)}`)
-        .join(", ");
-    const name = (node) => node.token ?? "(all others)";
-    return new Chart(host, {
-      title: "From before to after",
-      name: `run-${this.runId}-flow`,
-      empty: "Nothing has moved yet.",
-      why:
-        "The same ledger as one balanced picture: what was lost on the left, what was gained on the right. " +
-        "Probability has no identity, so every loser gives to every gainer in proportion to its gain.",
-      formula: "flow(a → b) = loss(a) · gain(b) / Σ gains",
-      figure: (colors) => flowFigure(this.shown(), colors, (entry) => colors[this.roleOf(entry)]),
-      describe: () => `Lost: ${words(this.shown().losers)}. Gained: ${words(this.shown().gainers)}.`,
-      csv: () => {
-        const { sources, targets, links } = flows(this.shown());
-        return {
-          from: links.map((link) => name(sources[link.source])),
-          to: links.map((link) => name(targets[link.target])),
-          probability: links.map((link) => link.value),
-        };
-      },
-    });
-  }
-
-  predictedChart(host) {
-    const color = (colors) => (pair) => colors[this.roleOf(pair)];
-    return new Chart(host, {
-      title: "Predicted and actual gainers",
-      name: `run-${this.runId}-predicted`,
-      why:
-        "Theory says for a small step which tokens gain most at the fork; beside it the tokens that did. " +
-        "Hollow points are in one of the two lists only.",
-      formula: FORMULA,
-      empty: "Nothing is predicted here: the prediction needs two responses and holds at their fork.",
-      figure: (colors) => predictedFigure(this.pairs(), colors, color(colors)),
-      note: () => this.predictionInWords(),
-      describe: () => this.predictionInWords(),
-      csv: () => {
-        const pairs = this.pairs();
-        return {
-          token_id: pairs.map((pair) => pair.token_id),
-          token: pairs.map((pair) => pair.token),
-          predicted_rank: pairs.map((pair) => pair.predictedRank),
-          actual_rank: pairs.map((pair) => pair.actualRank),
-          actual_change: pairs.map((pair) => pair.change),
-        };
-      },
-    });
-  }
-
-  /** A probe is shown from now on; its last step, or at first the one that the address names. */
+  /** Show another probe at its last step, or at first at the step in the address. @param {ProbeHistory} history */
   show(history) {
     this.history = history;
-    this.player.reset(history.steps, this.askedStep);
-    this.askedStep = null;
+    this.player.reset(history.steps, this.initialStep);
+    this.initialStep = null;
     if (this.place && !history.probe[`${this.place.response}_tokens`][this.place.position]) this.place = null;
     this.drawnOptions = "";
     this.update();
   }
 
-  /** New steps or numbers are there. */
+  /** The history has new steps or ledgers. */
   update() {
-    this.player.take(this.history.steps);
+    this.player.setSteps(this.history.steps);
     this.schedule();
-    this.askSoon();
+    this.requestSoon();
   }
 
   get index() {
@@ -144,25 +103,25 @@ export class LedgerView {
     return this.history?.steps[this.index];
   }
 
-  /** While someone moves on, nothing is asked; nor more often than it can be answered. */
-  askSoon() {
-    if (this.asking) return;
-    this.asking = setTimeout(() => {
-      this.asking = 0;
-      if (this.history && this.isVisible) this.source.want(this.history, this.step, this.place);
-    }, ASK_MS);
+  /** Throttled while the slider moves; LedgerSource sends one request at a time. */
+  requestSoon() {
+    if (this.requestTimer) return;
+    this.requestTimer = setTimeout(() => {
+      this.requestTimer = 0;
+      if (this.history && this.isVisible) this.source.request(this.history, this.step, this.place);
+    }, REQUEST_MS);
   }
 
-  rememberSoon() {
-    clearTimeout(this.remembering);
-    this.remembering = setTimeout(
+  updateAddressSoon() {
+    clearTimeout(this.addressTimer);
+    this.addressTimer = setTimeout(
       () =>
-        remember({
+        setQueryParameters({
           step: this.player.isFollowing ? null : this.step,
           since: this.isRecent ? "previous" : null,
           at: this.place ? `${this.place.response}:${this.place.position}` : null,
         }),
-      400,
+      ADDRESS_MS,
     );
   }
 
@@ -183,26 +142,20 @@ export class LedgerView {
     return this.ledger() ?? NOTHING;
   }
 
-  pairs() {
+  /** The ledger against step 0 at this step and position, whatever it is compared with in the table. */
+  wholeLedger() {
+    return this.source.ledger(this.history, this.index, { place: this.place });
+  }
+
+  /** The top predicted and the top actual gainers. */
+  rankPairs() {
     if (!this.history || this.index < 1) return [];
-    const whole = this.source.ledger(this.history, this.index, { place: this.place });
     const predicted = this.source.predicted(this.history, this.index, this.place);
-    return predicted.length ? rankPairs(predicted, whole?.gainers ?? []) : [];
+    return predicted.length ? rankPairs(predicted, this.wholeLedger()?.gainers ?? []) : [];
   }
 
-  predictionInWords() {
-    const pairs = this.pairs();
-    const { of, predicted } = hits(pairs);
-    if (!of) return "";
-    const whole = this.source.ledger(this.history, this.index, { place: this.place });
-    const agreement = whole?.rankAgreement;
-    return (
-      `Theory named ${predicted} of the top ${of} gainers.` +
-      (Number.isFinite(agreement) ? ` Rank agreement ρ = ${number(agreement, 2)}.` : "")
-    );
-  }
-
-  roleOf(entry) {
+  /** Which response the token continues at this position. @returns {Role} */
+  roleOf(/** @type {{token: string | null}} */ entry) {
     const { preferredToken, dispreferredToken, probe } = this.history;
     const here = this.place && probe[`${this.place.response}_tokens`][this.place.position];
     if (this.place) return entry.token === here ? this.place.response : "other";
@@ -212,47 +165,49 @@ export class LedgerView {
 
   render() {
     this.isDirty = false;
-    this.askSoon();
+    this.requestSoon();
     this.drawOptions();
     this.flow.redraw();
     this.predicted.redraw();
-    if (!this.history || this.index < 0) return this.say("The first look at the probe is still to come.");
+    if (!this.history || this.index < 0) return this.showMessage("The probe has not been recorded yet.");
     const ledger = this.ledger();
-    if (!ledger) return this.say(this.whyNothing());
+    if (!ledger) return this.showMessage(this.whyEmpty());
     const all = [...ledger.gainers, ...ledger.losers];
-    if (!all.length) return this.say(this.index === 0 ? "Step 0: nothing has moved yet." : "Nothing has moved.");
-    const largest = Math.max(Math.abs(ledger.rest), ...all.map((e) => Math.abs(e.change)), this.largestEver());
+    if (!all.length)
+      return this.showMessage(this.index === 0 ? "Step 0: nothing has moved yet." : "Nothing has moved.");
+    const largest = Math.max(Math.abs(ledger.rest ?? 0), ...all.map((e) => Math.abs(e.change)), this.largestLast());
     this.body.replaceChildren(ledgerTable(ledger, largest, (entry) => this.roleOf(entry)));
     this.balance.textContent = (this.isRecent ? `Since step ${ledger.since}: ` : "") + balanceOf(ledger);
   }
 
-  whyNothing() {
-    const answer = this.source.answer(this.history, this.step, this.place);
-    if (answer === undefined) return "Asking…";
+  whyEmpty() {
+    const response = this.source.response(this.history, this.step, this.place);
+    if (response === undefined) return "Loading…";
     if (this.isRecent && this.index === 0) return "Step 0 has no record before it.";
     return "No ledger was recorded here at this step.";
   }
 
-  say(words) {
-    this.body.replaceChildren(h("div", { class: "empty" }, words));
+  /** @param {string} message */
+  showMessage(message) {
+    this.body.replaceChildren(h("div", { class: "empty" }, message));
     this.balance.textContent = "";
   }
 
-  /** What can be chosen, as far as this run recorded it. */
+  /** The controls of what this run recorded: the reference step and the position. */
   drawOptions() {
     if (!this.history) return;
-    const answer = this.source.answer(this.history, this.step, this.place);
-    const places = placesOf(answer ?? this.lastAnswer, this.history.probe);
-    if (answer) this.lastAnswer = answer;
-    const hasRecent = answer?.recent !== undefined || this.isRecent || this.lastAnswer?.recent !== undefined;
+    const response = this.source.response(this.history, this.step, this.place);
+    const places = placesOf(response ?? this.lastResponse, this.history.probe);
+    if (response) this.lastResponse = response;
+    const hasRecent = this.isRecent || this.lastResponse?.recent !== undefined;
     const key = JSON.stringify([places, hasRecent, this.history.probe.pair]);
     if (key === this.drawnOptions) return;
     this.drawnOptions = key;
     const at = this.place ? `${this.place.response}:${this.place.position}` : "fork";
     const chosen = () => {
       this.schedule();
-      this.askSoon();
-      this.rememberSoon();
+      this.requestSoon();
+      this.updateAddressSoon();
     };
     this.options.replaceChildren(
       ...(hasRecent
@@ -287,13 +242,14 @@ export class LedgerView {
     );
   }
 
-  /** So that bars do not jump to a new scale while the slider moves. */
-  largestEver() {
+  /** The last step's largest change, so that the bars keep their scale while the slider moves. */
+  largestLast() {
     if (this.isRecent || this.place) return 0;
     const last = this.history.ledgers.get(this.history.steps.at(-1));
     return last ? Math.max(0, ...[...last.gainers, ...last.losers].map((entry) => Math.abs(entry.change))) : 0;
   }
 
+  /** @param {string} format "png", "svg" or "csv" */
   async download(format) {
     const ledger = this.ledger();
     if (!ledger) return;

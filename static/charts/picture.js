@@ -1,12 +1,16 @@
-// Charts as files, drawn by Plotly and saved the way every other file of a page is, so that a
-// picture that cannot be made is told to whoever asked for it (Plotly.downloadImage only throws).
+// Exports charts as PNG and SVG files. A failure is shown to the user, which Plotly.downloadImage would only throw.
 
 import { saveFile, toast } from "../lib/dom.js";
 
 const TYPES = { png: "image/png", svg: "image/svg+xml" };
 const PNG_SCALE = 2; // sharp on screens of high density, and in print
 
-/** Save a figure as `${name}.png` or `${name}.svg`; width and height in CSS pixels. */
+/**
+ * Save a figure as `${name}.png` or `${name}.svg`.
+ *
+ * @param {import("../lib/types.js").Figure} figure
+ * @param {{name: string, format: string, width: number, height: number}} options width and height in CSS pixels
+ */
 export async function savePicture(figure, { name, format, width, height }) {
   try {
     const scale = format === "png" ? PNG_SCALE : 1;
@@ -15,6 +19,7 @@ export async function savePicture(figure, { name, format, width, height }) {
     saveFile(`${name}.${format}`, content, TYPES[format]);
   } catch (error) {
     const kind = format.toUpperCase();
-    toast(`This chart could not be saved as ${kind} (${error.message ?? error}). Its CSV holds the same numbers.`);
+    const reason = error instanceof Error ? error.message : error;
+    toast(`This chart could not be saved as ${kind} (${reason}). Its CSV holds the same numbers.`);
   }
 }

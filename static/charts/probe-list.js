@@ -1,91 +1,32 @@
-// The probes at a glance: which pairs are displaced, since when, and what took their mass. It is
-// also where one is chosen.
+// The table of probes: which pairs are displaced, since which step, and which token gained most. A row selects its
+// probe.
 
 import { h } from "../lib/dom.js";
 import { aligned, clip, probability, probabilityChange, visible } from "../lib/format.js";
-import { STILL } from "../lib/histories.js";
 import { tokenView } from "../lib/token-view.js";
 
-/** A probe in a few words: its two tokens at the fork, or its prompt. */
+/** @import { ProbeSnapshots } from "../lib/probe-snapshots.js" */
+/** @import { Probe } from "../lib/types.js" */
+
+/** A short label: a pair's two tokens at the fork, or a prompt's name or text. @param {Probe} probe */
 export function probeName(probe) {
   if (probe.kind === "prompt") return clip(probe.name ?? visible(probe.prompt.trim()), 40);
   const token = (tokens) => clip(visible(tokens[Math.min(probe.fork_position, tokens.length - 1)] ?? ""), 12);
   return `${probe.pair}: ${token(probe.preferred_tokens)} › ${token(probe.dispreferred_tokens)}`;
 }
 
-const sum = (logprobs) =>
-  logprobs?.length && !logprobs.includes(null) ? logprobs.reduce((total, value) => total + value, 0) : null;
-const difference = (a, b) => (a === null || b === null || a === undefined || b === undefined ? null : a - b);
-
-/** What is known of each probe: where it began and where it is. */
-export class Glances {
-  constructor() {
-    this.byPair = new Map();
-  }
-
-  of(pair) {
-    if (!this.byPair.has(pair)) this.byPair.set(pair, { first: null, last: null });
-    return this.byPair.get(pair);
-  }
-
-  /** A row of the stream. */
-  put(row) {
-    this.see(
-      row.pair,
-      row.step,
-      sum(row.preferred_logprobs),
-      sum(row.dispreferred_logprobs),
-      row.gainers[0] ?? null,
-      row.group_probs,
-    );
-  }
-
-  /** What /probes/{pair} says, of few points or many. groupNames: the order of its groups. */
-  putSeries(pair, series, groupNames) {
-    series.steps.forEach((step, i) => {
-      const isLast = i === series.steps.length - 1;
-      this.see(
-        pair,
-        step,
-        sum(series.preferred?.logprobs?.[i]),
-        sum(series.dispreferred?.logprobs?.[i]),
-        isLast ? (series.gainers[0] ?? null) : null,
-        groupNames.map((name) => series.fork.groups[name]?.[i] ?? null),
-      );
-    });
-  }
-
-  see(pair, step, preferred, dispreferred, gainer, groups) {
-    const glance = this.of(pair);
-    const seen = { step, preferred, dispreferred, gainer, groups };
-    if (!glance.first || step < glance.first.step) glance.first = seen;
-    if (!glance.last || step >= glance.last.step) glance.last = seen;
-  }
-
-  /** {step, preferred, dispreferred, margin, isDisplaced, gainer, groups}: changes since the start. */
-  changes(pair) {
-    const { first, last } = this.of(pair);
-    if (!first) return null;
-    const preferred = difference(last.preferred, first.preferred);
-    const dispreferred = difference(last.dispreferred, first.dispreferred);
-    const margin = difference(preferred, dispreferred);
-    return {
-      step: last.step,
-      preferred,
-      dispreferred,
-      margin,
-      gainer: last.gainer,
-      groups: last.groups,
-      isDisplaced: preferred !== null && margin !== null && preferred < -STILL && margin > STILL,
-    };
-  }
-}
-
-/** The probes as a table. Those that lost most of their preferred response come first once the run
- *  is over; while it goes on the order stays, so that nothing moves under the pointer.
- *  onsets: pair → step, where it is known. */
-export function probeTable(probes, glances, { shownPair, isOver, onsets, onchoose }) {
-  const known = probes.map((probe) => ({ probe, now: glances.changes(probe.pair), onset: onsets.get(probe.pair) }));
+/**
+ * Once the run is over, the pairs whose preferred response lost most come first; until then the order stays, so that
+ * no row moves under the pointer.
+ *
+ * @param {Probe[]} probes
+ * @param {ProbeSnapshots} snapshots
+ * @param {{
+ *   shownPair: number | null, isOver: boolean, onsets: Map<number, number | null>, onchoose: (pair: number) => void,
+ * }} options onsets: pair → the step from which on it is displaced, where that is known
+ */
+export function probeTable(probes, snapshots, { shownPair, isOver, onsets, onchoose }) {
+  const known = probes.map((probe) => ({ probe, now: snapshots.changes(probe.pair), onset: onsets.get(probe.pair) }));
   const pairs = known.filter(({ probe }) => probe.kind !== "prompt");
   if (isOver) pairs.sort((a, b) => (a.now?.preferred ?? 0) - (b.now?.preferred ?? 0));
   const format = aligned(

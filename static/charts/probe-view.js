@@ -1,17 +1,21 @@
-// One probe: its curves at the fork, the change of both responses, and token × step.
+// The charts of one probe: probabilities at the fork, the tokens that moved most, the change of both responses, and
+// the heat maps of tokens × steps.
 
 import { changeFigure, forkFigure, tokensFigure } from "../figures/curves.js";
 import { plainText, tokenLabel } from "../figures/frame.js";
-import { heatChanges, heatFigure, heatHeight, largestChange } from "../figures/heat.js";
 import { segmented, throttle } from "../lib/controls.js";
-import { $, h } from "../lib/dom.js";
+import { displacementOnset } from "../lib/displaced.js";
+import { $ } from "../lib/dom.js";
 import { probability, signed, visible } from "../lib/format.js";
-import { onsetOf } from "../lib/histories.js";
-import { side, text } from "../lib/pair-view.js";
-import { tokenView } from "../lib/token-view.js";
 import { Chart } from "./chart.js";
+import { ProbeAbout } from "./probe-about.js";
+import { TokenHeatMaps } from "./token-heat-maps.js";
 
-const HEAT_MS = 1000;
+/** @import { ProbeHistory } from "../lib/probe-history.js" */
+
+/** The heat maps and the headline are redrawn at most this often while rows arrive. */
+const SLOW_MS = 1000;
+/** Below it a linear scale beside "all other" shows nothing. */
 const SMALL_PROBABILITY = 0.1;
 const MOST_MOVERS = 8;
 const NO_FORK = {
@@ -24,13 +28,16 @@ const NO_FORK = {
   dispreferredToken: "",
 };
 const NO_CHANGE = { steps: [], preferred: [], dispreferred: [] };
-const NO_HEAT = { steps: [], tokens: [], logprobs: [] };
 
 export class ProbeView {
-  /** onzoom([from, to]): someone looks closer at these steps. */
+  /**
+   * @param {any} run
+   * @param {(range: [number, number]) => unknown} onzoom called with the range of steps that is zoomed to
+   */
   constructor(run, onzoom) {
     this.run = run;
     this.onzoom = onzoom;
+    /** @type {ProbeHistory | null} */
     this.history = null;
     this.isLog = false;
     this.wasScaleChosen = false;
@@ -51,13 +58,10 @@ export class ProbeView {
     this.fork = this.forkChart();
     this.change = this.changeChart();
     this.tokens = this.tokensChart();
-    this.heats = [
-      this.heatChart("preferred", "Tokens of the preferred response"),
-      this.heatChart("dispreferred", "Tokens of the dispreferred response"),
-    ];
-    this.news = h("div", { class: "pair about" });
-    this.drawNewsSoon = throttle(() => this.drawNews(), HEAT_MS);
-    this.drawHeats = throttle(() => this.heats.forEach((chart) => chart.append()), HEAT_MS);
+    this.heatMaps = new TokenHeatMaps(run, onzoom);
+    this.about = new ProbeAbout();
+    this.drawHeadlineSoon = throttle(() => this.drawHeadline(), SLOW_MS);
+    this.drawHeatMapsSoon = throttle(() => this.heatMaps.append(), SLOW_MS);
   }
 
   forkChart() {
@@ -106,15 +110,14 @@ export class ProbeView {
     const parts = history.isPrompt
       ? []
       : [
-          ["preferred", history.preferredProb],
-          ["dispreferred", history.dispreferredProb],
-          ["all other", history.otherProb],
+          { name: "preferred", probs: history.preferredProb },
+          { name: "dispreferred", probs: history.dispreferredProb },
+          { name: "all other", probs: history.otherProb },
         ];
-    return (
-      [...parts, ...history.groups.map((group) => [group.name, group.probs])]
-        .map(([name, probs]) => `${name} from ${probability(probs[0])} to ${probability(probs.at(-1))}`)
-        .join(", ") + "."
+    const words = [...parts, ...history.groups].map(
+      ({ name, probs }) => `${name} from ${probability(probs[0])} to ${probability(probs.at(-1))}`,
     );
+    return `${words.join(", ")}.`;
   }
 
   tokensChart() {
@@ -125,7 +128,7 @@ export class ProbeView {
       name: `run-${this.run.id}-moving-tokens`,
       onzoom: this.onzoom,
       why:
-        "The probability of single next tokens at every step: of those that are followed, the ones whose " +
+        "The probability of single next tokens at every step: of those that are watched, the ones whose " +
         "change since the start is largest.",
       figure: (colors) =>
         tokensFigure(
@@ -146,7 +149,7 @@ export class ProbeView {
     });
   }
 
-  /** What a token is at the fork: of y+, of y−, or neither. */
+  /** Which response a token continues at the fork; null: neither. @param {string} token */
   roleOf(token) {
     const { isPrompt, preferredToken, dispreferredToken } = this.history;
     if (isPrompt) return null;
@@ -181,7 +184,7 @@ export class ProbeView {
   onset() {
     if (!this.history || this.history.isPrompt || this.run.config.objective === "cross_entropy") return null;
     const { preferred, dispreferred } = this.history.changes;
-    return onsetOf(this.history.steps, preferred, dispreferred);
+    return displacementOnset(this.history.steps, preferred, dispreferred);
   }
 
   changeInWords() {
@@ -194,72 +197,31 @@ export class ProbeView {
     );
   }
 
-  heatChart(kind, title) {
-    const rows = () => this.history[`${kind}Logprobs`];
-    const tokens = () => this.history.probe[`${kind}_tokens`];
-    return new Chart($(`#chart-heat-${kind}`), {
-      title,
-      name: `run-${this.run.id}-tokens-${kind}`,
-      onzoom: this.onzoom,
-      why:
-        "Change of each token's log-probability since step 0, given the prompt and the tokens before it. " +
-        "Blue gained, orange lost; both maps share one scale.",
-      formula: "Δ log p(y_k | x, y_<k)",
-      // The two maps stand side by side and are as high as the longer one needs.
-      height: () => {
-        const probe = this.history?.probe;
-        return heatHeight(probe ? Math.max(probe.preferred_tokens.length, probe.dispreferred_tokens.length) : 0);
-      },
-      figure: (colors) =>
-        heatFigure(
-          this.history?.steps.length > 1
-            ? { steps: this.history.steps, tokens: tokens(), logprobs: rows(), limit: this.heatLimit() }
-            : NO_HEAT,
-          colors,
-        ),
-      describe: () =>
-        this.history?.steps.length > 1
-          ? heatChanges(rows(), tokens())
-              .map((row, k) => `${visible(tokens()[k])}: ${signed(row.at(-1))}`)
-              .slice(0, 20)
-              .join(", ")
-          : "",
-      csv: () =>
-        Object.fromEntries([
-          ["step", this.history.steps],
-          ...tokens().map((token, k) => [`${k + 1} ${token}`, rows().map((row) => row[k])]),
-        ]),
-    });
-  }
-
-  heatLimit() {
-    const { probe, preferredLogprobs, dispreferredLogprobs } = this.history;
-    return Math.max(
-      largestChange(heatChanges(preferredLogprobs, probe.preferred_tokens)),
-      largestChange(heatChanges(dispreferredLogprobs, probe.dispreferred_tokens)),
-    );
-  }
-
-  /** Another probe. */
+  /** Show another probe. @param {ProbeHistory} history */
   show(history) {
     this.history = history;
+    this.heatMaps.history = history;
     $("[data-of-pairs]").hidden = history.isPrompt;
     $("#chart-change").hidden = history.isPrompt;
     this.fork.retitle(history.isPrompt ? "Right after the prompt" : "At the fork");
     this.chooseScale();
-    this.drawAbout();
+    this.about.show(history);
+    this.drawHeadline();
     this.redraw();
   }
 
-  /** A row was put into the history that is shown. */
+  /** The shown history has a new row. @param {boolean} isAppended */
   update(isAppended) {
-    for (const chart of [this.fork, this.change, this.tokens]) isAppended ? chart.append() : chart.redraw();
-    this.drawHeats();
-    this.drawNewsSoon();
+    for (const chart of [this.fork, this.change, this.tokens]) {
+      if (isAppended) chart.append();
+      else chart.redraw();
+    }
+    this.drawHeatMapsSoon();
+    this.drawHeadlineSoon();
   }
 
   redraw() {
-    for (const chart of [this.fork, this.change, this.tokens, ...this.heats]) chart.redraw();
+    for (const chart of [this.fork, this.change, this.tokens, this.heatMaps]) chart.redraw();
   }
 
   /** Small probabilities can only be seen on a logarithmic scale, beside "all other". */
@@ -273,65 +235,7 @@ export class ProbeView {
     this.scale.choose(this.isLog ? "log" : "linear");
   }
 
-  /** The probe itself, which stays, under what became of it, which changes while someone reads. */
-  drawAbout() {
-    const { probe, isPrompt } = this.history;
-    const summary = `${isPrompt ? "The" : `Pair ${probe.pair}: the`} prompt as the model reads it`;
-    const wasOpen = $("[data-probe-about] details")?.open;
-    $("[data-probe-about]").replaceChildren(
-      this.news,
-      h(
-        "div",
-        { class: "pair about" },
-        h(
-          "details",
-          { open: wasOpen },
-          h("summary", { class: "small" }, summary),
-          h("div", { class: "small quiet prompt" }, text(probe.prompt)),
-        ),
-        isPrompt
-          ? null
-          : h(
-              "div",
-              { class: "sides" },
-              side("preferred", this.response(probe.preferred_tokens)),
-              side("dispreferred", this.response(probe.dispreferred_tokens)),
-            ),
-      ),
-    );
-    this.drawNews();
-  }
-
-  drawNews() {
-    const { verdict } = this.history;
-    const parts = [verdict ? h("p", { class: "probe-verdict" }, verdict) : null, this.facts()];
-    this.news.replaceChildren(...parts.filter(Boolean));
-  }
-
-  /** When it began, in a line. The sentence above says the rest. */
-  facts() {
-    const onset = this.onset();
-    if (onset === null) return null;
-    return h(
-      "p",
-      { class: "small quiet" },
-      `Displaced since step ${onset}: from there on y+ stays less likely than ` +
-        "at the start while the margin is positive.",
-    );
-  }
-
-  response(tokens) {
-    return h(
-      "div",
-      { class: "text" },
-      tokens.map((token, k) => {
-        const view = tokenView(token);
-        if (k === this.history.probe.fork_position) {
-          view.classList.add("fork");
-          view.title = "the fork";
-        }
-        return [view, " "];
-      }),
-    );
+  drawHeadline() {
+    this.about.drawHeadline(this.history.verdict, this.onset());
   }
 }

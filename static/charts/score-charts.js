@@ -1,17 +1,19 @@
-// How the measures of a score run are distributed, and one against another with a brush.
+// The charts of a score run: the distribution of a measure, and one measure against another with a brush.
 
 import { distributionFigure, scatterFigure } from "../figures/scores.js";
-import { choice, remember, segmented } from "../lib/controls.js";
+import { choice, segmented, setQueryParameters } from "../lib/controls.js";
 import { $, h } from "../lib/dom.js";
 import { count, number } from "../lib/format.js";
-import { LOW_IS_ALIKE, labelled, MEASURES } from "../lib/measures.js";
+import { labeled, measureOf, measures } from "../lib/measures.js";
 import { Chart } from "./chart.js";
 
+/** @type {[string, string][]} */
 const QUANTILES = [
   ["5", "5 %"],
   ["50", "median"],
   ["95", "95 %"],
 ];
+/** @type {[string, string][]} */
 const TOOLS = [
   ["zoom", "Zoom"],
   ["select", "Box"],
@@ -19,16 +21,20 @@ const TOOLS = [
 ];
 
 export class ScoreCharts {
-  /** state: {summary, points, total, measure, x, y}; threshold(): where flagging would begin, or
-   *  null; onselect(pairs): someone drew around points. */
+  /**
+   * @param {any} run
+   * @param {any} state {summary, points, total, measure, x, y}, shared with the page
+   * @param {{threshold: () => number | null, onselect: (pairs: number[]) => void}} options threshold: the value where
+   *   flagging would begin; onselect: called with the pairs inside a drawn box or lasso
+   */
   constructor(run, state, { threshold, onselect }) {
     this.run = run;
     this.state = state;
     this.tool = "zoom";
-    const names = Object.keys(MEASURES).filter((name) => state.summary.measures[name]?.count);
+    const names = [...measures().keys()].filter((name) => state.summary.measures[name]?.count);
     $("[data-charts]").hidden = false;
-    this.distribution = this.distributionChart(labelled(names), threshold);
-    this.scatter = this.scatterChart(labelled(names), onselect);
+    this.distribution = this.distributionChart(labeled(names), threshold);
+    this.scatter = this.scatterChart(labeled(names), onselect);
   }
 
   redraw() {
@@ -39,20 +45,20 @@ export class ScoreCharts {
   distributionChart(names, threshold) {
     const { state } = this;
     const shown = () => state.summary.measures[state.measure];
-    const about = () => MEASURES[state.measure];
+    const about = () => measureOf(state.measure);
     return new Chart($("#chart-distribution"), {
       title: "Distribution",
       name: `run-${this.run.id}-distribution`,
       why: "How the chosen measure is spread over the pairs. Flagging takes the pairs whose responses are most alike.",
       controls: choice("Measure", names, state.measure, (name) => {
         state.measure = name;
-        remember({ measure: name });
+        setQueryParameters({ measure: name });
         this.distribution.redraw();
       }),
       figure: (colors) =>
         distributionFigure(shown()?.histogram ?? [], about().label, colors, {
           threshold: threshold(),
-          isAbove: !LOW_IS_ALIKE.has(state.measure),
+          isAbove: !about().low_is_alike,
           quantiles: this.quantiles(),
         }),
       describe: () =>
@@ -62,7 +68,7 @@ export class ScoreCharts {
           : "",
       note: () =>
         [
-          `${about().label} = ${about().formula}. ${about().why}`,
+          `${about().label} = ${about().formula}. ${about().help}`,
           shown()?.nonfinite ? `${count(shown().nonfinite)} values are not finite and left out.` : "",
         ].join(" "),
       csv: () => {
@@ -73,13 +79,13 @@ export class ScoreCharts {
     });
   }
 
-  /** Marked where they lie apart enough to be read. */
+  /** The quantiles to mark: those far enough apart for their labels. */
   quantiles() {
     const found = this.state.summary.measures[this.state.measure];
     if (!found || found.minimum === found.maximum) return [];
-    const marks = QUANTILES.map(([key, label]) => [found.quantiles[key], label]).filter(([value]) =>
-      Number.isFinite(value),
-    );
+    const marks = QUANTILES.map(
+      ([key, label]) => /** @type {[number, string]} */ ([found.quantiles[key], label]),
+    ).filter(([value]) => Number.isFinite(value));
     const span = found.maximum - found.minimum;
     return marks.filter(([value], i) => i === 0 || value - marks[i - 1][0] > 0.09 * span);
   }
@@ -89,7 +95,7 @@ export class ScoreCharts {
     const axis = (label, name) =>
       choice(label, names, state[name], (measure) => {
         state[name] = measure;
-        remember({ [name]: measure });
+        setQueryParameters({ [name]: measure });
         onselect([]);
         this.scatter.redraw();
       });
@@ -113,14 +119,14 @@ export class ScoreCharts {
       figure: (colors) =>
         scatterFigure(
           state.points.map((p) => ({ pair: p.pair, x: p[state.x], y: p[state.y], isFlagged: p.flagged })),
-          MEASURES[state.x].label,
-          MEASURES[state.y].label,
+          measureOf(state.x).label,
+          measureOf(state.y).label,
           colors,
           { tool: this.tool },
         ),
       onselect: (points) => onselect((points ?? []).map((point) => point.customdata)),
       describe: () =>
-        `${MEASURES[state.y].label} against ${MEASURES[state.x].label} of ` + `${count(state.points.length)} pairs.`,
+        `${measureOf(state.y).label} against ${measureOf(state.x).label} of ` + `${count(state.points.length)} pairs.`,
       note: () =>
         state.points.length < state.total
           ? `The first ${count(state.points.length)} of ${count(state.total)} pairs.`

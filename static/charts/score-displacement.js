@@ -1,12 +1,12 @@
-// What a measure said before training against what a later run did: the paper's Figure 2 on one's
-// own data.
+// The chart of a measure before training against the displacement that a later training run measured, as Figure 2 of
+// the paper (arXiv 2410.08847) has it.
 
 import { displacementFigure } from "../figures/scores.js";
 import { api } from "../lib/api.js";
-import { choice, remember } from "../lib/controls.js";
+import { choice, setQueryParameters } from "../lib/controls.js";
 import { $, h } from "../lib/dom.js";
 import { count, number } from "../lib/format.js";
-import { labelled, MEASURES } from "../lib/measures.js";
+import { labeled, measureOf } from "../lib/measures.js";
 import { Chart } from "./chart.js";
 
 const COMPARED = ["ches", "ln_ches", "last_hidden_inner_product", "normalized_edit_distance"];
@@ -20,7 +20,7 @@ export class DisplacementChart {
     this.found = null;
   }
 
-  /** Shown where a training run over the same dataset has measured what it did to its pairs. */
+  /** Shown where a training run over the same dataset has measured the displacement of its pairs. */
   async start() {
     const { items: runs } = await api(`/runs/${this.run.id}/displacements`);
     if (!runs.length) return;
@@ -41,12 +41,12 @@ export class DisplacementChart {
           this.trained = Number(id);
           this.load();
         }),
-        choice("Measure", labelled(COMPARED), this.measure, (name) => {
+        choice("Measure", labeled(COMPARED), this.measure, (name) => {
           this.measure = name;
           this.load();
         }),
       ),
-      figure: (colors) => displacementFigure(this.points(), MEASURES[this.measure].label, colors),
+      figure: (colors) => displacementFigure(this.points(), measureOf(this.measure).label, colors),
       describe: () => this.inWords(),
       note: () => this.inWords(),
       csv: () => {
@@ -65,7 +65,7 @@ export class DisplacementChart {
   async load() {
     const query = `score_run=${this.run.id}&measure=${this.measure}`;
     this.found = await api(`/runs/${this.trained}/displacement?${query}`);
-    remember({ trained: this.trained, against: this.measure });
+    setQueryParameters({ trained: this.trained, against: this.measure });
     this.chart.redraw();
   }
 
@@ -80,6 +80,6 @@ export class DisplacementChart {
       spearman === null
         ? "There are too few pairs for a rank correlation."
         : `Spearman's ρ = ${number(spearman, 2)} over ${count(n)} pairs.`;
-    return `${MEASURES[this.measure].label} against the change of log p(y+) in run ${this.trained}: ${agreement}`;
+    return `${measureOf(this.measure).label} against the change of log p(y+) in run ${this.trained}: ${agreement}`;
   }
 }

@@ -1,4 +1,4 @@
-// A slider over the recorded steps, with a button that plays them.
+// A slider over the recorded steps, with a button that animates them.
 
 import { h } from "../lib/dom.js";
 
@@ -6,7 +6,7 @@ const PLAY_MS = 7000;
 const TICK_MS = 60;
 
 export class StepPlayer {
-  /** onmove(index): another step is shown. */
+  /** @param {(index: number) => unknown} onmove called when another step is selected */
   constructor(onmove) {
     this.onmove = onmove;
     this.steps = [];
@@ -40,34 +40,34 @@ export class StepPlayer {
     return this.timer !== 0;
   }
 
-  /** Begin anew, at the last step or at one that was asked for. */
+  /** Start over at the last step, or at a given one. @param {number[]} steps @param {number | null} step */
   reset(steps, step = null) {
     this.stop();
     const index = step === null ? -1 : steps.indexOf(step);
     this.isFollowing = index < 0 || index === steps.length - 1;
     this.index = this.isFollowing ? steps.length - 1 : index;
-    this.take(steps);
+    this.setSteps(steps);
   }
 
-  /** New steps are there; the slider follows them while it stands at the last one. */
-  take(steps) {
+  /** Update the steps; a slider at the last one follows them. @param {number[]} steps */
+  setSteps(steps) {
     const shown = this.steps[this.index];
     this.steps = steps;
     if (this.isFollowing) this.index = steps.length - 1;
     else if (steps[this.index] !== shown && steps.includes(shown)) this.index = steps.indexOf(shown);
     this.index = Math.min(this.index, steps.length - 1);
     this.slider.max = String(Math.max(0, steps.length - 1));
-    this.say();
+    this.draw();
   }
 
   goTo(index) {
     this.index = index;
     this.isFollowing = index === this.steps.length - 1;
-    this.say();
+    this.draw();
     this.onmove(index);
   }
 
-  say() {
+  draw() {
     const step = this.steps[this.index];
     this.slider.value = String(Math.max(0, this.index));
     this.slider.setAttribute("aria-valuetext", step === undefined ? "no step yet" : `step ${step}`);

@@ -1,20 +1,29 @@
-// Predicted gainers beside the actual ones: two columns of ranks, joined where a token is in both.
+// Figure of predicted and actual gainers: two columns of ranks, joined where a token is in both.
 
 import { probabilityChange } from "../lib/format.js";
 import { layout, tokenLabel } from "./frame.js";
 
+/** @import { Colors, Figure, MaybeNumber, Prediction, RankPair, Trace, WatchedToken } from "../lib/types.js" */
+
+/** @typedef {{token_id: number, token?: string, change: number}} Gainer */
+
 export const MOST_RANKS = 10;
 
-/** Where the two columns of ranks stand; the words to their left and right need the rest. */
+/** Horizontal positions of the two columns; the labels beside them need the rest of the width. */
 const PREDICTED = 0;
 const ACTUAL = 0.7;
 
-/** The top predicted gainers and the top actual ones, each token once.
+/**
+ * The top predicted gainers and the top actual ones, each token once.
  *
- *  predicted: [{token_id, token, predicted_rank, actual_rank, actual_change}], best first; gainers:
- *  [{token_id, token, change}], largest first. A rank beyond `most` is null: not among the top. */
+ * @param {Prediction[]} predicted best first
+ * @param {Gainer[]} gainers largest first
+ * @param {number} most ranks beyond it are null: not among the top
+ * @returns {RankPair[]} by predicted rank
+ */
 export function rankPairs(predicted, gainers, most = MOST_RANKS) {
-  const among = (rank) => (Number.isFinite(rank) && rank >= 1 && rank <= most ? rank : null);
+  const among = (/** @type {MaybeNumber} */ rank) =>
+    typeof rank === "number" && rank >= 1 && rank <= most ? rank : null;
   const actual = new Map(gainers.slice(0, most).map((entry, i) => [entry.token_id, i + 1]));
   const rows = predicted
     .filter((entry) => among(entry.predicted_rank))
@@ -22,7 +31,7 @@ export function rankPairs(predicted, gainers, most = MOST_RANKS) {
       token_id: entry.token_id,
       token: entry.token,
       predictedRank: entry.predicted_rank,
-      actualRank: actual.get(entry.token_id) ?? (entry.actual_change > 0 ? among(entry.actual_rank) : null),
+      actualRank: actual.get(entry.token_id) ?? ((entry.actual_change ?? 0) > 0 ? among(entry.actual_rank) : null),
       change: entry.actual_change,
     }));
   const known = new Set(rows.map((row) => row.token_id));
@@ -31,20 +40,26 @@ export function rankPairs(predicted, gainers, most = MOST_RANKS) {
     .filter((entry) => !known.has(entry.token_id))
     .map((entry) => ({
       token_id: entry.token_id,
-      token: entry.token,
+      token: entry.token ?? "",
       predictedRank: null,
-      actualRank: actual.get(entry.token_id),
+      actualRank: actual.get(entry.token_id) ?? null,
       change: entry.change,
     }));
   return [...rows, ...surprises].sort((a, b) => (a.predictedRank ?? 99) - (b.predictedRank ?? 99));
 }
 
-/** From tokens whose predicted change is known, where the server has not said: as rankPairs wants. */
-export function predictedOf(followed, gainers) {
+/**
+ * Predictions from the watched tokens, for steps at which the server's own are not known.
+ *
+ * @param {WatchedToken[]} watched
+ * @param {Gainer[]} gainers largest first
+ * @returns {Prediction[]} best first, for rankPairs
+ */
+export function predictedOf(watched, gainers) {
   const changes = new Map(gainers.map((entry, i) => [entry.token_id, { rank: i + 1, change: entry.change }]));
-  return followed
-    .filter((entry) => entry.predicted > 0)
-    .sort((a, b) => b.predicted - a.predicted)
+  return watched
+    .filter((entry) => (entry.predicted ?? 0) > 0)
+    .sort((a, b) => (b.predicted ?? 0) - (a.predicted ?? 0))
     .map((entry, i) => ({
       token_id: entry.token_id,
       token: entry.token,
@@ -55,13 +70,24 @@ export function predictedOf(followed, gainers) {
     }));
 }
 
-/** How many of the actual top gainers were among the top predicted ones. */
+/**
+ * How many of the actual top gainers are among the top predicted ones.
+ *
+ * @param {RankPair[]} pairs
+ */
 export function hits(pairs, top = 3) {
   const actual = pairs.filter((pair) => pair.actualRank !== null && pair.actualRank <= top);
   return { of: actual.length, predicted: actual.filter((pair) => pair.predictedRank !== null).length };
 }
 
-/** Left the predicted rank, right the actual one; what is in one column only is a hollow point. */
+/**
+ * Predicted ranks on the left, actual ones on the right; a token in one column only is a hollow point.
+ *
+ * @param {RankPair[]} pairs
+ * @param {Colors} colors
+ * @param {(pair: RankPair) => string} colorOf
+ * @returns {Figure}
+ */
 export function predictedFigure(pairs, colors, colorOf) {
   const joined = pairs.filter((pair) => pair.predictedRank !== null && pair.actualRank !== null);
   const links = joined.map((pair) => ({
@@ -74,9 +100,15 @@ export function predictedFigure(pairs, colors, colorOf) {
     hoverinfo: "skip",
     showlegend: false,
   }));
+  /**
+   * @param {"predicted" | "actual"} side
+   * @param {(pair: RankPair) => MaybeNumber} rankOf
+   * @param {string} position of the labels
+   * @returns {Trace}
+   */
   const column = (side, rankOf, position) => {
     const shown = pairs.filter((pair) => rankOf(pair) !== null);
-    const isJoined = (pair) => pair.predictedRank !== null && pair.actualRank !== null;
+    const isJoined = (/** @type {RankPair} */ pair) => pair.predictedRank !== null && pair.actualRank !== null;
     return {
       type: "scatter",
       mode: "markers+text",
@@ -126,6 +158,7 @@ export function predictedFigure(pairs, colors, colorOf) {
   };
 }
 
+/** @param {RankPair} pair @param {"predicted" | "actual"} side */
 function label(pair, side) {
   const rank = side === "predicted" ? pair.predictedRank : pair.actualRank;
   const name = tokenLabel(pair.token, 12);

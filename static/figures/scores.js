@@ -1,13 +1,26 @@
-// Distributions of measures, one measure against another, and against what training did; lengths
-// of a dataset's texts.
+// Figures of measures over pairs: distribution, one measure against another, against measured displacement; and of
+// the lengths of a dataset's texts.
 
 import { faded, gap, layout } from "./frame.js";
 
-/** bins: [{low, high, count}] of equal width. threshold: where flagging would begin; isAbove: on
- *  which side of it. quantiles: [[value, label]] marked above the bars. */
+/** @import { Colors, Figure, MaybeNumber, Trace } from "../lib/types.js" */
+
+/** @typedef {{pair: number, x: MaybeNumber, y: MaybeNumber, isFlagged?: boolean}} Point */
+/** @typedef {{low: number, high: number, count: number}} Bin */
+
+/**
+ * @param {Bin[]} bins of equal width
+ * @param {string} title of the horizontal axis
+ * @param {Colors} colors
+ * @param {{threshold?: MaybeNumber, isAbove?: boolean, quantiles?: [number, string][]}} options threshold: where
+ *   flagging would begin; isAbove: on which side of it; quantiles: values with their labels, marked above the bars
+ * @returns {Figure}
+ */
 export function distributionFigure(bins, title, colors, { threshold = null, isAbove = true, quantiles = [] } = {}) {
   const middles = bins.map((bin) => (bin.low + bin.high) / 2);
-  const isFlagged = (bin) => threshold !== null && (isAbove ? bin.high > threshold : bin.low < threshold);
+  const isFlagged = (/** @type {Bin} */ bin) =>
+    threshold !== null && (isAbove ? bin.high > threshold : bin.low < threshold);
+  /** @param {number} x @param {string} color @param {"dot" | "dash"} dash */
   const mark = (x, color, dash) => ({
     type: "line",
     x0: x,
@@ -53,6 +66,14 @@ export function distributionFigure(bins, title, colors, { threshold = null, isAb
   };
 }
 
+/**
+ * @param {string} name
+ * @param {Point[]} points
+ * @param {string} color
+ * @param {string} symbol
+ * @param {string} text the hover template
+ * @returns {Trace}
+ */
 function cloud(name, points, color, symbol, text) {
   return {
     type: "scatter",
@@ -68,9 +89,16 @@ function cloud(name, points, color, symbol, text) {
   };
 }
 
-const isDrawn = (point) => gap(point.x) !== null && gap(point.y) !== null;
+const isDrawn = (/** @type {Point} */ point) => gap(point.x) !== null && gap(point.y) !== null;
 
-/** points: [{pair, x, y, isFlagged}]; tool: what dragging does, "zoom", "select" (box) or "lasso". */
+/**
+ * @param {Point[]} points
+ * @param {string} xTitle
+ * @param {string} yTitle
+ * @param {Colors} colors
+ * @param {{tool?: string}} options what dragging does: "zoom", "select" (a box) or "lasso"
+ * @returns {Figure}
+ */
 export function scatterFigure(points, xTitle, yTitle, colors, { tool = "zoom" } = {}) {
   const shown = points.filter(isDrawn);
   const hover = "pair %{customdata}<br>%{x:.4~g}, %{y:.4~g}<extra></extra>";
@@ -93,15 +121,21 @@ export function scatterFigure(points, xTitle, yTitle, colors, { tool = "zoom" } 
       hovermode: "closest",
       showlegend: flagged.length > 0,
       dragmode: tool,
-      // What was drawn around belongs to these axes and flags; with others it is gone.
+      // A drawn selection belongs to these axes and flags: other ones clear it.
       selections: [],
       selectionrevision: [tool, xTitle, yTitle, flagged.map((p) => p.pair).join()].join("|"),
     }),
   };
 }
 
-/** What a measure said before training against what training did.
- *  points: [{pair, x: the measure, y: change of log p(y+), nats}] */
+/**
+ * A measure before training against the displacement that training caused.
+ *
+ * @param {Point[]} points x: the measure; y: change of log p(y+) in nats
+ * @param {string} xTitle
+ * @param {Colors} colors
+ * @returns {Figure}
+ */
 export function displacementFigure(points, xTitle, colors) {
   const shown = points.filter(isDrawn);
   const hover = "pair %{customdata}<br>%{x:.4~g}<br>%{y:+.3f} nats<extra></extra>";
@@ -116,28 +150,33 @@ export function displacementFigure(points, xTitle, colors) {
   };
 }
 
-/** characters: {prompt, preferred, dispreferred}, each with histogram {start, width, counts}. */
+/**
+ * @param {Record<string, {histogram?: {start: number, width: number, counts: number[]}}> | null} characters lengths
+ *   of prompt, preferred and dispreferred
+ * @param {Colors} colors
+ * @returns {Figure}
+ */
 export function lengthsFigure(characters, colors) {
   const parts = [
-    ["prompt", "prompt", colors.other, undefined],
-    ["preferred", "preferred y+", colors.preferred, undefined],
-    ["dispreferred", "dispreferred y−", colors.dispreferred, "dot"],
+    { part: "prompt", name: "prompt", color: colors.other },
+    { part: "preferred", name: "preferred y+", color: colors.preferred },
+    { part: "dispreferred", name: "dispreferred y−", color: colors.dispreferred, dash: "dot" },
   ];
-  const data = parts
-    .filter(([name]) => characters?.[name]?.histogram)
-    .map(([name, label, color, dash]) => {
-      const { start, width, counts } = characters[name].histogram;
-      const edges = counts.map((_, i) => start + i * width);
-      return {
-        type: "scatter",
-        mode: "lines",
-        name: label,
-        line: { shape: "hv", color, width: 2, dash },
-        x: [...edges, start + counts.length * width],
-        y: [...counts, 0],
-        hovertemplate: "%{y} from %{x} characters",
-      };
-    });
+  const data = parts.flatMap(({ part, name, color, dash }) => {
+    const histogram = characters?.[part]?.histogram;
+    if (!histogram) return [];
+    const { start, width, counts } = histogram;
+    const edges = counts.map((_, i) => start + i * width);
+    return {
+      type: "scatter",
+      mode: "lines",
+      name,
+      line: { shape: "hv", color, width: 2, dash },
+      x: [...edges, start + counts.length * width],
+      y: [...counts, 0],
+      hovertemplate: "%{y} from %{x} characters",
+    };
+  });
   return {
     data,
     layout: layout(colors, {

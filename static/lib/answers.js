@@ -1,14 +1,20 @@
-// The model's own greedy answers to a prompt, step by step.
+// The model's greedy answers to a probe's prompt, step by step.
 
 import { diff } from "./diff.js";
 
+/** @import { Answer } from "./types.js" */
+
+/** @param {string} text */
 const wordsOf = (text) => text.split(/(\s+)/).filter((part) => part !== "");
 
-/** Equal answers in a row as one span, and what is new in each against the one before.
+/**
+ * Merge equal consecutive answers into spans of steps, and mark the words that the previous span lacks.
  *
- *  items: [{step, text, ended}] in the order of their steps. Returns [{from, to, text, ended,
- *  words: [{text, isNew}]}]. */
+ * @param {Answer[]} items ascending by step
+ * @returns {{from: number, to: number, text: string, ended: boolean, words: {text: string, isNew: boolean}[]}[]}
+ */
 export function answerSpans(items) {
+  /** @type {{from: number, to: number, text: string, ended: boolean}[]} */
   const spans = [];
   for (const { step, text, ended } of items) {
     const last = spans.at(-1);
@@ -18,6 +24,10 @@ export function answerSpans(items) {
   return spans.map((span, i) => ({ ...span, words: markNew(span.text, spans[i - 1]?.text) }));
 }
 
+/**
+ * @param {string} text
+ * @param {string} [before] the previous answer; without one nothing is new
+ */
 function markNew(text, before) {
   const words = wordsOf(text);
   if (before === undefined) return words.map((word) => ({ text: word, isNew: false }));
@@ -25,12 +35,14 @@ function markNew(text, before) {
   return words.map((word, i) => ({ text: word, isNew: !shared[i] && word.trim() !== "" }));
 }
 
-/** Answers of one probe; each step once, whatever comes twice. */
+/** The answers of one probe by step; a step that arrives again replaces the earlier one. */
 export class Answers {
+  /** @param {Answer[]} items */
   constructor(items = []) {
     this.byStep = new Map(items.map((item) => [item.step, item]));
   }
 
+  /** @param {Answer} item */
   put(item) {
     this.byStep.set(item.step, item);
   }

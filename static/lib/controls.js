@@ -1,12 +1,18 @@
-// Small controls that several pages share: explanations, downloads, choices.
+// Controls that several pages share: explanations, download buttons, choices, query parameters, throttling.
 
 import { h } from "./dom.js";
 
 let tips = 0;
 
-/** An explanation that opens on hover and on focus: a sentence, and the formula where there is one. */
+/**
+ * A "?" button whose tooltip opens on hover and on focus.
+ *
+ * @param {string} why a sentence
+ * @param {string} [formula]
+ */
 export function explained(why, formula) {
-  const id = `tip-${(tips += 1)}`;
+  tips += 1;
+  const id = `tip-${tips}`;
   return h(
     "span",
     { class: "tip" },
@@ -15,53 +21,62 @@ export function explained(why, formula) {
   );
 }
 
-/** target.download(format) saves it. */
+/**
+ * @param {{download: (format: string) => unknown}} target
+ * @param {string[]} formats
+ */
 export function downloads(target, formats = ["png", "svg", "csv"]) {
   return h(
     "span",
     { class: "downloads" },
     formats.map((format) => {
       const label = `Download as ${format.toUpperCase()}`;
+      const onclick = () => target.download(format);
       return h(
         "button",
-        {
-          type: "button",
-          class: "icon",
-          title: label,
-          "aria-label": label,
-          onclick: () => target.download(format),
-        },
+        { type: "button", class: "icon", title: label, "aria-label": label, onclick },
         format.toUpperCase(),
       );
     }),
   );
 }
 
-/** Buttons of which one is pressed. choices: [[value, label]]. group.choose(value) presses one. */
+/**
+ * A group of buttons of which one is pressed; `choose(value)` presses one without calling onchange.
+ *
+ * @param {string} label
+ * @param {[string, string][]} choices value and text of each button
+ * @param {string} value the one that is pressed at first
+ * @param {(value: string) => void} onchange
+ */
 export function segmented(label, choices, value, onchange) {
   const group = h("div", { class: "segmented", role: "group", "aria-label": label });
-  group.choose = (chosen) =>
-    [...group.children].forEach((button, i) => button.setAttribute("aria-pressed", String(choices[i][0] === chosen)));
+  /** @param {string} chosen */
+  const choose = (chosen) => {
+    [...group.children].forEach((button, i) => {
+      button.setAttribute("aria-pressed", String(choices[i][0] === chosen));
+    });
+  };
   group.append(
-    ...choices.map(([choice, text]) =>
-      h(
-        "button",
-        {
-          type: "button",
-          "aria-pressed": String(choice === value),
-          onclick: () => {
-            group.choose(choice);
-            onchange(choice);
-          },
-        },
-        text,
-      ),
-    ),
+    ...choices.map(([choice, text]) => {
+      const onclick = () => {
+        choose(choice);
+        onchange(choice);
+      };
+      return h("button", { type: "button", "aria-pressed": String(choice === value), onclick }, text);
+    }),
   );
-  return group;
+  return Object.assign(group, { choose });
 }
 
-/** A list to choose from. choices: [[value, label]]; value and label are texts. */
+/**
+ * A drop-down list.
+ *
+ * @param {string} label
+ * @param {[string, string][]} choices value and text of each option
+ * @param {string} value the one that is selected at first
+ * @param {(value: string) => void} onchange
+ */
 export function choice(label, choices, value, onchange) {
   const select = h(
     "select",
@@ -71,23 +86,34 @@ export function choice(label, choices, value, onchange) {
   return h("span", { class: "inline" }, select);
 }
 
-/** Keep what someone chose in the address, so that it can be shared; null takes it out. */
-export function remember(parameters) {
-  const address = new URL(location);
+/**
+ * Write a view's state into the page's query string, so that its address can be shared.
+ *
+ * @param {Record<string, unknown>} parameters null or undefined removes the parameter
+ */
+export function setQueryParameters(parameters) {
+  const address = new URL(location.href);
   for (const [name, value] of Object.entries(parameters)) {
     if (value === null || value === undefined) address.searchParams.delete(name);
-    else address.searchParams.set(name, value);
+    else address.searchParams.set(name, String(value));
   }
   history.replaceState(null, "", address);
 }
 
-/** Calls at most once in so many milliseconds, and once after the last request. */
-export function throttle(action, every) {
-  let timer = 0;
+/**
+ * Call `action` once, `delay` milliseconds after the first of any number of requests.
+ *
+ * @param {() => void} action
+ * @param {number} delay
+ */
+export function throttle(action, delay) {
+  let isScheduled = false;
   return () => {
-    timer ||= setTimeout(() => {
-      timer = 0;
+    if (isScheduled) return;
+    isScheduled = true;
+    setTimeout(() => {
+      isScheduled = false;
       action();
-    }, every);
+    }, delay);
   };
 }

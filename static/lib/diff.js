@@ -1,18 +1,30 @@
-// Which tokens two responses share, by longest common subsequence.
+// Which tokens two responses share, by longest common subsequence (LCS).
 
 const MOST_CELLS = 4_000_000;
 
-/** Token texts from a response and where each of its tokens ends, in characters. */
+/**
+ * Cut a response into its tokens; without `ends`, into words.
+ *
+ * @param {string} text
+ * @param {number[] | null} [ends] where each token ends, in code points
+ */
 export function tokensOf(text, ends) {
   // Ends count characters as Python does: code points, not UTF-16 units.
   const points = Array.from(text);
   if (!ends?.length) return points.length ? text.split(/(?<=\s)/) : [];
   const tokens = ends.map((end, i) => points.slice(i ? ends[i - 1] : 0, end).join(""));
-  const rest = points.slice(ends.at(-1)).join("");
+  const rest = points.slice(ends[ends.length - 1]).join("");
   return rest ? [...tokens, rest] : tokens;
 }
 
-/** {a: [isShared...], b: [isShared...], fork}: fork is the first place where they differ. */
+/**
+ * Mark the tokens of a longest common subsequence.
+ *
+ * @param {string[]} a
+ * @param {string[]} b
+ * @returns {{a: boolean[], b: boolean[], fork: number}} whether each token is shared; fork: the first index at which
+ *   the two differ
+ */
 export function diff(a, b) {
   const sharedA = new Array(a.length).fill(false);
   const sharedB = new Array(b.length).fill(false);
@@ -28,7 +40,8 @@ export function diff(a, b) {
     sharedA[endA] = sharedB[endB] = true;
   }
   const [rows, columns] = [endA - start, endB - start];
-  // Texts too long for the table are shown as wholly different between their common ends.
+  // table[i][j] is the length of the longest common subsequence of a[start + i:] and b[start + j:]. Texts too long
+  // for it are shown as entirely different between their common ends.
   if (rows * columns > 0 && rows * columns <= MOST_CELLS) {
     const width = columns + 1;
     const table = new Uint32Array((rows + 1) * width);

@@ -1,6 +1,14 @@
-// Building the page. Text goes in as text nodes, never as HTML.
+// Building elements (text goes in as text nodes, never as HTML), finding them, dialogs, notices and file downloads.
 
-/** h("a", {href, class, onclick, dataset}, child, [children], "text") */
+/**
+ * h("a", {href, class, onclick, dataset}, child, [children], "text")
+ *
+ * @template {keyof HTMLElementTagNameMap} T
+ * @param {T} tag
+ * @param {Record<string, any> | null} attributes "on…" adds a listener; null, undefined and false are left out
+ * @param {any[]} children elements, texts and nested lists of them; null and undefined are left out
+ * @returns {HTMLElementTagNameMap[T]}
+ */
 export function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes ?? {})) {
@@ -9,20 +17,41 @@ export function h(tag, attributes = {}, ...children) {
     else if (name === "dataset") Object.assign(element.dataset, value);
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  element.append(...children.flat(Number.POSITIVE_INFINITY).filter((child) => child !== null && child !== undefined));
   return element;
 }
 
+/**
+ * The first matching element. Untyped: what a selector finds is up to the template.
+ *
+ * @param {string} selector
+ * @param {ParentNode} root
+ * @returns {any}
+ */
 export const $ = (selector, root = document) => root.querySelector(selector);
+
+/**
+ * All matching elements.
+ *
+ * @param {string} selector
+ * @param {ParentNode} root
+ * @returns {any[]}
+ */
 export const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 
+/** Show a message for a few seconds. @param {string} text */
 export function toast(text) {
   const box = h("div", { class: "toast", role: "status" }, text);
   document.body.append(box);
   setTimeout(() => box.remove(), 4500);
 }
 
-/** Ask before something that cannot be undone; resolves to true or false. */
+/**
+ * Ask before something that cannot be undone.
+ *
+ * @param {{title: string, text: string, action: string}} question action: the label of the confirming button
+ * @returns {Promise<boolean>}
+ */
 export function confirmed({ title, text, action }) {
   return new Promise((resolve) => {
     const dialog = h(
@@ -50,27 +79,24 @@ export function confirmed({ title, text, action }) {
   });
 }
 
+/**
+ * Offer a file for download.
+ *
+ * @param {string} name
+ * @param {BlobPart} content
+ * @param {string} type its media type
+ */
 export function saveFile(name, content, type) {
   const url = URL.createObjectURL(new Blob([content], { type }));
   h("a", { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
-/** "a,b" quoted as CSV wants it. Numbers that are no numbers become empty cells. */
-export function toCsv(columns) {
-  const names = Object.keys(columns);
-  const length = Math.max(0, ...names.map((name) => columns[name].length));
-  const cell = (value) => {
-    if (value === null || value === undefined) return "";
-    if (typeof value === "number") return Number.isFinite(value) ? String(value) : "";
-    // A leading sign of a formula would be run by spreadsheets.
-    const text = /^[=+\-@\t\r]/.test(String(value)) ? `'${value}` : String(value);
-    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  };
-  const rows = Array.from({ length }, (_, i) => names.map((name) => cell(columns[name][i])).join(","));
-  return [names.join(","), ...rows].join("\n") + "\n";
-}
-
+/**
+ * A problem as a notice with the list of its errors.
+ *
+ * @param {{title?: string, message: string, errors?: import("./api.js").FieldProblem[]}} problem
+ */
 export function problemNotice(problem) {
   return h(
     "div",

@@ -1,40 +1,31 @@
-// The measures of a score run: what they are called, what they say, and their formulas.
+// The measures of a score run as the server declares them, in the page's JSON element #measures.
 
-export const MEASURES = {
-  ches: {
-    label: "CHES",
-    formula: "⟨S+, S−⟩ − ⟨S+, S+⟩",
-    why: "High, near or above zero: the two responses look alike to the model, and training on the pair displaces.",
-  },
-  ln_ches: {
-    label: "Length-normalised CHES",
-    formula: "⟨S+, S−⟩/(n+ n−) − ⟨S+, S+⟩/n+²",
-    why: "CHES of the mean instead of the summed hidden embeddings, so that long responses compare with short ones.",
-  },
-  last_hidden_inner_product: {
-    label: "Last-hidden inner product",
-    formula: "⟨h(x, y+_<n+), h(x, y−_<n−)⟩",
-    why: "The inner product of the hidden embeddings before the last token of each response.",
-  },
-  normalized_edit_distance: {
-    label: "Normalised edit distance",
-    formula: "lev(y+, y−) / max(n+, n−)",
-    why: "Levenshtein distance of the two token sequences over the longer length: 0 is identical, 1 shares nothing.",
-  },
-  preferred_logprob: {
-    label: "log p(y+)",
-    formula: "Σ_k log p(y+_k | x, y+_<k)",
-    why: "Log-probability of the preferred response, summed over its tokens, in nats.",
-  },
-  dispreferred_logprob: {
-    label: "log p(y−)",
-    formula: "Σ_k log p(y−_k | x, y−_<k)",
-    why: "Log-probability of the dispreferred response, summed over its tokens, in nats.",
-  },
-};
+import { pageData } from "./api.js";
 
-/** By these, two responses are the more alike the smaller the value is. */
-export const LOW_IS_ALIKE = new Set(["normalized_edit_distance"]);
+/** @import { Measure } from "./types.js" */
 
-/** [[name, label]] of a choice. */
-export const labelled = (names) => names.map((name) => [name, MEASURES[name].label]);
+/** @type {Map<string, Measure> | null} */
+let byName = null;
+
+/** All measures by name, in the server's order. @returns {Map<string, Measure>} */
+export function measures() {
+  byName ??= new Map(pageData("measures").map((/** @type {Measure} */ measure) => [measure.name, measure]));
+  return byName;
+}
+
+/**
+ * @param {string} name
+ * @throws {Error} where the server declares no such measure
+ */
+export function measureOf(name) {
+  const measure = measures().get(name);
+  if (!measure) throw new Error(`There is no measure “${name}”.`);
+  return measure;
+}
+
+/** Value and text of each option of a choice. @param {string[]} names @returns {[string, string][]} */
+export const labeled = (names) => names.map((name) => [name, measureOf(name).label]);
+
+/** Names and short labels with units, for narrow table columns. @returns {[string, string][]} */
+export const columnLabels = () =>
+  [...measures().values()].map(({ name, short_label, unit }) => [name, unit ? `${short_label}, ${unit}` : short_label]);

@@ -1,8 +1,8 @@
-// Keeps the parts of a page marked data-refresh="key" as the server would render them now.
+// Updates the parts of a page marked data-refresh="key" to what the server renders now.
 
-import { $$ } from "./dom.js";
+import { $, $$ } from "./dom.js";
 
-/** Fetch this page again and exchange the marked parts that differ. */
+/** Fetch this page again and replace the marked parts that differ. @param {string[]} [keys] default: all */
 export async function refresh(keys) {
   const response = await fetch(location.href, { headers: { Accept: "text/html" } });
   if (!response.ok) return;
@@ -12,13 +12,13 @@ export async function refresh(keys) {
     if (keys && !keys.includes(key)) continue;
     const other = fresh.querySelector(`[data-refresh="${key}"]`);
     if (!other || other.innerHTML === part.innerHTML) continue;
-    const focused = part.contains(document.activeElement) && document.activeElement.getAttribute("href");
+    const focused = part.contains(document.activeElement) && document.activeElement?.getAttribute("href");
     part.replaceWith(document.importNode(other, true));
-    if (focused) document.querySelector(`[data-refresh="${key}"] a[href="${CSS.escape(focused)}"]`)?.focus();
+    if (focused) $(`[data-refresh="${key}"] a[href="${CSS.escape(focused)}"]`)?.focus();
   }
 }
 
-/** Refresh again and again: often while something runs, seldom otherwise, never in the background. */
+/** Poll: at short intervals while a run is active, at longer ones otherwise, never in a background tab. */
 export function keepFresh({ busy = 2000, idle = 10_000 } = {}) {
   const isBusy = () => document.querySelector(".chip.running, .chip.queued") !== null;
   const later = () => setTimeout(tick, isBusy() ? busy : idle);

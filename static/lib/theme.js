@@ -1,5 +1,5 @@
-// A classic script in the head: the theme stands before the first paint.
-// "chesboard-theme" in localStorage is "light" or "dark"; absent, the system decides.
+// Applies the light or dark theme before the first paint: a classic script in the head, not a module.
+// "chesboard-theme" in localStorage is "light" or "dark"; without it the system's preference holds.
 (() => {
   const KEY = "chesboard-theme";
   const system = matchMedia("(prefers-color-scheme: dark)");
@@ -13,7 +13,7 @@
   function apply() {
     const theme = stored() ?? (system.matches ? "dark" : "light");
     document.documentElement.dataset.theme = theme;
-    document.querySelector("[data-theme-toggle]")?.setAttribute("aria-pressed", theme === "dark");
+    document.querySelector("[data-theme-toggle]")?.setAttribute("aria-pressed", String(theme === "dark"));
     document.dispatchEvent(new CustomEvent("themechange"));
   }
   function toggle() {
@@ -21,7 +21,7 @@
     try {
       localStorage.setItem(KEY, theme);
     } catch {
-      /* it holds for this page only */
+      /* storage is disabled: the choice holds for this page only */
     }
     document.documentElement.dataset.theme = theme;
     apply();

@@ -1,10 +1,11 @@
-// A token as a person can read it: blanks, line ends and control characters are visible.
+// A token as an element in which spaces, newlines and control characters are visible.
 
 import { h } from "./dom.js";
 import { UNSEEN, visible } from "./format.js";
 
 const PARTS = new RegExp(`(${UNSEEN.source})`);
 
+/** @param {string} text */
 export function tokenView(text) {
   const parts = text === "" ? [""] : text.split(PARTS).filter((part) => part !== "");
   return h(

@@ -1,4 +1,4 @@
-// The head of a run's page: its buttons, its progress, and the banner while the connection is away.
+// The head of a run's page: its buttons, its progress, and the banner while the connection is lost.
 
 import { api } from "../lib/api.js";
 import { $, confirmed, problemNotice } from "../lib/dom.js";
@@ -9,8 +9,8 @@ const HEAD = ["facts", "actions", "state"];
 
 export function headOf(run) {
   document.addEventListener("click", async (event) => {
-    const button = event.target.closest("[data-act]");
-    if (!button) return;
+    const button = /** @type {Element} */ (event.target).closest("button[data-act]");
+    if (!(button instanceof HTMLButtonElement)) return;
     button.disabled = true;
     try {
       await act(run, button.dataset.act);
@@ -60,7 +60,7 @@ export function showVerdict(sentence) {
 
 let timer = 0;
 
-/** What is wrong with the connection, in words; null: nothing. A short interruption is not worth one. */
+/** Show what is wrong with the connection, null: nothing. Short interruptions are not shown. */
 export function showConnection(trouble) {
   clearTimeout(timer);
   const banner = $("[data-banner]");

@@ -1,3 +1,5 @@
+// The audit page: filters apply when they change.
+
 import { $ } from "../lib/dom.js";
 
 const filters = $("[data-filters]");

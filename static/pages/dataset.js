@@ -8,14 +8,16 @@ import { count } from "../lib/format.js";
 import { pairView } from "../lib/pair-view.js";
 
 const PAGE = 10;
-// A response may have megabytes; a page shows this much of it until more is asked for.
+// A response may have megabytes: so many characters of it are shown until the whole is requested.
 const CLIP = 8000;
 const dataset = pageData();
 const characters = dataset.statistics.characters;
 
 new Chart($("#lengths"), {
   title: "Lengths",
-  why: "How long the prompts and both responses are. Responses that differ much in length are a confounder of preference training.",
+  why:
+    "How long the prompts and both responses are. Responses that differ much in length are a confounder of " +
+    "preference training.",
   name: `dataset-${dataset.id}-lengths`,
   figure: (colors) => lengthsFigure(characters, colors),
   describe: () =>
@@ -98,7 +100,7 @@ async function showWhole(pair, button) {
 
 async function go(to, pair) {
   offset = Math.max(0, to);
-  const address = new URL(location);
+  const address = new URL(location.href);
   address.searchParams.delete("issue");
   address.searchParams.delete("pair");
   if (issueOf()) address.searchParams.set("issue", issueOf());

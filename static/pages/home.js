@@ -1,3 +1,5 @@
+// The home page: adding a dataset, and an up-to-date list of runs.
+
 import { keepFresh } from "../lib/refresh.js";
 import "./datasets.js";
 

@@ -1,9 +1,16 @@
-// The run form: reads its fields into a configuration, and puts errors at their fields.
+// The run form: reads its fields into a configuration, and shows errors at their fields.
 
 import { api, pageData } from "../lib/api.js";
 import { $, $$, problemNotice } from "../lib/dom.js";
 import { checkBounds, FieldError, promptProbes, READ } from "./new_run/form-values.js";
-import { arranged, fieldOfRule, partOf, READ_SELECTION, SelectionPreview, startSubset } from "./new_run/selection.js";
+import {
+  arrangeSelection,
+  fieldOfRule,
+  partOf,
+  READ_SELECTION,
+  SelectionPreview,
+  startSubset,
+} from "./new_run/selection.js";
 
 const { dataset_id, kind } = pageData();
 const form = $("[data-run-form]");
@@ -13,22 +20,23 @@ const part = (row, name) => $(`[data-part="${name}"]`, row).value;
 
 const isShown = (box) => !box.hidden;
 
-/** What the fields whose names begin so come to; null where one of them is wrong, which is said there. */
+/** The configuration of all fields whose names begin with `prefix`; null where one of them is invalid, which is shown
+ *  at the field. */
 function readConfig(prefix = "") {
   const config = {};
   let isRight = true;
-  const tried = (box, read) => {
+  const attempt = (box, read) => {
     try {
       read();
     } catch (error) {
       if (!(error instanceof FieldError)) throw error;
-      say(box, error.message, error.rest);
+      showError(box, error.message, error.rest);
       isRight = false;
     }
   };
   for (const [name, box] of fields) {
     if (!isShown(box) || !name.startsWith(prefix)) continue;
-    tried(box, () => {
+    attempt(box, () => {
       const value = readField(box);
       if (name === "lora") {
         if (value) config.lora ??= {};
@@ -40,13 +48,13 @@ function readConfig(prefix = "") {
     delete config.probes.count;
   }
   if (config.selection)
-    tried(fields.get("selection.random"), () => {
-      config.selection = arranged(config.selection);
+    attempt(fields.get("selection.random"), () => {
+      config.selection = arrangeSelection(config.selection);
     });
   return isRight ? config : null;
 }
 
-/** A field's value; undefined where it was left empty and so keeps its default. */
+/** A field's value; undefined where it is empty and so keeps its default. */
 function readField(box) {
   const input = control(box);
   if (input.dataset.type === "prompts") {
@@ -66,7 +74,7 @@ function readField(box) {
   return value;
 }
 
-/** Rows of prompts, or of rules, are added and taken away. */
+/** Add and remove rows of prompts or of rules. @param {HTMLElement} fieldset */
 function startRows(fieldset) {
   const rows = $("[data-rows]", fieldset);
   $("[data-add]", fieldset)?.addEventListener("click", () => {
@@ -88,8 +96,8 @@ function put(config, path, value) {
   at[last] = value;
 }
 
-/** rest: what of the field is meant, ["1", "fraction"] of a list of rules. */
-function say(box, message, rest = []) {
+/** Show an error at a field. rest: the part of the field, ["1", "fraction"] in a list of rules. */
+function showError(box, message, rest = []) {
   const input = control(box) ?? $("input", box);
   const { type } = input.dataset;
   const marked =
@@ -107,17 +115,17 @@ function clearErrors(boxes = [form]) {
   }
 }
 
-/** Say an error at its field: "config.probes.pairs.0" is said at "probes.pairs". False where there is none. */
-function sayAt({ field, message }) {
+/** Show an error of the API at its field ("config.probes.pairs.0" at "probes.pairs"); false where there is none. */
+function showErrorAt({ field, message }) {
   if (field === "name") {
-    say($("[data-name]", form), message);
+    showError($("[data-name]", form), message);
     return true;
   }
   const parts = fieldOfRule((field ?? "").replace(/^config\./, "")).split(".");
   for (let length = parts.length; length > 0; length -= 1) {
     const box = fields.get(parts.slice(0, length).join("."));
     if (box) {
-      say(box, message, parts.slice(length));
+      showError(box, message, parts.slice(length));
       return true;
     }
   }
@@ -125,7 +133,7 @@ function sayAt({ field, message }) {
 }
 
 function showProblem(problem) {
-  const elsewhere = problem.errors.filter((item) => !sayAt(item));
+  const elsewhere = problem.errors.filter((item) => !showErrorAt(item));
   if (elsewhere.length || !problem.errors.length) {
     problem.errors = elsewhere;
     $("[data-problem]", form).replaceChildren(problemNotice(problem));
@@ -139,7 +147,7 @@ function focusFirstError() {
   first?.focus?.({ preventScroll: true });
 }
 
-/** Show a field only where another has the value that it belongs to. */
+/** Hide the fields that need another field to have a certain value, which it has not. */
 function showRelevant() {
   for (const box of fields.values()) {
     if (!box.dataset.onlyWith) continue;
@@ -188,6 +196,6 @@ if (preview) {
       return config && (config.selection ?? {});
     },
     onproblem: ({ errors }) =>
-      errors.length > 0 && errors.every((item) => sayAt({ ...item, field: prefix + item.field })),
+      errors.length > 0 && errors.every((item) => showErrorAt({ ...item, field: prefix + item.field })),
   });
 }

@@ -1,13 +1,12 @@
-// A score run's page: distributions, one measure against another, what training made of it, the
-// sorted pairs, and flagging.
+// A score run's page: distributions, one measure against another, measured displacement, the pairs, and flagging.
 
 import { ScoreCharts } from "../charts/score-charts.js";
 import { DisplacementChart } from "../charts/score-displacement.js";
 import { API, api, pageData } from "../lib/api.js";
-import { explained } from "../lib/controls.js";
+import { explained, throttle } from "../lib/controls.js";
 import { $, $$, problemNotice } from "../lib/dom.js";
 import { follow } from "../lib/live.js";
-import { MEASURES } from "../lib/measures.js";
+import { measureOf, measures } from "../lib/measures.js";
 import { refresh } from "../lib/refresh.js";
 import { headOf } from "./_run_head.js";
 import { Flags } from "./run_score/flags.js";
@@ -36,7 +35,7 @@ let flags = null;
 async function loadNumbers() {
   state.summary = await api(`/runs/${run.id}/scores/summary`);
   state.total = state.summary.total;
-  const available = Object.keys(MEASURES).filter((name) => state.summary.measures[name]?.count);
+  const available = [...measures().keys()].filter((name) => state.summary.measures[name]?.count);
   if (!state.total || !available.length) return;
   for (const name of ["measure", "x", "y"]) if (!available.includes(state[name])) [state[name]] = available;
   state.points = [];
@@ -62,14 +61,14 @@ function startFlags() {
       table.show();
     },
   });
-  flags.form && flags.say();
+  if (flags.form) flags.drawButton();
   charts?.distribution.redraw();
 }
 
 function explainMeasures() {
   for (const cell of $$("[data-measure]:not(:has(.tip))")) {
-    const { why, formula } = MEASURES[cell.dataset.measure];
-    cell.append(" ", explained(why, formula));
+    const { help, formula } = measureOf(cell.dataset.measure);
+    cell.append(" ", explained(help, formula));
   }
 }
 
@@ -81,13 +80,9 @@ async function showAll() {
   if (isScore) await new DisplacementChart(run).start();
 }
 
-let next = 0;
-function showSoon() {
-  next ||= setTimeout(() => {
-    next = 0;
-    if (!table.offset) table.show();
-  }, SOON_MS);
-}
+const showSoon = throttle(() => {
+  if (!table.offset) table.show();
+}, SOON_MS);
 
 $("[data-csv]").setAttribute("href", `${API}/runs/${run.id}/scores?format=csv&with_text=true`);
 showAll().catch((problem) => $("[data-problem]").replaceChildren(problemNotice(problem)));

@@ -1,33 +1,35 @@
-// A training run's page, live and afterwards: loads what is there, then follows the stream.
+// A training run's page: loads what was recorded, then follows the event stream while the run is active.
 
 import { AnswersView } from "../charts/answers-view.js";
 import { BandsView } from "../charts/bands-view.js";
 import { BatchCharts } from "../charts/batch-charts.js";
 import { LedgerView } from "../charts/ledger-view.js";
-import { Glances, probeTable } from "../charts/probe-list.js";
+import { probeTable } from "../charts/probe-list.js";
 import { ProbeView } from "../charts/probe-view.js";
 import { Answers } from "../lib/answers.js";
 import { api, pageData } from "../lib/api.js";
-import { remember, throttle } from "../lib/controls.js";
+import { setQueryParameters, throttle } from "../lib/controls.js";
 import { Detail, POINTS } from "../lib/detail.js";
+import { displacementOnset } from "../lib/displaced.js";
 import { $, problemNotice, toast } from "../lib/dom.js";
-import { onsetOf, ProbeHistory } from "../lib/histories.js";
 import { follow } from "../lib/live.js";
+import { ProbeHistory } from "../lib/probe-history.js";
+import { ProbeSnapshots } from "../lib/probe-snapshots.js";
 import { headOf } from "./_run_head.js";
 
 const LIST_MS = 500;
-const VERDICT_MS = 2000;
+const HEADLINE_MS = 2000;
 const AT_ONCE = 4;
 
 const run = pageData();
 const at = `/runs/${run.id}`;
 const head = headOf(run);
-const probes = new Map(); // pair → what /probes says of it
-const histories = new Map(); // pair → ProbeHistory, once it was looked at
+const probes = new Map(); // pair → Probe, as /probes returns it
+const histories = new Map(); // pair → ProbeHistory, once it was shown
 const details = new Map(); // pair → Detail of that history
 const answers = new Map(); // pair → Answers
-const waiting = new Map(); // pair → rows that came while its history was being fetched
-const glances = new Glances();
+const waiting = new Map(); // pair → rows that arrived while its history was loading
+const snapshots = new ProbeSnapshots();
 let shownPair = null;
 let status = run.status;
 
@@ -46,10 +48,10 @@ const answersView = new AnswersView($("#answers"), run.id);
 const ledger = new LedgerView(
   { ledger: $("#ledger"), flow: $("#chart-flow"), predicted: $("#chart-predicted") },
   run.id,
-  askLedger,
+  loadLedger,
 );
 
-function askLedger(history, step, place) {
+function loadLedger(history, step, place) {
   const where = place ? `&response=${place.response}&position=${place.position}` : "";
   return api(`${at}/probes/${history.probe.pair}/ledger?step=${step}${where}`);
 }
@@ -63,33 +65,34 @@ async function loadProbes() {
   $("[data-probes]").hidden = false;
   drawList();
   const asked = Number(new URLSearchParams(location.search).get("probe") ?? NaN);
-  if (shownPair === null)
-    await showProbe(
-      probes.has(asked) ? asked : ([...probes.keys()].find((pair) => pair >= 0) ?? [...probes.keys()][0]),
-    );
-  if (probes.size > 1) loadGlances().catch(ignore);
+  const known = [...probes.keys()];
+  const initial = probes.has(asked) ? asked : (known.find((pair) => pair >= 0) ?? known[0]);
+  if (shownPair === null) await showProbe(initial);
+  if (probes.size > 1) loadSnapshots().catch(ignore);
 }
 
-/** A prompt without a name goes by what was typed, not by what the chat template made of it. */
+/** A prompt without a name is labeled by the text that was typed, not by its rendered chat template. */
 function named(probe) {
   const typed = probe.kind === "prompt" ? run.config.probes?.prompts?.[-1 - probe.pair]?.prompt : null;
   const text = Array.isArray(typed) ? typed.at(-1)?.content : typed;
   return probe.name || !text ? probe : { ...probe, name: text };
 }
 
-let loading = null;
-function loadProbesSoon() {
-  loading ??= loadProbes().finally(() => {
-    loading = null;
+let isLoadingProbes = false;
+async function loadProbesOnce() {
+  if (isLoadingProbes) return;
+  isLoadingProbes = true;
+  await loadProbes().finally(() => {
+    isLoadingProbes = false;
   });
 }
 
-/** The first and the last look at each probe, a few requests at a time. */
-async function loadGlances() {
-  const left = [...probes.values()].filter((probe) => !glances.of(probe.pair).first);
+/** The first and the last recorded step of each probe, a few requests at a time. */
+async function loadSnapshots() {
+  const left = [...probes.values()].filter((probe) => !snapshots.has(probe.pair));
   const next = async () => {
     for (let probe = left.pop(); probe; probe = left.pop()) {
-      glances.putSeries(probe.pair, await api(`${at}/probes/${probe.pair}?points=2`), groupNames(probe));
+      snapshots.putSeries(probe.pair, await api(`${at}/probes/${probe.pair}?points=2`), groupNames(probe));
       drawListSoon();
     }
   };
@@ -103,7 +106,7 @@ function onsets() {
   const found = (run.summary.probes ?? []).map((probe) => [probe.pair, probe.onset_step ?? null]);
   const live = [...histories].map(([pair, { steps, changes }]) => [
     pair,
-    onsetOf(steps, changes.preferred, changes.dispreferred),
+    displacementOnset(steps, changes.preferred, changes.dispreferred),
   ]);
   return new Map([...found, ...live]);
 }
@@ -114,7 +117,7 @@ function drawList() {
   const pressed = document.activeElement?.closest("[data-probe-list] .pick")?.textContent;
   const options = { shownPair, isOver: isOver(), onsets: onsets(), onchoose: (pair) => showProbe(pair) };
   const scrolled = host.firstChild?.scrollTop ?? 0;
-  host.replaceChildren(probeTable([...probes.values()], glances, options));
+  host.replaceChildren(probeTable([...probes.values()], snapshots, options));
   host.firstChild.scrollTop = scrolled;
   if (pressed) [...host.querySelectorAll(".pick")].find((one) => one.textContent === pressed)?.focus();
 }
@@ -123,7 +126,7 @@ function drawList() {
 
 async function showProbe(pair) {
   shownPair = pair;
-  remember({ probe: pair });
+  setQueryParameters({ probe: pair });
   drawList();
   if (!histories.has(pair)) await fetchHistory(pair);
   if (shownPair !== pair) return;
@@ -143,8 +146,8 @@ async function fetchHistory(pair) {
     const history = new ProbeHistory(probes.get(pair), series);
     const detail = new Detail(load, (more) => mergeDetail(history, more));
     detail.begin(series);
-    glances.putSeries(pair, series, groupNames(probes.get(pair)));
-    for (const row of waiting.get(pair)) history.put(row);
+    snapshots.putSeries(pair, series, groupNames(probes.get(pair)));
+    for (const row of waiting.get(pair)) history.putRow(row);
     histories.set(pair, history);
     details.set(pair, detail);
     const known = answers.get(pair)?.items ?? [];
@@ -157,7 +160,7 @@ async function fetchHistory(pair) {
 function mergeDetail(history, series) {
   const { verdict } = history;
   history.mergeSeries(series);
-  // That of a stretch of steps says less than that of the whole run.
+  // The sentence of a range of steps says less than that of the whole run.
   history.verdict = verdict;
   if (history !== shown()) return;
   probeView.redraw();
@@ -167,27 +170,27 @@ function mergeDetail(history, series) {
 // --- history, then live ----------------------------------------------------------------------
 
 function putProbe(row) {
-  glances.put(row);
-  if (!probes.has(row.pair)) return loadProbesSoon();
+  snapshots.put(row);
+  if (!probes.has(row.pair)) return loadProbesOnce();
   waiting.get(row.pair)?.push(row);
   drawListSoon();
-  bands.askSoon();
+  bands.updateSoon();
   const history = histories.get(row.pair);
   if (!history) return;
-  const isAppended = history.put(row);
+  const isAppended = history.putRow(row);
   if (row.pair !== shownPair) return;
   probeView.update(isAppended);
   ledger.update();
-  askVerdictSoon();
+  loadHeadlineSoon();
 }
 
-/** The sentence about the shown probe is the server's, and the stream does not bring it. */
-const askVerdictSoon = throttle(() => askVerdict().catch(ignore), VERDICT_MS);
-async function askVerdict() {
+/** The headline of the shown probe comes from the server and is not part of the event stream. */
+const loadHeadlineSoon = throttle(() => loadHeadline().catch(ignore), HEADLINE_MS);
+async function loadHeadline() {
   const history = shown();
   if (!history) return;
   history.verdict = (await api(`${at}/probes/${history.probe.pair}?points=2`)).verdict;
-  if (history === shown()) probeView.drawNews();
+  if (history === shown()) probeView.drawHeadline();
 }
 
 function putAnswer(row) {
@@ -210,9 +213,9 @@ async function start() {
   bands.start().catch(ignore);
   await loadProbes();
   const known = answer.revision ?? run.revision;
-  // Where the server is just away, the stream brings what there is once it is back.
+  // If this fails, the stream brings the rest once the server answers again.
   if (known !== run.revision) await catchUp().catch(ignore);
-  // What was written since the numbers were read still comes, even from a run that has ended.
+  // Events recorded since the numbers were read are still delivered, even of a run that has ended.
   if (isOver() && run.revision <= known) return;
   follow(run.id, known, {
     status: putStatus,
@@ -232,7 +235,7 @@ async function start() {
   });
 }
 
-/** The run went on between the page and its first numbers; the stream tells what comes after those. */
+/** The run advanced between the page and its first numbers; the stream carries what comes after those. */
 async function catchUp() {
   const now = await api(at);
   status = now.status;
@@ -243,7 +246,7 @@ async function catchUp() {
   drawList();
 }
 
-/** The last ledger and sentence as the server has them. */
+/** Load the final ledgers and sentences. */
 async function finish() {
   const over = await api(at);
   status = over.status;
@@ -254,7 +257,7 @@ async function finish() {
   bands.start().catch(ignore);
   drawList();
   if (shown()) {
-    probeView.drawNews();
+    probeView.drawHeadline();
     probeView.redraw();
     ledger.update();
   }

@@ -1,3 +1,5 @@
+// The list of runs: filters apply when they change; the list stays up to date.
+
 import { $ } from "../lib/dom.js";
 import { keepFresh } from "../lib/refresh.js";
 

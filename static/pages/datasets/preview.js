@@ -1,4 +1,4 @@
-// What was understood of a file before it is stored, and the form that corrects it.
+// The preview of a file before it is stored: what its columns were recognized as, and the form that corrects it.
 
 import { $$, h } from "../../lib/dom.js";
 import { count } from "../../lib/format.js";
@@ -12,8 +12,15 @@ const ROLES = [
   ["preference", "Which is preferred: 1 or 2", "optional; the two responses are then the first and the second"],
 ];
 
-/** store(mapping or undefined), lookAgain(mapping), cancel(): what the buttons do. */
-export function previewView(file, seen, { store, lookAgain, cancel }) {
+/**
+ * @param {File} file
+ * @param {any} seen the response of /datasets/preview
+ * @param {{
+ *   store: (mapping?: Record<string, string>) => void, previewAgain: (mapping: Record<string, string>) => void,
+ *   cancel: () => void,
+ * }} actions of the buttons
+ */
+export function previewView(file, seen, { store, previewAgain, cancel }) {
   const isUsable = seen.usable > 0;
   const title = isUsable ? `Read as ${seen.form}` : "Which column holds what?";
   return h(
@@ -25,7 +32,7 @@ export function previewView(file, seen, { store, lookAgain, cancel }) {
       ? h(
           "div",
           { class: "notice warn" },
-          h("strong", {}, isUsable ? "Please look whether this is right" : "Nothing can be read so"),
+          h("strong", {}, isUsable ? "Please check whether this is right" : "Nothing can be read this way"),
           h(
             "ul",
             {},
@@ -49,7 +56,7 @@ export function previewView(file, seen, { store, lookAgain, cancel }) {
       { open: seen.confidence !== "sure" || seen.needs_mapping },
       h("summary", {}, `Columns (${count(seen.columns.length)})`),
       columnsTable(seen.columns),
-      mappingForm(seen, lookAgain),
+      mappingForm(seen, previewAgain),
     ),
     h(
       "div",
@@ -130,7 +137,7 @@ function columnsTable(columns) {
   );
 }
 
-function mappingForm(seen, lookAgain) {
+function mappingForm(seen, previewAgain) {
   const names = seen.columns.map((column) => column.name);
   const form = h(
     "form",
@@ -167,7 +174,7 @@ function mappingForm(seen, lookAgain) {
     );
     const isComplete = mapping.preferred && mapping.dispreferred;
     form.querySelector(".form-error").textContent = isComplete ? "" : "Choose the columns of both responses.";
-    if (isComplete) lookAgain(mapping);
+    if (isComplete) previewAgain(mapping);
   });
   return form;
 }

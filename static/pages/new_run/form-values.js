@@ -1,6 +1,15 @@
-// What was typed into a run's form, as values of its configuration. Pure: text in, value out.
+// Parses what was typed into a run's form into values of its configuration.
 
-export class FieldError extends Error {}
+export class FieldError extends Error {
+  /**
+   * The part of the field that is wrong, for example [1, "fraction"] in a list of rules.
+   *
+   * @type {(string | number)[] | undefined}
+   */
+  rest;
+}
+
+/** Parsers by the control's data-type. @type {Record<string, (text: string, input?: any) => any>} */
 
 export const READ = {
   text: (text) => text,
@@ -10,7 +19,7 @@ export const READ = {
   ordinals: (text) => text.split(",").flatMap(range),
   words: (text) => {
     const words = splitWords(text);
-    // "all-linear" is a name for a list, not a list.
+    // "all-linear" names a set of modules; it is not a list of one module.
     return words.length === 1 && words[0].startsWith("all-") ? words[0] : words;
   },
   groups: (text) =>
@@ -41,7 +50,7 @@ export function wholeNumber(text) {
   return value;
 }
 
-/** The bounds that the schema gave the control. The server checks them again, and more. */
+/** Check the bounds that the control has from the schema. The server checks them again. */
 export function checkBounds(value, { min, max, dataset: { above } }) {
   if (typeof value !== "number") return;
   if (min && value < Number(min)) throw new FieldError(`This must be at least ${min}.`);
@@ -78,12 +87,12 @@ export function promptProbes(rows) {
     });
 }
 
-/** A text; or chat messages, written as JSON: [{"role": "user", "content": "…"}]. */
+/** A text, or chat messages as JSON: [{"role": "user", "content": "…"}]. @param {string} text */
 function promptOf(text) {
   if (!/^\s*\[\s*\{/.test(text)) return text;
   try {
     return JSON.parse(text);
   } catch {
-    throw new FieldError("This looks like chat messages, but it is no JSON.");
+    throw new FieldError("This looks like chat messages, but it is not valid JSON.");
   }
 }

@@ -31,7 +31,7 @@ export const READ_SELECTION = {
   },
 };
 
-/** What goes wrong in it is said at this part of the field. */
+/** Attribute an error to a part of the field. */
 function at(rest, read) {
   try {
     return read();
@@ -59,8 +59,8 @@ function share(text) {
   return value / 100;
 }
 
-/** The selection as a configuration has it. The rules of a control say its size; they choose no pairs. */
-export function arranged(selection) {
+/** The selection as the configuration has it. Rules of a random control determine its size; they select no pairs. */
+export function arrangeSelection(selection) {
   const { random, limit, ...rules } = selection ?? {};
   if (random?.same_size_as !== RULES) return selection ?? {};
   if (!Object.values(rules).some((rule) => rule !== false)) {
@@ -69,17 +69,17 @@ export function arranged(selection) {
   return { random: { ...random, same_size_as: rules }, ...(limit === undefined ? {} : { limit }) };
 }
 
-/** Errors of a control's rules belong to the fields of these rules. */
+/** Errors of a random control's rules belong to the fields of these rules. @param {string} field */
 export const fieldOfRule = (field) => field.replace("random.same_size_as.", "");
 
-/** The part of a field that an error speaks of: "measures.1.fraction" is the number of the second rule. */
+/** The control that an error is about: "measures.1.fraction" is the number of the second rule. */
 export function partOf(fieldset, rest) {
   const row = fieldset.dataset.type === "measures" ? $$("[data-rule-row]", fieldset)[Number(rest[0])] : fieldset;
   const name = ["fraction", "threshold", "count"].includes(rest.at(-1)) ? "number" : rest.at(-1);
   return (row && name && part(row, name)) || $("input, select, [data-add]", row ?? fieldset);
 }
 
-/** A box is shown where it means something. */
+/** Show only the inputs that the chosen way of sampling uses. */
 export function startSubset(fieldset) {
   const show = () => {
     const way = part(fieldset, "way").value;
@@ -90,7 +90,7 @@ export function startSubset(fieldset) {
   show();
 }
 
-/** Counts what is chosen whenever it changes. read() → a selection, or null where a field is wrong. */
+/** Counts the selected pairs whenever the selection changes. */
 export class SelectionPreview {
   constructor({ host, form, dataset, read, onproblem }) {
     this.host = host;

@@ -1,4 +1,4 @@
-// One verdict for all pairs that the filter leaves, after the count was typed in.
+// The dialog that gives all pairs of the filter one verdict, confirmed by typing their number.
 
 import { api } from "../../lib/api.js";
 import { $, h } from "../../lib/dom.js";

@@ -1,9 +1,9 @@
-// Editing a pair's text in place. What is saved is a new version; the old one is kept.
+// The editor of a pair's text. Saving makes a new version; the old one is kept.
 
 import { api } from "../../lib/api.js";
 import { $, h, problemNotice } from "../../lib/dom.js";
 
-/** The editor as an element; `onsaved(item)` and `oncancel()` are called once. */
+/** The editor as an element; onsaved(item), oncancel() and onmark() are called when it is closed. */
 export function editor({ root, item, reviewer, onsaved, oncancel, onmark }) {
   const isChat = typeof item.prompt !== "string";
   const turns = isChat ? item.prompt : [{ role: "prompt", content: item.prompt }];
@@ -67,7 +67,7 @@ export function editor({ root, item, reviewer, onsaved, oncancel, onmark }) {
   function show(problem) {
     const theirs = problem.more?.current;
     if (problem.status === 409 && theirs) {
-      // Seen now: saving again is a decision, and their text stays as a version.
+      // The reviewer has now seen their text: saving again replaces it, and it stays as a version.
       version = theirs.text_version;
       problems.replaceChildren(
         h(
@@ -76,7 +76,7 @@ export function editor({ root, item, reviewer, onsaved, oncancel, onmark }) {
           h("strong", {}, "Someone edited this pair while you did."),
           h("div", { class: "text" }, h("span", { class: "preferred-ink" }, "y+ "), theirs.preferred),
           h("div", { class: "text" }, h("span", { class: "dispreferred-ink" }, "y− "), theirs.dispreferred),
-          h("p", { class: "quiet small" }, "Saving again puts your text over it; theirs is kept as a version."),
+          h("p", { class: "quiet small" }, "Saving again replaces it by your text; theirs is kept as a version."),
         ),
       );
       return;

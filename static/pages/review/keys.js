@@ -1,4 +1,4 @@
-// Which key does what. No key is taken while someone writes or holds a modifier.
+// Keyboard shortcuts of the review page. None is active while a text is edited or a modifier is held.
 
 import { h } from "../../lib/dom.js";
 
@@ -22,10 +22,10 @@ export function listen(actions) {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || document.querySelector("dialog[open]"))
       return;
-    const at = event.target;
+    const at = /** @type {Element} */ (event.target);
     if (at.closest?.("input:not([type=checkbox]), textarea, select, [contenteditable]")) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    // A long text is read with the arrow keys, where it can be scrolled.
+    // The arrow keys scroll a focused text that is longer than its box.
     if (
       (key === "ArrowDown" || key === "ArrowUp") &&
       at.closest?.(".diff, .text.long") &&
@@ -59,7 +59,7 @@ export function showHelp() {
           h("dd", {}, does),
         ]),
       ),
-      h("p", { class: "quiet small" }, "A verdict goes on to the next pair at once; storing it happens meanwhile."),
+      h("p", { class: "quiet small" }, "A verdict moves to the next pair at once; it is stored in the background."),
       h("div", { class: "actions" }, h("button", { class: "primary", autofocus: true }, "Close")),
     ),
   );

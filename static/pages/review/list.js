@@ -1,27 +1,20 @@
-// The queue as a table, to look over it and to jump into it.
+// The review queue as a table; a row opens its pair.
 
 import { h } from "../../lib/dom.js";
 import { aligned, count } from "../../lib/format.js";
+import { measureOf } from "../../lib/measures.js";
 import { verdictChip } from "./pair.js";
 
 export const PAGE = 25;
 
-/** `measure`: the column to show; `open(at)` goes to a pair, `turn(at)` to the page with it. */
+/** measure: the column to show; open(at) opens a pair, turn(at) shows the page that holds it. */
 export function listView({ queue, items, at, measure, open, turn }) {
   const start = Math.floor(at / PAGE) * PAGE;
   const to = start + items.length;
   const value = (item) =>
     measure === "displacement" ? item.displacement?.preferred_change : item.score?.measures[measure]?.value;
   const format = aligned(items.map(value));
-  const label =
-    measure === "displacement"
-      ? "Change of log p(y+)"
-      : {
-          ches: "CHES",
-          ln_ches: "CHES, length-norm.",
-          last_hidden_inner_product: "Last-hidden",
-          normalized_edit_distance: "Edit distance",
-        }[measure];
+  const label = measure === "displacement" ? "Change of log p(y+)" : measureOf(measure).short_label;
   return h(
     "section",
     { class: "card review-list", "aria-label": "Pairs" },

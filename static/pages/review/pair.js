@@ -1,8 +1,9 @@
-// One pair as its reviewer sees it: prompt, both responses with what differs, what is known of it.
+// Parts of a pair under review: prompt, token diff of the responses, tags, measures, displacement, opinions, history.
 
 import { diff, tokensOf } from "../../lib/diff.js";
 import { h } from "../../lib/dom.js";
 import { count, number, signed } from "../../lib/format.js";
+import { columnLabels } from "../../lib/measures.js";
 import { promptView, side } from "../../lib/pair-view.js";
 
 export const VERDICTS = {
@@ -10,14 +11,6 @@ export const VERDICTS = {
   drop: { sign: "✕", key: "d", label: "Drop" },
   fix: { sign: "✎", key: "f", label: "Fix" },
   unsure: { sign: "?", key: "u", label: "Unsure" },
-};
-const MEASURES = {
-  ches: "CHES",
-  ln_ches: "CHES, length-norm.",
-  last_hidden_inner_product: "Last-hidden",
-  normalized_edit_distance: "Edit distance",
-  preferred_logprob: "log p(y+), nats",
-  dispreferred_logprob: "log p(y−), nats",
 };
 
 export function verdictChip(verdict, more = "") {
@@ -31,7 +24,7 @@ export function verdictChip(verdict, more = "") {
   );
 }
 
-/** Both responses, what only one has marked; by tokens where a score run knows them, else by words. */
+/** Both responses with their differences marked: by tokens where a score run knows them, else by words. */
 export function responses(item) {
   const ends = item.score && !item.score.outdated ? item.score : null;
   const preferred = tokensOf(item.preferred, ends?.preferred_ends);
@@ -90,9 +83,9 @@ export function measures(item) {
       h(
         "tbody",
         {},
-        Object.keys(MEASURES)
-          .filter((name) => score.measures[name])
-          .map((name) => measureRow(MEASURES[name], score.measures[name])),
+        columnLabels()
+          .filter(([name]) => score.measures[name])
+          .map(([name, label]) => measureRow(label, score.measures[name])),
       ),
     ),
     h(
@@ -152,7 +145,7 @@ export function displacement(item, run) {
   );
 }
 
-/** What the reviewers say, where it is more than the verdict that stands. */
+/** Every reviewer's verdict, where any is known. */
 export function opinions(item) {
   const said = Object.entries(item.said ?? {});
   if (!said.length) return null;
@@ -172,11 +165,11 @@ const DID = {
   bulk: "with many at once",
   edit: "edited the text",
   clear: "withdrew the verdict",
-  undo: "took a change back",
+  undo: "undid a change",
 };
 
 export function history({ items, texts }) {
-  if (!items.length) return [h("p", { class: "quiet small" }, "Nobody has said anything about this pair.")];
+  if (!items.length) return [h("p", { class: "quiet small" }, "Nobody has reviewed this pair yet.")];
   return [
     h(
       "ol",

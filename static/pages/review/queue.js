@@ -1,4 +1,4 @@
-// The queue of pairs: which ones, in which order, and their details, fetched ahead of need.
+// The review queue: which pairs in which order, and a cache of their details with prefetching.
 
 import { api } from "../../lib/api.js";
 
@@ -11,13 +11,13 @@ export class Queue {
     this.root = `/datasets/${datasetId}`;
     this.pairs = [];
     this.items = new Map(); // pair → its details
-    this.fetched = new Map(); // pair → when
+    this.fetched = new Map(); // pair → time of the fetch
     this.underway = new Map(); // pair → promise
     this.scoreRun = null;
     this.displacementRun = null;
   }
 
-  /** Ask for the order anew; `query` is a URLSearchParams of the filter and sort. */
+  /** Load the queue anew. @param {URLSearchParams} query filter and sort */
   async load(query) {
     const order = await api(`${this.root}/reviews/order?${query}`);
     this.pairs = order.pairs;
@@ -35,7 +35,7 @@ export class Queue {
     }
   }
 
-  /** A pair's details; what is here is given at once, and brought up to date behind the scenes. */
+  /** A pair's details, from the cache where they are there. @param {number} pair */
   async get(pair) {
     if (!this.items.has(pair)) await this.fetch([pair]);
     return this.items.get(pair) ?? null;
@@ -45,11 +45,11 @@ export class Queue {
     return performance.now() - (this.fetched.get(pair) ?? -Infinity) > FRESH_MS;
   }
 
-  /** Fetch the pairs that come after and before the place, those that are not here yet. */
+  /** Prefetch the pairs after and before a place that are not cached yet. @param {number} at */
   prefetch(at) {
     const near = [...this.pairs.slice(at + 1, at + 1 + AHEAD), ...this.pairs.slice(Math.max(0, at - 2), at)];
     const missing = near.filter((pair) => !this.items.has(pair) && !this.underway.has(pair));
-    // A few at a time: a request for each pair would be slower than the reader.
+    // Several in one request: one request per pair would be slower than the reviewer.
     if (missing.length > AHEAD / 2 || missing.includes(this.pairs[at + 1])) this.fetch(missing).catch(() => {});
   }
 
@@ -59,7 +59,9 @@ export class Queue {
       const query = new URLSearchParams(this.sources);
       for (const pair of asked) query.append("pairs", pair);
       query.set("limit", asked.length);
-      const answer = api(`${this.root}/reviews?${query}`).then((page) => page.items.forEach((item) => this.put(item)));
+      const answer = api(`${this.root}/reviews?${query}`).then((page) => {
+        for (const item of page.items) this.put(item);
+      });
       for (const pair of asked) {
         this.underway.set(pair, answer);
         answer.catch(() => {}).finally(() => this.underway.delete(pair));
@@ -68,10 +70,10 @@ export class Queue {
     await Promise.all(pairs.map((pair) => this.underway.get(pair)));
   }
 
-  /** Bring a pair up to date; the object stays the same, so that who holds it sees it. */
+  /** Update a pair's details in place: the object stays the same for those that hold it. @param {any} item */
   put(item) {
     const known = this.items.get(item.pair) ?? {};
-    // What is being stored is newer than what the answer knows.
+    // A verdict that is being stored is newer than the response.
     const { review } = known;
     Object.assign(known, item);
     if (known.unsent) known.review = review;

@@ -1,14 +1,17 @@
-// Flagging pairs for review: the top share by a measure, or those that someone drew around. What
-// was flagged before can be brought back.
+// Flagging pairs for review: the top share by a measure, or those inside a drawn box or lasso; with undo.
 
 import { api } from "../../lib/api.js";
 import { $, h, problemNotice } from "../../lib/dom.js";
 import { count, percent } from "../../lib/format.js";
-import { LOW_IS_ALIKE } from "../../lib/measures.js";
+import { measureOf } from "../../lib/measures.js";
 
 export class Flags {
-  /** state: {summary, points, total, measure}; onchange(pairs): these are flagged now;
-   *  onform(): what would be flagged has changed. */
+  /**
+   * @param {any} run
+   * @param {any} state {summary, points, total, measure}, shared with the page
+   * @param {{onchange: (pairs: Set<number>) => void, onform: () => void}} options onchange: called with the pairs that
+   *   are flagged now; onform: called when what the form would flag has changed
+   */
   constructor(run, state, { onchange, onform }) {
     this.run = run;
     this.state = state;
@@ -21,14 +24,14 @@ export class Flags {
     this.form.hidden = false;
     $("[data-next]").hidden = false;
     this.form.addEventListener("input", () => {
-      this.say();
+      this.drawButton();
       onform();
     });
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.replace({ measure: this.measure, top_fraction: this.part });
     });
-    this.say();
+    this.drawButton();
   }
 
   get measure() {
@@ -45,7 +48,7 @@ export class Flags {
     return Math.ceil(Math.round(this.part * scored * 1e6) / 1e6);
   }
 
-  say() {
+  drawButton() {
     $("[data-flag]").textContent = `Flag ${count(this.count)} pair${this.count === 1 ? "" : "s"}`;
   }
 
@@ -54,7 +57,7 @@ export class Flags {
     const { state } = this;
     if (!this.form || this.measure !== state.measure || !state.points.length) return null;
     if (state.points.length < state.total) return null;
-    const sign = LOW_IS_ALIKE.has(state.measure) ? 1 : -1;
+    const sign = measureOf(state.measure).low_is_alike ? 1 : -1;
     const values = state.points
       .map((point) => point[state.measure])
       .filter(Number.isFinite)
@@ -62,9 +65,9 @@ export class Flags {
     return values[Math.min(values.length, this.count) - 1] ?? null;
   }
 
-  /** Someone drew around these pairs. */
+  /** Offer to flag or unflag the pairs of a drawn selection. @param {number[]} pairs */
   select(pairs) {
-    // A selection that goes after its pairs were flagged leaves what was said of that.
+    // Clearing the selection after its pairs were flagged keeps the message about that.
     if (!this.form || (!pairs.length && !this.selected.length)) return;
     this.selected = pairs;
     const flagged = new Set(this.state.points.filter((point) => point.flagged).map((point) => point.pair));
@@ -100,18 +103,18 @@ export class Flags {
     );
   }
 
-  /** Make the queue anew; what it was before stays at hand. */
+  /** Replace the flags, keeping the former ones for undo. @param {Record<string, any>} wanted */
   async replace(wanted) {
     try {
       const before = await api(this.path);
       const queue = await this.send({ score_run: this.run.id, ...wanted });
-      this.told(queue, before);
+      this.reportFlagged(queue, before);
     } catch (problem) {
       $("[data-problem]").replaceChildren(problemNotice(problem));
     }
   }
 
-  /** No pairs at all: the queue is emptied. */
+  /** An empty list of pairs deletes all flags. */
   async send(wanted) {
     if (wanted.pairs?.length === 0) {
       await api(this.path, { method: "DELETE" });
@@ -120,7 +123,7 @@ export class Flags {
     return api(this.path, { method: "POST", body: wanted });
   }
 
-  told(queue, before) {
+  reportFlagged(queue, before) {
     const pairs = queue.items.map((flag) => flag.pair);
     this.selected = [];
     this.onchange(new Set(pairs));

@@ -1,23 +1,14 @@
 // The pairs of a score run, sorted, with a token-level diff of the two responses.
 
 import { api } from "../../lib/api.js";
-import { remember } from "../../lib/controls.js";
+import { setQueryParameters } from "../../lib/controls.js";
 import { diff, tokensOf } from "../../lib/diff.js";
 import { $, h, problemNotice } from "../../lib/dom.js";
 import { aligned, count } from "../../lib/format.js";
+import { columnLabels } from "../../lib/measures.js";
 import { promptView, side } from "../../lib/pair-view.js";
 
 const PAGE = 25;
-const COLUMNS = [
-  ["pair", "Pair"],
-  ["ches", "CHES"],
-  ["ln_ches", "CHES, length-norm."],
-  ["last_hidden_inner_product", "Last hidden"],
-  ["normalized_edit_distance", "Edit distance"],
-  ["preferred_logprob", "log p(y+), nats"],
-  ["dispreferred_logprob", "log p(y−), nats"],
-];
-
 export class ScoreTable {
   constructor(run) {
     const asked = new URLSearchParams(location.search);
@@ -27,7 +18,7 @@ export class ScoreTable {
     this.offset = Number(asked.get("offset") ?? 0);
   }
 
-  /** Fetch this page of the pairs; returns how many there are in all, or null where that failed. */
+  /** Load and draw this page of the pairs; returns how many there are in all, or null where that failed. */
   async show() {
     const host = $("[data-scores]");
     const query = `sort=${encodeURIComponent(this.sort)}&offset=${this.offset}&limit=${PAGE}&with_text=true`;
@@ -39,8 +30,8 @@ export class ScoreTable {
       return null;
     }
     if (!page.total) {
-      const isGoingOn = ["queued", "running"].includes(this.run.status);
-      const words = isGoingOn ? "Scores appear as they are computed." : "This run has no scores.";
+      const isActive = ["queued", "running"].includes(this.run.status);
+      const words = isActive ? "Scores appear as they are computed." : "This run has no scores.";
       host.replaceChildren(h("p", { class: "quiet" }, words));
       return 0;
     }
@@ -50,7 +41,9 @@ export class ScoreTable {
   }
 
   table(items) {
-    const columns = COLUMNS.filter(([name]) => name === "pair" || items.some((item) => item[name] !== null));
+    /** @type {[string, string][]} */
+    const all = [["pair", "Pair"], ...columnLabels()];
+    const columns = all.filter(([name]) => name === "pair" || items.some((item) => item[name] !== null));
     const formatOf = (name) => (name === "pair" ? count : aligned(items.map((item) => item[name])));
     const formats = Object.fromEntries(columns.map(([name]) => [name, formatOf(name)]));
     return h(
@@ -117,17 +110,18 @@ export class ScoreTable {
 
   move(offset) {
     this.offset = Math.max(0, offset);
-    remember({ sort: this.sort, offset: this.offset });
+    setQueryParameters({ sort: this.sort, offset: this.offset });
     this.show();
   }
 
   row(item, columns, formats) {
-    const detail = h("tr", { hidden: true }, h("td", { colspan: columns.length + 2 }));
+    const cell = h("td", { colspan: columns.length + 2 });
+    const detail = h("tr", { hidden: true }, cell);
     const toggle = () => {
       detail.hidden = !detail.hidden;
       open.setAttribute("aria-expanded", String(!detail.hidden));
       open.textContent = detail.hidden ? "▸" : "▾";
-      if (!detail.hidden) detail.firstChild.replaceChildren(this.diffView(item));
+      if (!detail.hidden) cell.replaceChildren(this.diffView(item));
     };
     const open = h(
       "button",
@@ -159,7 +153,7 @@ export class ScoreTable {
       h("td", {}, h("div", { class: "opened" }, open, responses)),
     );
     row.addEventListener("click", (event) => {
-      if (!event.target.closest("button, a") && !getSelection().toString()) toggle();
+      if (!(/** @type {Element} */ (event.target).closest("button, a")) && !getSelection().toString()) toggle();
     });
     return [row, detail];
   }
