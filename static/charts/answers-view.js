@@ -59,7 +59,7 @@ export class AnswersView {
           { class: "text" },
           span.words.map((word) => (word.isNew ? h("mark", {}, word.text) : word.text)),
           span.text === "" ? h("span", { class: "quiet" }, "(nothing)") : null,
-          span.ended ? null : h("span", { class: "quiet", title: "It was cut here." }, " …"),
+          span.ended ? null : h("span", { class: "quiet", title: "Truncated here." }, " …"),
         ),
       ),
     );

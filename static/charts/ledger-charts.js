@@ -48,7 +48,7 @@ export function predictedChart(host, view) {
     title: "Predicted and actual gainers",
     name: `run-${view.runId}-predicted`,
     why:
-      "Theory says for a small step which tokens gain most at the fork; beside it the tokens that did. " +
+      "The tokens that theory predicts to gain most at the fork for a small step, beside those that did. " +
       "Hollow points are in one of the two lists only.",
     formula: PREDICTION_FORMULA,
     empty: "Nothing is predicted here: the prediction needs two responses and holds at their fork.",

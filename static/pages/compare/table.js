@@ -117,7 +117,7 @@ export function drawTable(runs, pairs) {
     h(
       "div",
       { class: "card-head" },
-      h("h2", {}, "Where they ended"),
+      h("h2", {}, "Final results"),
       h("button", { type: "button", class: "icon", onclick: () => saveTable(runs, different) }, "CSV"),
     ),
     h("p", { class: "small quiet" }, "Means over the watched pairs; below the line, the settings that differ."),

@@ -64,7 +64,7 @@ export function arrangeSelection(selection) {
   const { random, limit, ...rules } = selection ?? {};
   if (random?.same_size_as !== RULES) return selection ?? {};
   if (!Object.values(rules).some((rule) => rule !== false)) {
-    throw new FieldError("Give rules above: the control is as large as what they leave.");
+    throw new FieldError("Set rules above: the random control has as many pairs as they select.");
   }
   return { random: { ...random, same_size_as: rules }, ...(limit === undefined ? {} : { limit }) };
 }
