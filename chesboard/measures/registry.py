@@ -23,6 +23,7 @@ class Measure:
     name: the key in records, in the database and in the API.
     label: what a page shows in its place.
     help: one sentence on how to read the values.
+    short_label: for narrow columns.
     formula: plain text in the notation of `docs/theory.md`.
     unit: of the values; empty for a number without one.
     needs_hidden: computed from hidden states; a run that records log-probabilities only lacks it.
@@ -32,6 +33,7 @@ class Measure:
 
     name: MeasureName
     label: str
+    short_label: str
     help: str
     formula: str
     unit: str = ""
@@ -43,6 +45,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         "ches",
         label="CHES",
+        short_label="CHES",
         help="High, near or above zero: the two responses have similar hidden embeddings, and "
         "training on the pair drives likelihood displacement.",
         formula="⟨S+, S−⟩ − ⟨S+, S+⟩",
@@ -52,6 +55,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         "ln_ches",
         label="Length-normalized CHES",
+        short_label="CHES, length-norm.",
         help="CHES of the mean instead of the summed hidden embeddings, so that long responses "
         "compare with short ones.",
         formula="⟨S+, S−⟩/(n+ n−) − ⟨S+, S+⟩/n+²",
@@ -61,6 +65,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         "last_hidden_inner_product",
         label="Last-hidden inner product",
+        short_label="Last-hidden",
         help="The inner product of the hidden embeddings before the last token of each response.",
         formula="⟨h(x, y+_<n+), h(x, y−_<n−)⟩",
         needs_hidden=True,
@@ -69,6 +74,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         "normalized_edit_distance",
         label="Normalized edit distance",
+        short_label="Edit distance",
         help="Levenshtein distance of the two token sequences over the longer length: 0 is "
         "identical, 1 shares nothing.",
         formula="lev(y+, y−) / max(|y+|, |y−|)",
@@ -77,6 +83,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         "preferred_logprob",
         label="log p(y+)",
+        short_label="log p(y+)",
         help="Log-probability of the preferred response, summed over its tokens, in nats.",
         formula="Σ_k log p(y+_k | x, y+_<k)",
         unit="nats",
@@ -84,6 +91,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         "dispreferred_logprob",
         label="log p(y−)",
+        short_label="log p(y−)",
         help="Log-probability of the dispreferred response, summed over its tokens, in nats.",
         formula="Σ_k log p(y−_k | x, y−_<k)",
         unit="nats",

@@ -1,39 +1,73 @@
-// Lines over optimiser steps: the fork, log-probabilities of a probe, numbers of the batches.
+// Figures of lines over optimizer steps: probabilities at the fork, changes of log-probability, batch metrics.
 
 import { faded, gap, layout, stepAxis } from "./frame.js";
+
+/** @import { Colors, Figure, Layout, MaybeNumber, Role, Trace } from "../lib/types.js" */
 
 /** With fewer steps than this a smoothed line only lags behind the raw one. */
 const FEWEST_SMOOTHED = 30;
 
 const DASHES = ["dash", "dot", "dashdot", "longdash"];
+/** Opacity of a token group's band; half of it from MANY_BANDS groups on. */
 const BAND = 0.13;
 const MANY_BANDS = 3;
+/** On a log scale of fewer decades, ticks also stand between the powers of ten. */
 const FEWEST_DECADES = 2;
 
+/**
+ * A line trace; a point where there is only one step. Values that are not finite are gaps.
+ *
+ * @param {number[]} x
+ * @param {MaybeNumber[]} y
+ * @param {string} name
+ * @param {string} color
+ * @param {Trace} options width and dash of the line; everything else goes into the trace as it is
+ * @returns {Trace}
+ */
 export function line(x, y, name, color, options = {}) {
   const { width = 2, dash, ...rest } = options;
   return {
-    type: "scatter", mode: x.length === 1 ? "markers" : "lines", x: [...x], y: y.map(gap), name,
-    line: { color, width, dash, shape: "linear" }, marker: { color, size: 7 }, connectgaps: false, ...rest,
+    type: "scatter",
+    mode: x.length === 1 ? "markers" : "lines",
+    x: [...x],
+    y: y.map(gap),
+    name,
+    line: { color, width, dash, shape: "linear" },
+    marker: { color, size: 7 },
+    connectgaps: false,
+    ...rest,
   };
 }
 
+/** Also true of an empty list. @param {MaybeNumber[]} values */
 const hasNumbers = (values) => !values.length || values.some((value) => gap(value) !== null);
 
-/** Probabilities at the fork, the token groups as bands from zero behind them.
+/**
+ * Probabilities at the fork, the token groups as bands from zero behind them.
  *
- *  fork: {steps, preferred, dispreferred, other, groups: [{name, probs}], preferredToken,
- *  dispreferredToken}; a free prompt has no responses: its lines are null throughout. */
+ * @param {{
+ *   steps: number[], preferred: MaybeNumber[], dispreferred: MaybeNumber[], other: MaybeNumber[],
+ *   groups: {name: string, probs: MaybeNumber[]}[], preferredToken: string, dispreferredToken: string,
+ * }} fork a prompt has no responses: its three lines are null throughout and left out
+ * @param {Colors} colors
+ * @param {{log?: boolean}} options whether the vertical axis is logarithmic
+ * @returns {Figure}
+ */
 export function forkFigure(fork, colors, { log = false } = {}) {
   const hover = { hovertemplate: "%{y:.4~g}" };
-  const strong = (values, name, color) => (hasNumbers(values)
-    ? [line(fork.steps, values, name, color, { width: 2.5, ...hover })] : []);
+  /** @param {MaybeNumber[]} values @param {string} name @param {string} color */
+  const strong = (values, name, color) =>
+    hasNumbers(values) ? [line(fork.steps, values, name, color, { width: 2.5, ...hover })] : [];
   const opacity = fork.groups.length < MANY_BANDS ? BAND : BAND / 2;
   const bands = fork.groups.map((group, i) => {
     const color = colors.series[i % 4];
     return line(fork.steps, group.probs, group.name, color, {
-      width: 1.5, dash: DASHES[i % 4], fill: "tozeroy", fillcolor: faded(color, opacity),
-      legendrank: 1100 + i, ...hover,
+      width: 1.5,
+      dash: DASHES[i % 4],
+      fill: "tozeroy",
+      fillcolor: faded(color, opacity),
+      legendrank: 1100 + i,
+      ...hover,
     });
   });
   const data = [
@@ -51,17 +85,26 @@ export function forkFigure(fork, colors, { log = false } = {}) {
   };
 }
 
-/** Single tokens at one position. tokens: [{name, probs, role: "preferred", "dispreferred" or none}] */
+/**
+ * Probabilities of single tokens at one position.
+ *
+ * @param {number[]} steps
+ * @param {{name: string, probs: MaybeNumber[], role?: Role | null}[]} tokens
+ * @param {Colors} colors
+ * @param {{log?: boolean}} options whether the vertical axis is logarithmic
+ * @returns {Figure}
+ */
 export function tokensFigure(steps, tokens, colors, { log = false } = {}) {
   let others = 0;
-  const look = (role) => {
+  const style = (/** @type {Role | null | undefined} */ role) => {
     if (role) return { color: colors[role] };
-    const i = others++;
+    const i = others;
+    others += 1;
     return { color: colors.series[i % 4], dash: i < 4 ? undefined : DASHES[i % 4] };
   };
   const data = tokens.map(({ name, probs, role }) => {
-    const { color, dash } = look(role);
-    // A token that is not followed is known where it stands in a ledger.
+    const { color, dash } = style(role);
+    // A token that is not watched is known only at the steps whose ledger lists it.
     return line(steps, probs, name, color, { dash, connectgaps: true, hovertemplate: "%{y:.4~g}" });
   });
   return {
@@ -70,27 +113,34 @@ export function tokensFigure(steps, tokens, colors, { log = false } = {}) {
   };
 }
 
-const probabilityAxis = (lines, log) => (log
-  ? { title: "probability (log)", type: "log", ...logTicks(lines) } : { title: "probability", rangemode: "tozero" });
+/** @param {Trace[]} lines @param {boolean} log @returns {Layout} */
+const probabilityAxis = (lines, log) =>
+  log ? { title: "probability (log)", type: "log", ...logTicks(lines) } : { title: "probability", rangemode: "tozero" };
 
-/** Marks at the powers of ten, or also between them where there is hardly one. */
+/** Ticks at the powers of ten, and between them on a scale of few decades. @param {Trace[]} lines */
 function logTicks(lines) {
-  let [low, high] = [Infinity, 0];
+  let [low, high] = [Number.POSITIVE_INFINITY, 0];
   for (const value of lines.flatMap(({ y }) => y)) {
     if (value > 0) [low, high] = [Math.min(low, value), Math.max(high, value)];
   }
   return { tickformat: "~g", ...(high < low * 10 ** FEWEST_DECADES ? {} : { dtick: 1 }) };
 }
 
-/** Change of log p since the first step, in nats. change: {steps, preferred, dispreferred};
- *  onset: the step from which the pair is displaced, marked where there is one. */
+/**
+ * Change of both responses' log-probability since the first step.
+ *
+ * @param {{steps: number[], preferred: MaybeNumber[], dispreferred: MaybeNumber[]}} change in nats
+ * @param {Colors} colors
+ * @param {{onset?: number | null}} options onset: the step from which on the pair is displaced, which is marked
+ * @returns {Figure}
+ */
 export function changeFigure(change, colors, { onset = null } = {}) {
   const hover = { hovertemplate: "%{y:+.4f}" };
   const figure = layout(colors, {
     x: stepAxis(change.steps),
     y: { title: "change of log p, nats", zeroline: true, zerolinecolor: colors.ink2, zerolinewidth: 1 },
   });
-  if (onset !== null) Object.assign(figure, onsetMark(onset, change.steps.at(-1), colors));
+  if (onset !== null) Object.assign(figure, onsetMark(onset, change.steps.at(-1) ?? onset, colors));
   return {
     data: [
       line(change.steps, change.preferred, "preferred y+", colors.preferred, { width: 2.5, ...hover }),
@@ -100,30 +150,53 @@ export function changeFigure(change, colors, { onset = null } = {}) {
   };
 }
 
+/** @param {number} step @param {number} last the last step @param {Colors} colors @returns {Layout} */
 function onsetMark(step, last, colors) {
-  // Towards the side where there is room for the words.
+  // The text stands on the side that has room for it.
   const isLate = step > last / 2;
   return {
-    shapes: [{
-      type: "line", x0: step, x1: step, yref: "paper", y0: 0, y1: 1,
-      line: { color: colors.ink2, width: 1, dash: "dot" },
-    }],
-    annotations: [{
-      x: step, yref: "paper", y: 0.98, yanchor: "top", xanchor: isLate ? "right" : "left", showarrow: false,
-      text: isLate ? `displaced from step ${step} ` : ` displaced from step ${step}`,
-      font: { size: 12, color: colors.ink2 },
-    }],
+    shapes: [
+      {
+        type: "line",
+        x0: step,
+        x1: step,
+        yref: "paper",
+        y0: 0,
+        y1: 1,
+        line: { color: colors.ink2, width: 1, dash: "dot" },
+      },
+    ],
+    annotations: [
+      {
+        x: step,
+        yref: "paper",
+        y: 0.98,
+        yanchor: "top",
+        xanchor: isLate ? "right" : "left",
+        showarrow: false,
+        text: isLate ? `displaced from step ${step} ` : ` displaced from step ${step}`,
+        font: { size: 12, color: colors.ink2 },
+      },
+    ],
   };
 }
 
-/** Exponential moving average over steps that may lie apart, corrected for its start; leaves gaps
- *  as they are. weight: what is kept of the past from one step to the next. */
+/**
+ * Exponential moving average with bias correction, over steps that may be unevenly spaced; gaps stay gaps.
+ *
+ * @param {MaybeNumber[]} values
+ * @param {number} weight what is kept of the past from one step to the next
+ * @param {number[]} steps
+ * @returns {MaybeNumber[]}
+ */
 export function smoothed(values, weight, steps = values.map((_, i) => i)) {
   let sum = 0;
   let mass = 0;
+  /** @type {number | null} */
   let before = null;
-  return values.map((value, i) => {
-    if (gap(value) === null) return null;
+  return values.map((entry, i) => {
+    const value = gap(entry);
+    if (value === null) return null;
     const kept = before === null ? weight : weight ** Math.max(1, steps[i] - before);
     before = steps[i];
     sum = kept * sum + (1 - kept) * value;
@@ -132,19 +205,34 @@ export function smoothed(values, weight, steps = values.map((_, i) => i)) {
   });
 }
 
-/** Each line raw and faint, and smoothed above it.
- *  lines: [{name, values, color: "preferred" | "dispreferred" | "ink"}] */
+/**
+ * Each metric as a faint raw line with its smoothed line above it.
+ *
+ * @param {number[]} steps
+ * @param {{name: string, values: MaybeNumber[], color: "preferred" | "dispreferred" | "ink"}[]} lines
+ * @param {Colors} colors
+ * @param {{weight?: number, unit?: string, y?: Layout, format?: string}} options weight: of the smoothing; y: more of
+ *   the vertical axis; format: d3's, of the hovered value
+ * @returns {Figure}
+ */
 export function batchFigure(steps, lines, colors, { weight = 0.8, unit = "", y = {}, format = ".4~g" } = {}) {
   const data = lines.flatMap(({ name, values, color }) => {
     const hue = colors[color];
     const isSmooth = weight > 0 && steps.length >= FEWEST_SMOOTHED;
     const raw = line(steps, values, isSmooth ? `${name}, raw` : name, isSmooth ? faded(hue, 0.3) : hue, {
-      width: isSmooth ? 1 : 2, legendgroup: name, showlegend: !isSmooth, hovertemplate: `%{y:${format}}`,
+      width: isSmooth ? 1 : 2,
+      legendgroup: name,
+      showlegend: !isSmooth,
+      hovertemplate: `%{y:${format}}`,
     });
     if (!isSmooth) return [raw];
-    return [raw, line(steps, smoothed(values, weight, steps), name, hue, {
-      legendgroup: name, hovertemplate: `%{y:${format}}`,
-    })];
+    return [
+      raw,
+      line(steps, smoothed(values, weight, steps), name, hue, {
+        legendgroup: name,
+        hovertemplate: `%{y:${format}}`,
+      }),
+    ];
   });
   return {
     data,
@@ -152,32 +240,66 @@ export function batchFigure(steps, lines, colors, { weight = 0.8, unit = "", y =
   };
 }
 
-/** Likelihood of y+ against the margin, in the order of the steps; the last one is marked. */
+/**
+ * Change of the log-probability of y+ against the margin, joined in the order of the steps; the last one is marked.
+ *
+ * @param {number[]} steps
+ * @param {MaybeNumber[]} margins
+ * @param {MaybeNumber[]} changes
+ * @param {Colors} colors
+ * @returns {Figure}
+ */
 export function phaseFigure(steps, margins, changes, colors) {
   const last = steps.length - 1;
   const hover = "step %{customdata}<br>margin %{x:+.4f}<br>change %{y:+.4f}<extra></extra>";
-  const data = [{
-    type: "scatter", mode: "lines+markers", name: "steps", x: margins.map(gap), y: changes.map(gap),
-    customdata: [...steps], line: { color: faded(colors.other, 0.45), width: 1 },
-    marker: {
-      size: 5, color: [...steps],
-      colorscale: colors.dark ? [[0, "#3a4049"], [1, "#e8eaed"]] : [[0, "#cfd2d6"], [1, "#17191d"]],
+  /** @type {Trace[]} */
+  const data = [
+    {
+      type: "scatter",
+      mode: "lines+markers",
+      name: "steps",
+      x: margins.map(gap),
+      y: changes.map(gap),
+      customdata: [...steps],
+      line: { color: faded(colors.other, 0.45), width: 1 },
+      marker: {
+        size: 5,
+        color: [...steps],
+        colorscale: colors.dark
+          ? [
+              [0, "#3a4049"],
+              [1, "#e8eaed"],
+            ]
+          : [
+              [0, "#cfd2d6"],
+              [1, "#17191d"],
+            ],
+      },
+      hovertemplate: hover,
+      showlegend: false,
     },
-    hovertemplate: hover, showlegend: false,
-  }];
+  ];
   if (last >= 0) {
     data.push({
-      type: "scatter", mode: "markers", x: [gap(margins[last])], y: [gap(changes[last])], meta: { window: 1 },
+      type: "scatter",
+      mode: "markers",
+      x: [gap(margins[last])],
+      y: [gap(changes[last])],
+      meta: { window: 1 },
       marker: { size: 11, color: colors.preferred, line: { color: colors.surface, width: 2 } },
-      hoverinfo: "skip", name: "now", showlegend: false,
+      hoverinfo: "skip",
+      name: "now",
+      showlegend: false,
     });
   }
   const zero = { zeroline: true, zerolinecolor: colors.ink2, zerolinewidth: 1 };
   return {
     data,
     layout: layout(colors, {
-      x: { title: "margin, nats", showgrid: true, ...zero }, y: { title: "change of log p(y+), nats", ...zero },
-      hovermode: "closest", showlegend: false,
+      x: { title: "margin, nats", showgrid: true, ...zero },
+      y: { title: "change of log p(y+), nats", ...zero },
+      hovermode: "closest",
+      showlegend: false,
     }),
   };
 }

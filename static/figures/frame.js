@@ -1,29 +1,17 @@
-// What all figures share: axes, fonts, texts and colours. Figures are pure: numbers and a palette in,
+// What all figures share: layout, axes, texts and colors. Figures are pure functions: numbers and a palette in,
 // {data, layout} for Plotly out.
 
-import { clip, visible } from "../format.js";
+import { clip, visible } from "../lib/format.js";
 
-/** The page's colours as the style sheet has them at this moment. */
-export function palette(root = document.documentElement) {
-  const style = getComputedStyle(root);
-  const get = (name) => style.getPropertyValue(`--${name}`).trim();
-  return {
-    ink: get("ink"),
-    ink2: get("ink-2"),
-    line: get("line"),
-    surface: get("surface"),
-    sunken: get("sunken"),
-    preferred: get("preferred"),
-    dispreferred: get("dispreferred"),
-    other: get("other"),
-    series: ["series-3", "series-4", "series-5", "series-6"].map(get),
-    // Runs never take the colours of preferred and dispreferred.
-    runs: ["series-3", "series-4", "series-6", "series-5", "series-7", "series-8"].map(get),
-    sans: get("sans"),
-    dark: root.dataset.theme === "dark",
-  };
-}
+/** @import { Colors, Layout, MaybeNumber } from "../lib/types.js" */
 
+/**
+ * A Plotly layout in the page's style.
+ *
+ * @param {Colors} colors
+ * @param {Layout} options x and y: the axes, their `title` a text; everything else goes into the layout as it is
+ * @returns {Layout}
+ */
 export function layout(colors, { x = {}, y = {}, ...rest } = {}) {
   const axis = {
     gridcolor: colors.line,
@@ -34,7 +22,7 @@ export function layout(colors, { x = {}, y = {}, ...rest } = {}) {
     automargin: true,
     zeroline: false,
   };
-  const title = (text) => ({ text, font: { size: 12, color: colors.ink2 }, standoff: 8 });
+  const title = (/** @type {string} */ text) => ({ text, font: { size: 12, color: colors.ink2 }, standoff: 8 });
   const { title: xTitle, ...xRest } = x;
   const { title: yTitle, ...yRest } = y;
   return {
@@ -51,8 +39,13 @@ export function layout(colors, { x = {}, y = {}, ...rest } = {}) {
       align: "left",
     },
     legend: {
-      orientation: "h", x: 0, y: 1.02, yanchor: "bottom",
-      font: { size: 12.5, color: colors.ink }, itemclick: "toggle", itemdoubleclick: "toggleothers",
+      orientation: "h",
+      x: 0,
+      y: 1.02,
+      yanchor: "bottom",
+      font: { size: 12.5, color: colors.ink },
+      itemclick: "toggle",
+      itemdoubleclick: "toggleothers",
     },
     showlegend: true,
     dragmode: "zoom",
@@ -63,24 +56,26 @@ export function layout(colors, { x = {}, y = {}, ...rest } = {}) {
   };
 }
 
-/** So few steps that Plotly would put marks between them. */
+/** With a range of at most this many steps Plotly would put ticks between whole steps. */
 const FEW_STEPS = 5;
 
-/** The horizontal axis of what was measured at optimiser steps. */
-export const stepAxis = (steps) =>
-  ({ title: "step", ...(steps.length && steps.at(-1) - steps[0] <= FEW_STEPS ? { dtick: 1 } : {}) });
+/** The horizontal axis of what was measured at optimizer steps. @param {number[]} steps @returns {Layout} */
+export const stepAxis = (steps) => ({
+  title: "step",
+  ...(steps.length && steps[steps.length - 1] - steps[0] <= FEW_STEPS ? { dtick: 1 } : {}),
+});
 
-/** null where there is no finite number: Plotly leaves a gap there. */
+/** null where there is no finite number: Plotly leaves a gap there. @param {unknown} value @returns {MaybeNumber} */
 export const gap = (value) => (typeof value === "number" && Number.isFinite(value) ? value : null);
 
-/** #rrggbb with an opacity. */
+/** @param {string} color #rrggbb @param {number} opacity @returns {string} the color with that opacity */
 export function faded(color, opacity) {
   const [r, g, b] = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
   return `rgba(${r},${g},${b},${opacity})`;
 }
 
-/** Text as Plotly shows it: it would take "<" for markup. */
+/** Escape a text for Plotly, which interprets "<" as markup. @param {string} text */
 export const plainText = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 
-/** A token's text for an axis, a label or a legend. */
+/** A token's text for an axis, a label or a legend. @param {string} token */
 export const tokenLabel = (token, length = 16) => plainText(clip(visible(token), length));

@@ -1,49 +1,98 @@
-// The mass ledger: which tokens gained and lost probability at one position. Numbers first; the
-// page shows them as a table with bars, and the picture that is downloaded is drawn from the same.
+// The mass ledger: which tokens gained and lost probability at one position, as numbers, and as the figure that is
+// downloaded (the page shows the same numbers as a table with bars).
 
-import { probability, probabilityChange, visible } from "../format.js";
+import { probability, probabilityChange, visible } from "../lib/format.js";
 import { layout, plainText } from "./frame.js";
 
-/** The ledger at one step from tokens that were followed.
+/** @import { Colors, Figure, Ledger, LedgerEntry, LedgerRow, MaybeNumber, WatchedToken } from "../lib/types.js" */
+
+/**
+ * The ledger at one step, made of the traced tokens only: the change of all others is what balances it.
  *
- *  tokens: [{token_id, token, initial, now, predicted}], each once. Returns {gainers, losers, rest};
- *  all changes of them sum to zero. */
-export function drawUp(tokens, top = 10) {
-  const entries = rankPredictions(tokens.map((token) => ({ ...token, change: token.now - token.initial })));
-  const gainers = entries.filter((e) => e.change > 0).sort((a, b) => b.change - a.change).slice(0, top);
-  const losers = entries.filter((e) => e.change < 0).sort((a, b) => a.change - b.change).slice(0, top);
+ * @param {(WatchedToken & {now: number})[]} tokens each once
+ * @param {number} top at most so many gainers and losers
+ * @returns {Ledger}
+ */
+export function makeLedger(tokens, top = 10) {
+  const entries = rankPredictions(
+    tokens.map((token) => ({ ...token, change: token.now - (token.initial ?? Number.NaN) })),
+  );
+  const gainers = entries
+    .filter((e) => e.change > 0)
+    .sort((a, b) => b.change - a.change)
+    .slice(0, top);
+  const losers = entries
+    .filter((e) => e.change < 0)
+    .sort((a, b) => a.change - b.change)
+    .slice(0, top);
   const listed = [...gainers, ...losers].reduce((sum, entry) => sum + entry.change, 0);
   return { gainers, losers, rest: -listed };
 }
 
-/** A ledger that the worker drew up over the whole vocabulary: taken as it is.
- *  followed: the tokens whose predicted change is known, for the ranks. */
-export function given(gainers, losers, rest, followed = []) {
-  const rankOf = new Map(rankPredictions(followed).map((entry) => [entry.token_id, entry.predictedRank]));
-  const complete = (entry) => ({
-    ...entry, now: entry.final, predictedRank: rankOf.get(entry.token_id) ?? null,
+/**
+ * A ledger that the worker made over the whole vocabulary.
+ *
+ * @param {LedgerEntry[]} gainers
+ * @param {LedgerEntry[]} losers
+ * @param {MaybeNumber} rest
+ * @param {WatchedToken[]} watched tokens whose predicted change is known, for the ranks
+ * @returns {Ledger}
+ */
+export function recordedLedger(gainers, losers, rest, watched = []) {
+  const rankOf = new Map(rankPredictions(watched).map((entry) => [entry.token_id, entry.predictedRank]));
+  const complete = (/** @type {LedgerEntry} */ entry) => ({
+    ...entry,
+    now: entry.final,
+    predictedRank: rankOf.get(entry.token_id) ?? null,
   });
   return { gainers: gainers.map(complete), losers: losers.map(complete), rest };
 }
 
-/** predictedRank: 1, 2, … among predicted gainers; −1, −2, … among predicted losers. */
+/**
+ * Add each token's predictedRank: 1, 2, … among the predicted gainers; −1, −2, … among the predicted losers; null
+ * where nothing is predicted.
+ *
+ * @template {WatchedToken} T
+ * @param {T[]} entries
+ * @returns {(T & {predictedRank: MaybeNumber})[]}
+ */
 export function rankPredictions(entries) {
-  const has = entries.filter((entry) => Number.isFinite(entry.predicted));
-  const up = has.filter((e) => e.predicted > 0).sort((a, b) => b.predicted - a.predicted);
-  const down = has.filter((e) => e.predicted < 0).sort((a, b) => a.predicted - b.predicted);
-  const rank = new Map([...up.map((e, i) => [e, i + 1]), ...down.map((e, i) => [e, -(i + 1)])]);
+  /** @param {T} entry */
+  const predicted = (entry) => (Number.isFinite(entry.predicted) ? Number(entry.predicted) : 0);
+  const up = entries.filter((e) => predicted(e) > 0).sort((a, b) => predicted(b) - predicted(a));
+  const down = entries.filter((e) => predicted(e) < 0).sort((a, b) => predicted(a) - predicted(b));
+  /** @type {Map<T, number>} */
+  const rank = new Map();
+  up.forEach((entry, i) => {
+    rank.set(entry, i + 1);
+  });
+  down.forEach((entry, i) => {
+    rank.set(entry, -(i + 1));
+  });
   return entries.map((entry) => ({ ...entry, predictedRank: rank.get(entry) ?? null }));
 }
 
-/** A token's probability before and now. */
+/** A token's probability before and now. @param {LedgerRow} entry */
 export const beforeAndNow = (entry) => `${probability(entry.initial)} → ${probability(entry.now)}`;
 
-/** For the picture that is downloaded: bars to the right gain, to the left lose. */
+/**
+ * The figure that is downloaded: bars to the right gained, bars to the left lost.
+ *
+ * @param {Ledger} ledger
+ * @param {Colors} colors
+ * @param {(entry: LedgerRow) => string} colorOf
+ * @returns {Figure}
+ */
 export function ledgerFigure(ledger, colors, colorOf) {
-  const row = (e) => ({ label: visible(e.token), change: e.change, text: beforeAndNow(e), color: colorOf(e) });
+  const row = (/** @type {LedgerRow} */ e) => ({
+    label: visible(e.token),
+    change: e.change,
+    text: beforeAndNow(e),
+    color: colorOf(e),
+  });
   const rows = [
     ...ledger.gainers.map(row),
-    { label: "all other tokens", change: ledger.rest, text: "", color: colors.other },
+    { label: "all other tokens", change: ledger.rest ?? 0, text: "", color: colors.other },
     ...[...ledger.losers].reverse().map(row),
   ];
   // Two tokens may look alike; places keep their bars apart.
@@ -51,21 +100,35 @@ export function ledgerFigure(ledger, colors, colorOf) {
   // Room for the figures on both sides of the bars.
   const bound = 1.8 * Math.max(1e-9, ...rows.map((r) => Math.abs(r.change)));
   return {
-    data: [{
-      type: "bar", orientation: "h", x: rows.map((r) => r.change), y: places,
-      marker: { color: rows.map((r) => r.color) },
-      text: rows.map((r) => `${probabilityChange(r.change)}  ${r.text}`), textposition: "outside", cliponaxis: false,
-      hoverinfo: "skip",
-    }],
+    data: [
+      {
+        type: "bar",
+        orientation: "h",
+        x: rows.map((r) => r.change),
+        y: places,
+        marker: { color: rows.map((r) => r.color) },
+        text: rows.map((r) => `${probabilityChange(r.change)}  ${r.text}`),
+        textposition: "outside",
+        cliponaxis: false,
+        hoverinfo: "skip",
+      },
+    ],
     layout: layout(colors, {
       x: {
-        title: "change of probability", range: [-bound, bound], showgrid: true, zeroline: true,
+        title: "change of probability",
+        range: [-bound, bound],
+        showgrid: true,
+        zeroline: true,
         zerolinecolor: colors.ink2,
       },
       y: {
-        autorange: "reversed", tickvals: places, ticktext: rows.map((r) => plainText(r.label)), showgrid: false,
+        autorange: "reversed",
+        tickvals: places,
+        ticktext: rows.map((r) => plainText(r.label)),
+        showgrid: false,
       },
-      showlegend: false, margin: { l: 110, r: 16, t: 12, b: 40 },
+      showlegend: false,
+      margin: { l: 110, r: 16, t: 12, b: 40 },
     }),
   };
 }

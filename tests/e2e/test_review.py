@@ -105,6 +105,6 @@ def test_pairs_are_reviewed_by_keyboard_exported_and_trained_on(
     expect(page.locator("[data-selection-count]")).to_have_text("10 of 12 pairs.")
     page.locator("[data-submit]").click()
     page.wait_for_url(re.compile(r"/runs/\d+"))
-    expect(page.locator("#pairs")).to_contain_text("It is a control: of the same size")
+    expect(page.locator("#pairs")).to_contain_text("It is a random control of the same size")
     page.locator("#pairs").get_by_role("link", name=re.compile("Compare with run")).click()
     expect(page.locator(".settings")).to_contain_text("10 of 12 pairs: without verdict drop")

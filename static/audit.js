@@ -1,4 +1,0 @@
-import { $ } from "./dom.js";
-
-const filters = $("[data-filters]");
-filters.addEventListener("change", () => filters.requestSubmit());

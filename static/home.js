@@ -1,4 +1,0 @@
-import { keepFresh } from "./refresh.js";
-import "./upload.js";
-
-keepFresh();

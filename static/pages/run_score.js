@@ -1,0 +1,110 @@
+// A score run's page: distributions, one measure against another, measured displacement, the pairs, and flagging.
+
+import { ScoreCharts } from "../charts/score-charts.js";
+import { DisplacementChart } from "../charts/score-displacement.js";
+import { API, api, pageData } from "../lib/api.js";
+import { explained, throttle } from "../lib/controls.js";
+import { $, $$, problemNotice } from "../lib/dom.js";
+import { follow } from "../lib/live.js";
+import { measureOf, measures } from "../lib/measures.js";
+import { refresh } from "../lib/refresh.js";
+import { headOf } from "./_run_head.js";
+import { Flags } from "./run_score/flags.js";
+import { ScoreTable } from "./run_score/table.js";
+
+const CHUNK = 1000;
+const MOST_POINTS = 5000;
+const SOON_MS = 1500;
+
+const run = pageData();
+const head = headOf(run);
+const table = new ScoreTable(run);
+const asked = new URLSearchParams(location.search);
+const isScore = run.kind === "score";
+const state = {
+  measure: asked.get("measure") ?? (isScore ? "ches" : "preferred_logprob"),
+  x: asked.get("x") ?? (isScore ? "normalized_edit_distance" : "preferred_logprob"),
+  y: asked.get("y") ?? (isScore ? "ches" : "dispreferred_logprob"),
+  summary: null,
+  points: [],
+  total: 0,
+};
+let charts = null;
+let flags = null;
+
+async function loadNumbers() {
+  state.summary = await api(`/runs/${run.id}/scores/summary`);
+  state.total = state.summary.total;
+  const available = [...measures().keys()].filter((name) => state.summary.measures[name]?.count);
+  if (!state.total || !available.length) return;
+  for (const name of ["measure", "x", "y"]) if (!available.includes(state[name])) [state[name]] = available;
+  state.points = [];
+  charts = new ScoreCharts(run, state, {
+    threshold: () => flags?.threshold() ?? null,
+    onselect: (pairs) => flags?.select(pairs),
+  });
+  charts.redraw();
+  while (state.points.length < Math.min(state.total, MOST_POINTS)) {
+    const page = await api(`/runs/${run.id}/scores?sort=pair&limit=${CHUNK}&offset=${state.points.length}`);
+    if (!page.items.length) break;
+    state.points.push(...page.items);
+  }
+  charts.redraw();
+}
+
+function startFlags() {
+  flags ??= new Flags(run, state, {
+    onform: () => charts?.distribution.redraw(),
+    onchange: (flagged) => {
+      for (const point of state.points) point.flagged = flagged.has(point.pair);
+      charts?.redraw();
+      table.show();
+    },
+  });
+  if (flags.form) flags.drawButton();
+  charts?.distribution.redraw();
+}
+
+function explainMeasures() {
+  for (const cell of $$("[data-measure]:not(:has(.tip))")) {
+    const { help, formula } = measureOf(cell.dataset.measure);
+    cell.append(" ", explained(help, formula));
+  }
+}
+
+async function showAll() {
+  explainMeasures();
+  await Promise.all([table.show(), loadNumbers()]);
+  if (run.status !== "succeeded") return;
+  startFlags();
+  if (isScore) await new DisplacementChart(run).start();
+}
+
+const showSoon = throttle(() => {
+  if (!table.offset) table.show();
+}, SOON_MS);
+
+$("[data-csv]").setAttribute("href", `${API}/runs/${run.id}/scores?format=csv&with_text=true`);
+showAll().catch((problem) => $("[data-problem]").replaceChildren(problemNotice(problem)));
+if (["queued", "running"].includes(run.status)) {
+  let last = run.status;
+  follow(run.id, run.revision, {
+    status: (now) => {
+      head.showProgress(now.progress, now.phase);
+      if (now.status !== last) head.refreshHead(["summary"]);
+      last = run.status = now.status;
+    },
+    progress: (now) => {
+      head.showProgress(now, now.phase);
+      showSoon();
+    },
+    connection: head.showConnection,
+    end: async () => {
+      head.showConnection(null);
+      await head.refreshHead(["summary"]);
+      run.status = (await api(`/runs/${run.id}`)).status;
+      await refresh(["facts"]);
+      await showAll();
+    },
+  });
+}

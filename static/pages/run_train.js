@@ -1,0 +1,267 @@
+// A training run's page: loads what was recorded, then follows the event stream while the run is active.
+
+import { AnswersView } from "../charts/answers-view.js";
+import { BandsView } from "../charts/bands-view.js";
+import { BatchCharts } from "../charts/batch-charts.js";
+import { LedgerView } from "../charts/ledger-view.js";
+import { probeTable } from "../charts/probe-list.js";
+import { ProbeView } from "../charts/probe-view.js";
+import { Answers } from "../lib/answers.js";
+import { api, pageData } from "../lib/api.js";
+import { setQueryParameters, throttle } from "../lib/controls.js";
+import { Detail, POINTS } from "../lib/detail.js";
+import { displacementOnset } from "../lib/displaced.js";
+import { $, problemNotice, toast } from "../lib/dom.js";
+import { follow } from "../lib/live.js";
+import { ProbeHistory } from "../lib/probe-history.js";
+import { ProbeSnapshots } from "../lib/probe-snapshots.js";
+import { headOf } from "./_run_head.js";
+
+const LIST_MS = 500;
+const HEADLINE_MS = 2000;
+const AT_ONCE = 4;
+
+const run = pageData();
+const at = `/runs/${run.id}`;
+const head = headOf(run);
+const probes = new Map(); // pair → Probe, as /probes returns it
+const histories = new Map(); // pair → ProbeHistory, once it was shown
+const details = new Map(); // pair → Detail of that history
+const answers = new Map(); // pair → Answers
+const waiting = new Map(); // pair → rows that arrived while its history was loading
+const snapshots = new ProbeSnapshots();
+let shownPair = null;
+let status = run.status;
+
+const isOver = () => !["queued", "running"].includes(status);
+const shown = () => histories.get(shownPair);
+const ignore = () => {};
+
+const metricDetail = new Detail(
+  (query) => api(`${at}/metrics?${query}`),
+  (answer) => batches.merge(answer.items),
+);
+const batches = new BatchCharts(run, (range) => metricDetail.show(range).catch(ignore));
+const bands = new BandsView(run.id, (query) => api(`${at}/probes/bands?${query}`));
+const probeView = new ProbeView(run, (range) => details.get(shownPair)?.show(range).catch(ignore));
+const answersView = new AnswersView($("#answers"), run.id);
+const ledger = new LedgerView(
+  { ledger: $("#ledger"), flow: $("#chart-flow"), predicted: $("#chart-predicted") },
+  run.id,
+  loadLedger,
+);
+
+function loadLedger(history, step, place) {
+  const where = place ? `&response=${place.response}&position=${place.position}` : "";
+  return api(`${at}/probes/${history.probe.pair}/ledger?step=${step}${where}`);
+}
+
+// --- the list of probes ----------------------------------------------------------------------
+
+async function loadProbes() {
+  const answer = await api(`${at}/probes`);
+  for (const probe of answer.items ?? answer) probes.set(probe.pair, named(probe));
+  if (!probes.size) return;
+  $("[data-probes]").hidden = false;
+  drawList();
+  const asked = Number(new URLSearchParams(location.search).get("probe") ?? NaN);
+  const known = [...probes.keys()];
+  const initial = probes.has(asked) ? asked : (known.find((pair) => pair >= 0) ?? known[0]);
+  if (shownPair === null) await showProbe(initial);
+  if (probes.size > 1) loadSnapshots().catch(ignore);
+}
+
+/** A prompt without a name is labeled by the text that was typed, not by its rendered chat template. */
+function named(probe) {
+  const typed = probe.kind === "prompt" ? run.config.probes?.prompts?.[-1 - probe.pair]?.prompt : null;
+  const text = Array.isArray(typed) ? typed.at(-1)?.content : typed;
+  return probe.name || !text ? probe : { ...probe, name: text };
+}
+
+let isLoadingProbes = false;
+async function loadProbesOnce() {
+  if (isLoadingProbes) return;
+  isLoadingProbes = true;
+  await loadProbes().finally(() => {
+    isLoadingProbes = false;
+  });
+}
+
+/** The first and the last recorded step of each probe, a few requests at a time. */
+async function loadSnapshots() {
+  const left = [...probes.values()].filter((probe) => !snapshots.has(probe.pair));
+  const next = async () => {
+    for (let probe = left.pop(); probe; probe = left.pop()) {
+      snapshots.putSeries(probe.pair, await api(`${at}/probes/${probe.pair}?points=2`), groupNames(probe));
+      drawListSoon();
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, next));
+}
+
+const groupNames = (probe) => probe.groups_list?.map((group) => group.name) ?? Object.keys(probe.groups);
+const drawListSoon = throttle(drawList, LIST_MS);
+
+function onsets() {
+  const found = (run.summary.probes ?? []).map((probe) => [probe.pair, probe.onset_step ?? null]);
+  const live = [...histories].map(([pair, { steps, changes }]) => [
+    pair,
+    displacementOnset(steps, changes.preferred, changes.dispreferred),
+  ]);
+  return new Map([...found, ...live]);
+}
+
+function drawList() {
+  const host = $("[data-probe-list]");
+  if (probes.size < 2) return;
+  const pressed = document.activeElement?.closest("[data-probe-list] .pick")?.textContent;
+  const options = { shownPair, isOver: isOver(), onsets: onsets(), onchoose: (pair) => showProbe(pair) };
+  const scrolled = host.firstChild?.scrollTop ?? 0;
+  host.replaceChildren(probeTable([...probes.values()], snapshots, options));
+  host.firstChild.scrollTop = scrolled;
+  if (pressed) [...host.querySelectorAll(".pick")].find((one) => one.textContent === pressed)?.focus();
+}
+
+// --- the probe that is shown -----------------------------------------------------------------
+
+async function showProbe(pair) {
+  shownPair = pair;
+  setQueryParameters({ probe: pair });
+  drawList();
+  if (!histories.has(pair)) await fetchHistory(pair);
+  if (shownPair !== pair) return;
+  probeView.show(shown());
+  ledger.show(shown());
+  answersView.show(pair, answers.get(pair) ?? null);
+}
+
+async function fetchHistory(pair) {
+  waiting.set(pair, []);
+  try {
+    const load = (query) => api(`${at}/probes/${pair}?${query}`);
+    const [series, said] = await Promise.all([
+      load(`points=${POINTS}`),
+      api(`${at}/probes/${pair}/answers`).catch(() => ({ items: [] })),
+    ]);
+    const history = new ProbeHistory(probes.get(pair), series);
+    const detail = new Detail(load, (more) => mergeDetail(history, more));
+    detail.begin(series);
+    snapshots.putSeries(pair, series, groupNames(probes.get(pair)));
+    for (const row of waiting.get(pair)) history.putRow(row);
+    histories.set(pair, history);
+    details.set(pair, detail);
+    const known = answers.get(pair)?.items ?? [];
+    answers.set(pair, new Answers([...said.items, ...known]));
+  } finally {
+    waiting.delete(pair);
+  }
+}
+
+function mergeDetail(history, series) {
+  const { verdict } = history;
+  history.mergeSeries(series);
+  // The sentence of a range of steps says less than that of the whole run.
+  history.verdict = verdict;
+  if (history !== shown()) return;
+  probeView.redraw();
+  ledger.update();
+}
+
+// --- history, then live ----------------------------------------------------------------------
+
+function putProbe(row) {
+  snapshots.put(row);
+  if (!probes.has(row.pair)) return loadProbesOnce();
+  waiting.get(row.pair)?.push(row);
+  drawListSoon();
+  bands.updateSoon();
+  const history = histories.get(row.pair);
+  if (!history) return;
+  const isAppended = history.putRow(row);
+  if (row.pair !== shownPair) return;
+  probeView.update(isAppended);
+  ledger.update();
+  loadHeadlineSoon();
+}
+
+/** The headline of the shown probe comes from the server and is not part of the event stream. */
+const loadHeadlineSoon = throttle(() => loadHeadline().catch(ignore), HEADLINE_MS);
+async function loadHeadline() {
+  const history = shown();
+  if (!history) return;
+  history.verdict = (await api(`${at}/probes/${history.probe.pair}?points=2`)).verdict;
+  if (history === shown()) probeView.drawHeadline();
+}
+
+function putAnswer(row) {
+  if (!answers.has(row.pair)) answers.set(row.pair, new Answers());
+  answers.get(row.pair).put(row);
+  if (row.pair === shownPair) answersView.show(row.pair, answers.get(row.pair));
+}
+
+function putStatus(now) {
+  head.showProgress(now.progress, now.phase);
+  if (now.status !== status) head.refreshHead();
+  else head.showVerdict(now.verdict);
+  status = now.status;
+}
+
+async function start() {
+  const answer = await api(`${at}/metrics?points=${POINTS}`);
+  metricDetail.begin(answer);
+  batches.merge(answer.items);
+  bands.start().catch(ignore);
+  await loadProbes();
+  const known = answer.revision ?? run.revision;
+  // If this fails, the stream brings the rest once the server answers again.
+  if (known !== run.revision) await catchUp().catch(ignore);
+  // Events recorded since the numbers were read are still delivered, even of a run that has ended.
+  if (isOver() && run.revision <= known) return;
+  follow(run.id, known, {
+    status: putStatus,
+    progress: (now) => {
+      head.showProgress(now, now.phase);
+      head.showVerdict(now.verdict);
+    },
+    metric: (row) => batches.put(row),
+    probe: putProbe,
+    answer: putAnswer,
+    connection: head.showConnection,
+    end: () => {
+      head.showConnection(null);
+      head.refreshHead();
+      finish().catch(ignore);
+    },
+  });
+}
+
+/** The run advanced between the page and its first numbers; the stream carries what comes after those. */
+async function catchUp() {
+  const now = await api(at);
+  status = now.status;
+  run.summary = now.summary;
+  run.revision = now.revision;
+  head.showProgress(now.progress, now.phase);
+  head.refreshHead();
+  drawList();
+}
+
+/** Load the final ledgers and sentences. */
+async function finish() {
+  const over = await api(at);
+  status = over.status;
+  run.summary = over.summary;
+  for (const [pair, history] of histories) {
+    history.mergeSeries(await api(`${at}/probes/${pair}?points=${POINTS}`));
+  }
+  bands.start().catch(ignore);
+  drawList();
+  if (shown()) {
+    probeView.drawHeadline();
+    probeView.redraw();
+    ledger.update();
+  }
+  toast("The run has ended.");
+}
+
+start().catch((problem) => $("[data-problem]").replaceChildren(problemNotice(problem)));

@@ -1,3 +1,0 @@
-import { keepFresh } from "./refresh.js";
-
-keepFresh({ busy: 2000, idle: 3000 });
