@@ -92,8 +92,8 @@
 /** A prompt as text or as chat messages.
  *  @typedef {string | {role: string, content: string}[]} Prompt */
 
-/** A measure of a score run, as chesboard/measures/registry.py declares it; similar_end: which end of the values means that
- *  the two responses are similar.
+/** A measure of a score run, as chesboard/measures/registry.py declares it; similar_end: which end of the values
+ *  means that the two responses are similar.
  *  @typedef {{
  *    name: string, label: string, short_label: string, formula: string, help: string, unit: string,
  *    needs_hidden: boolean, similar_end: "high" | "low" | null,
