@@ -11,7 +11,8 @@ from chesboard.configs import ModelConfig
 from chesboard.forward.batching import TokenBudget, in_batches
 from chesboard.forward.select import refuse_too_long, select_forward
 from chesboard.forward.states import PairForward
-from chesboard.measures.ches import hidden_measures, normalized_edit_distance
+from chesboard.measures.ches import hidden_measures
+from chesboard.measures.edit_distance import normalized_edit_distance
 from chesboard.measures.registry import MEASURE_NAMES
 from chesboard.model import LoadedModel
 from chesboard.pairs import TokenizedPair
