@@ -48,7 +48,7 @@ class LedgerEntry:
     final: float
     change: float
     predicted: float | None
-    """Predicted change for a small step, up to a common positive factor (docs/theory.md, eq. 10)."""
+    """Predicted change for a small step, up to a positive factor (docs/theory.md, equation 10)."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
