@@ -1,4 +1,4 @@
-"""A preference pair, as text and as token ids: the one shape of each."""
+"""Preference pairs, as text and as token ids."""
 
 from dataclasses import dataclass, field
 
@@ -24,8 +24,11 @@ class Pair:
 class TokenizedPair:
     """Token ids of a pair, as the model reads them.
 
-    Responses end with the end-of-turn token unless they were cut. `*_ends[k]` is the number of
-    characters (code points) of the response up to the end of its token k.
+    Responses end with the end-of-turn token unless they were truncated. `fork_position` is the
+    first position, counted from 0, at which the responses differ. `*_cut` count the tokens that
+    truncation removed. `retokenized`: prompt and response were tokenized apart, because joining
+    them changes the prompt's tokens. `*_ends[k]` is the number of characters (code points) of the
+    response up to the end of its token k.
     """
 
     pair: int
@@ -42,11 +45,12 @@ class TokenizedPair:
 
     @property
     def cut_tokens(self) -> int:
+        """Tokens that truncation removed from prompt and responses."""
         return self.prompt_cut + self.preferred_cut + self.dispreferred_cut
 
     @property
     def tokens(self) -> int:
-        """Prompt and both responses, each counted once."""
+        """Tokens of prompt and both responses, each counted once."""
         return len(self.prompt_ids) + len(self.preferred_ids) + len(self.dispreferred_ids)
 
     @property
@@ -56,4 +60,5 @@ class TokenizedPair:
 
     @property
     def dispreferred_words(self) -> list[int]:
+        """The dispreferred response without its end token."""
         return self.dispreferred_ids if self.dispreferred_cut else self.dispreferred_ids[:-1]

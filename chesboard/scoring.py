@@ -1,4 +1,4 @@
-"""Scores of all pairs of a dataset: CHES and its relatives, and log-probabilities."""
+"""Scoring of a dataset: the measures of every pair, and a summary of their values."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,8 @@ from chesboard.configs import ModelConfig
 from chesboard.forward.batching import TokenBudget, in_batches
 from chesboard.forward.select import refuse_too_long, select_forward
 from chesboard.forward.states import PairForward
-from chesboard.measures.ches import hidden_measures, normalized_edit_distance
+from chesboard.measures.ches import hidden_measures
+from chesboard.measures.edit_distance import normalized_edit_distance
 from chesboard.measures.registry import MEASURE_NAMES
 from chesboard.model import LoadedModel
 from chesboard.pairs import TokenizedPair
@@ -30,16 +31,19 @@ def score_pairs(
     already: Mapping[int, Mapping[str, float | None]] | None = None,
     measures: bool = True,
 ) -> dict[str, Any]:
-    """Score the pairs that are not among `already`, hand them to the reporter, return a summary.
+    """Score the pairs that are not in `already`, report their records, and return a summary.
 
-    already: pair → its measures, of the pairs that an earlier attempt at the run scored. What
-    comes out is the same to the last bit, however often the run was interrupted; the summary's
-    seconds and speed are of this call.
-    Without `measures`: log-probabilities only (an `evaluate` run).
+    already: pair → its measures, of the pairs that an earlier attempt at the run scored. The
+    values are the same to the last bit however often the run was interrupted; the summary's
+    seconds and speed (tokens per second) are of this call.
+    measures: False computes log-probabilities only (an `evaluate` run).
+
+    On a CPU, `chesboard.cpu.install(loaded.model)` beforehand makes this faster.
 
     Raises:
         MemoryError: one pair alone does not fit into the GPU's memory.
         ValueError: a pair is longer than the model can read.
+        What `control.check()` raises, between two batches.
     """
     scored = dict(already or {})
     todo = [pair for pair in pairs if pair.pair not in scored]
@@ -71,7 +75,7 @@ def score_pairs(
 
 
 def report_truncation(pairs: Sequence[TokenizedPair], reporter: Reporter) -> None:
-    """Say on the run how much was cut and how many pairs were tokenized apart."""
+    """Report how many tokens truncation removed and how many pairs were tokenized apart."""
     cut = [pair for pair in pairs if pair.cut_tokens]
     if cut:
         tokens = sum(pair.cut_tokens for pair in cut)

@@ -1,4 +1,4 @@
-"""From pairs of text to pairs of token ids. Text ends here: all else works on ids.
+"""Tokenization: from pairs of text to pairs of token ids (rules: `docs/theory.md`).
 
 Prompt and response are tokenized together and split at the prompt's length, because that is
 what the model reads when it generates. Where joining changes the prompt's own tokens, the
@@ -13,7 +13,7 @@ from typing import Any
 from chesboard.pairs import Pair, Prompt, TokenizedPair
 
 TEXTS_PER_CALL = 1024
-"""Texts handed to the tokenizer at once: enough for its threads, little memory."""
+"""Texts in one call of the tokenizer: enough for its threads, little memory."""
 
 
 class EmptyTextError(ValueError):
@@ -21,7 +21,8 @@ class EmptyTextError(ValueError):
 
 
 def find_fork(preferred_ids: Sequence[int], dispreferred_ids: Sequence[int]) -> int:
-    """First position at which the responses differ; the shorter one's last where none does."""
+    """The fork: the first position at which the responses' tokens differ; the last position of the
+    shorter one where they do not."""
     for k, (a, b) in enumerate(zip(preferred_ids, dispreferred_ids, strict=False)):
         if a != b:
             return k
@@ -36,11 +37,12 @@ def tokenize_pairs(
 ) -> list[TokenizedPair]:
     """Tokenize pairs, in their order.
 
-    Prompts are cut at the left (a leading BOS stays), responses at the right (which takes the
-    end token first).
+    tokenizer: a transformers tokenizer, slow or fast. Prompts are truncated at the left (a leading
+    BOS stays), responses at the right (which removes the end token first).
 
     Raises:
         EmptyTextError: a prompt or response is empty; the message names the pair.
+        ValueError: the tokenizer has no token that ends a response.
     """
     end_id = find_end_of_turn(tokenizer)
     prefix_ids = [] if tokenizer.chat_template else find_prefix(tokenizer)
@@ -66,10 +68,10 @@ def tokenize_pairs(
 
 
 def tokenize_prompt(tokenizer: Any, prompt: Prompt, max_prompt_tokens: int) -> list[int]:
-    """A prompt without a response, as it stands before one in `tokenize_pairs`.
+    """Token ids of a prompt alone, as `tokenize_pairs` puts them before a response.
 
     Raises:
-        EmptyTextError: it has no tokens.
+        EmptyTextError: the prompt has no tokens.
     """
     ids, _ = _encode(tokenizer, [render_prompt(tokenizer, prompt)])[0]
     prefix_ids = [] if tokenizer.chat_template else find_prefix(tokenizer)
@@ -81,7 +83,9 @@ def tokenize_prompt(tokenizer: Any, prompt: Prompt, max_prompt_tokens: int) -> l
 
 
 def render_prompt(tokenizer: Any, prompt: Prompt) -> str:
-    """The prompt as text: by the chat template and its generation prompt, or as it is."""
+    """The prompt as text: by the chat template with its generation prompt, or as it is.
+
+    Without a template, several messages become paragraphs with a role each."""
     if tokenizer.chat_template:
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         rendered: str = tokenizer.apply_chat_template(
@@ -103,7 +107,7 @@ def find_end_of_turn(tokenizer: Any) -> int:
     Otherwise, and where it writes none: EOS.
 
     Raises:
-        ValueError: there is neither.
+        ValueError: the tokenizer has neither.
     """
     if tokenizer.chat_template:
         special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
@@ -125,7 +129,7 @@ def _text_after_answer(tokenizer: Any) -> str:
 
 
 def find_prefix(tokenizer: Any) -> list[int]:
-    """What the tokenizer puts before a plain text, for example BOS."""
+    """The special tokens that the tokenizer puts before a plain text, for example BOS."""
     bare: list[int] = tokenizer("a", add_special_tokens=False)["input_ids"]
     full: list[int] = tokenizer("a", add_special_tokens=True)["input_ids"]
     for start in range(len(full) - len(bare) + 1):
@@ -135,11 +139,11 @@ def find_prefix(tokenizer: Any) -> list[int]:
 
 
 _Encoded = tuple[list[int], list[int]]
-"""Token ids, and for each the number of characters up to its end."""
+"""Token ids, and for each the number of characters (code points) up to its end."""
 
 
 def _encode(tokenizer: Any, texts: Sequence[str]) -> list[_Encoded]:
-    """Ids without special tokens around them, and where each token ends."""
+    """Token ids without special tokens around them, and where each token ends."""
     if not texts:
         return []
     encoded = tokenizer(
@@ -149,11 +153,12 @@ def _encode(tokenizer: Any, texts: Sequence[str]) -> list[_Encoded]:
     if tokenizer.is_fast:
         ends = [[end for _, end in offsets] for offsets in encoded["offset_mapping"]]
     else:
-        ends = [_guess_ends(tokenizer, row, len(t)) for row, t in zip(ids, texts, strict=True)]
+        ends = [_estimate_ends(tokenizer, row, len(t)) for row, t in zip(ids, texts, strict=True)]
     return list(zip(ids, ends, strict=True))
 
 
-def _guess_ends(tokenizer: Any, ids: Sequence[int], characters: int) -> list[int]:
+def _estimate_ends(tokenizer: Any, ids: Sequence[int], characters: int) -> list[int]:
+    """Token ends by the length of each token's text: slow tokenizers give no offsets."""
     ends, end = [], 0
     for token_id in ids:
         end = min(characters, end + len(token_text(tokenizer, token_id)))
@@ -214,7 +219,7 @@ def _cut_prompt(ids: list[int], most: int, bos_id: int | None) -> list[int]:
     if len(ids) <= most:
         return ids
     if most > 1 and ids[0] == bos_id:
-        # Many models go astray without their BOS; it is no part of the text that is cut.
+        # Many models give useless results without BOS, and it is not part of the text that is cut.
         return [ids[0], *ids[len(ids) - most + 1 :]]
     return ids[len(ids) - most :]
 
@@ -222,12 +227,12 @@ def _cut_prompt(ids: list[int], most: int, bos_id: int | None) -> list[int]:
 def _finish_response(
     response: _Encoded, end_id: int, most: int
 ) -> tuple[list[int], list[int], int]:
-    """Add the end token and cut: ids, ends, and how many tokens were cut."""
+    """Add the end token and truncate: ids, ends, and how many tokens were removed."""
     ids, ends = response
     ids, ends = [*ids, end_id], [*ends, ends[-1]]
     cut = max(0, len(ids) - most)
     ids, ends = ids[:most], ends[:most]
-    # Tokenizers that trim spaces from offsets can step back; a diff needs ends in order.
+    # Offsets of tokenizers that trim spaces can decrease; a diff of texts needs ascending ends.
     for k, (before, after) in enumerate(pairwise(ends)):
         ends[k + 1] = max(before, after)
     return ids, ends, cut
@@ -257,7 +262,7 @@ def _assemble(
 
 
 def token_text(tokenizer: Any, token_id: int) -> str:
-    """What one token looks like. Never empty; a fragment of a character is shown as its bytes."""
+    """The text of one token for display: never empty; a fragment of a character as its bytes."""
     text: str = tokenizer.decode([token_id])
     raw: str | None = tokenizer.convert_ids_to_tokens(token_id)
     if "\ufffd" in text and raw is not None:

@@ -11,7 +11,13 @@ they are too large to be kept. On a CPU a tile stays in the processor's cache fr
 makes it to the sum that needs it, which takes a sixth less time than rows of logits that go out to
 memory and back (measured).
 
-@@LCE@@
+torch.nn.functional.linear_cross_entropy (torch 2.13) computes the same for one target a position,
+whole or in chunks of positions. Compared with this module on a CPU (D 576, V 49,152, U 1,024,
+float32, one thread), it is slower: 796 to 873 ms against 671 without gradient, 1,749 to 2,313
+against 1,322 with that of the hidden states, 2,435 to 2,993 against 2,013 with that of the weight
+too. Without gradient it takes three to nine times the memory (144 to 400 MiB against 43); with
+gradient its smallest chunks take less (151 MiB against 220), because logits are kept here while
+there is room. And the positions that both responses share would have to be computed twice.
 """
 
 from collections.abc import Iterator

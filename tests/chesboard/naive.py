@@ -1,4 +1,4 @@
-"""Slow twins of the fast paths: float64, one response at a time, formulas as in the design."""
+"""Slow twins of the fast paths: float64, one response at a time, formulas as in docs/theory.md."""
 
 import copy
 import math

@@ -1,14 +1,13 @@
-import random
-
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from chesboard.forward.states import PairStates, ResponseIndex
-from chesboard.measures.ches import hidden_measures, levenshtein, normalized_edit_distance
-from tests.chesboard import naive
-from tests.tiny_models import END, make_pair
+from chesboard.measures.ches import (
+    ches,
+    hidden_measures,
+    last_hidden_inner_product,
+    length_normalized_ches,
+)
 
 
 def states_of(preferred_ND: torch.Tensor, dispreferred_ND: torch.Tensor) -> PairStates:
@@ -49,24 +48,13 @@ def test_bfloat16_states_are_summed_in_float32(tokens):
     )
 
 
-token_lists = st.lists(st.integers(0, 4), max_size=40)
-
-
-@given(token_lists, token_lists)
-def test_edit_distance_equals_its_table(a, b):
-    assert levenshtein(a, b) == naive.edit_distance(a, b)
-
-
-def test_edit_distance_equals_its_table_beyond_a_machine_word():
-    generator = random.Random(1)
-    a = [generator.randrange(30) for _ in range(150)]
-    b = [generator.randrange(30) for _ in range(200)]
-    assert levenshtein(a, b) == naive.edit_distance(a, b)
-
-
-def test_normalized_edit_distance_leaves_the_end_token_out():
-    assert normalized_edit_distance(make_pair(0, [1], [5, END], [6, END])) == 1.0
-    assert normalized_edit_distance(make_pair(0, [1], [5, 6, 7, END], [5, 7, END])) == (
-        pytest.approx(1 / 3)
-    )
-    assert normalized_edit_distance(make_pair(0, [1], [END], [END])) == 0.0
+def test_a_batch_gives_the_values_of_the_formulas_for_one_pair():
+    generator = torch.Generator().manual_seed(3)
+    preferred, dispreferred = (torch.randn(n, 16, generator=generator) for n in (5, 9))
+    batch = hidden_measures(states_of(preferred, dispreferred))
+    for values, formula in (
+        (batch.ches_B, ches),
+        (batch.ln_ches_B, length_normalized_ches),
+        (batch.last_hidden_inner_product_B, last_hidden_inner_product),
+    ):
+        assert values.item() == pytest.approx(formula(preferred, dispreferred).item(), rel=1e-5)
