@@ -129,38 +129,38 @@ def _ready_to_score(model: nn.Module) -> Iterator[tuple[torch.device, torch.dtyp
     with _restored(model), torch.autocast(device.type, enabled=False):
         model.eval()
         if device.type == "cpu":
-            onednn.take_over(model)
-            if asked == torch.bfloat16:
-                precision.widen_stream(model, compute_dtype)
-                if compute_dtype == torch.float32 and not precision.reads_narrow_weights(model):
-                    _widen(model)
+            _install(model, compute_dtype)
         yield device, compute_dtype
 
 
+def _install(model: nn.Module, compute_dtype: torch.dtype) -> None:
+    """The matrix products and the precision of the server on a CPU."""
+    onednn.take_over(model)
+    precision.adapt(model, compute_dtype)
+
+
 @contextmanager
-def _restored(model: nn.Module) -> Iterator[None]:
-    """Afterwards every module has its class, training flag and parameter objects of before."""
-    before = [
+def _restored(model: Any) -> Iterator[None]:
+    """Afterwards the model has its layers, weights, training flags and attention of before."""
+    modules = [
         (module, module.__class__, module.training, dict(module._parameters))
         for module in model.modules()
     ]
+    weights = [(parameter, parameter.data) for parameter in model.parameters()]
+    causal_lm = model.get_base_model() if hasattr(model, "peft_config") else model
+    attention = causal_lm.config._attn_implementation
     try:
         yield
     finally:
-        for module, kind, training, parameters in before:
+        for module, kind, training, parameters in modules:
             module.__class__ = kind
             module.training = training
             module._parameters.update(parameters)
-
-
-def _widen(model: nn.Module) -> None:
-    """float32 copies of all parameters; `model.float()` would change the caller's own."""
-    copies: dict[int, nn.Parameter] = {}
-    for module in model.modules():
-        for name, weight in list(module.named_parameters(recurse=False)):
-            # PyTorch may choose another kernel, with other last digits, by requires_grad.
-            copy = nn.Parameter(weight.detach().float(), requires_grad=weight.requires_grad)
-            setattr(module, name, copies.setdefault(id(weight), copy))
+        for parameter, data in weights:
+            if parameter.dtype != data.dtype:
+                parameter.data = data
+        if causal_lm.config._attn_implementation != attention:
+            causal_lm.set_attn_implementation(attention)
 
 
 class _NeverStop:

@@ -96,9 +96,7 @@ def test_scores_in_bfloat16_equal_the_server_s(monkeypatch, kind, with_instructi
     loaded = load(kind, torch.bfloat16)
     # What worker/models/loading.py does.
     loaded.compute_dtype = precision.computed_in(torch.bfloat16, loaded.device)
-    precision.widen_stream(loaded.model, loaded.compute_dtype)
-    if not with_instructions and not precision.reads_narrow_weights(loaded.model):
-        loaded.model.float()
+    precision.adapt(loaded.model, loaded.compute_dtype)
     model = fresh(kind, torch.bfloat16)
     assert chesboard.score(model, loaded.tokenizer, PAIRS) == server_scores(loaded, PAIRS)
 
@@ -117,7 +115,9 @@ def state_of(model):
 
 @pytest.mark.parametrize("kind", list(BUILDERS))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_model_is_as_before(tokenizer, kind, dtype):
+@pytest.mark.parametrize("with_instructions", [True, False])
+def test_the_model_is_as_before(tokenizer, monkeypatch, kind, dtype, with_instructions):
+    monkeypatch.setattr(precision, "computes_bfloat16", lambda: with_instructions)
     model = fresh(kind, dtype)
     model.train()
     next(iter(model.children())).eval()  # a frozen part stays so
