@@ -11,8 +11,8 @@ from torch import nn
 
 from chesboard import cpu
 from chesboard.configs import ScoreConfig
-from chesboard.cpu import attention, precision
-from chesboard.model import LoadedModel
+from chesboard.cpu import precision
+from chesboard.model import LoadedModel, without_adapters
 from chesboard.pairs import Pair, TokenizedPair
 from chesboard.records import Record, ScoreRecord
 from chesboard.reporting import Reporter
@@ -127,31 +127,30 @@ def _ready_to_score(model: nn.Module) -> Iterator[tuple[torch.device, torch.dtyp
     asked = next((p.dtype for p in model.parameters() if p.ndim >= 2), torch.float32)
     compute_dtype = precision.computed_in(asked, device)
     # An autocast of the caller's would change the precision of the scores.
-    had_attention = attention.is_installed(model)
     with _restored(model), torch.autocast(device.type, enabled=False):
         model.eval()
         cpu.install(model, compute_dtype=compute_dtype)
-        try:
-            yield device, compute_dtype
-        finally:
-            if not had_attention:
-                attention.uninstall(model)
+        yield device, compute_dtype
 
 
 @contextmanager
-def _restored(model: nn.Module) -> Iterator[None]:
-    """Afterwards every module has its class, training flag and parameter objects of before."""
-    before = [
+def _restored(model: Any) -> Iterator[None]:
+    """Afterwards the model has its layers, weights, training flags and attention of before."""
+    modules = [
         (module, module.__class__, module.training, dict(module._parameters))
         for module in model.modules()
     ]
+    causal_lm = without_adapters(model)
+    attention = causal_lm.config._attn_implementation
     try:
         yield
     finally:
-        for module, kind, training, parameters in before:
+        for module, kind, training, parameters in modules:
             module.__class__ = kind
             module.training = training
             module._parameters.update(parameters)
+        if causal_lm.config._attn_implementation != attention:
+            causal_lm.set_attn_implementation(attention)
 
 
 class _NeverStop:

@@ -1,6 +1,7 @@
-"""What a run is asked to do. Bounds are checked here; defaults are the paper's where it has one.
+"""The configurations of runs: fields, bounds and defaults, validated by Pydantic.
 
-The descriptions are shown by the forms and by the OpenAPI page. Log-probabilities are sums over
+Defaults are the paper's (arXiv 2410.08847) where it has one. The descriptions are shown in the
+forms and in the OpenAPI document. Log-probabilities are sums over
 the response in nats unless `length_normalize` divides them by the number of response tokens.
 """
 
@@ -26,7 +27,7 @@ class _Config(BaseModel):
 
 
 class ModelConfig(_Config):
-    """Which model to load and how to cut its input."""
+    """The model, its precision and device, and the limits on its input."""
 
     model: str = Field(
         "smollm2-135m-instruct",
@@ -38,25 +39,25 @@ class ModelConfig(_Config):
         "auto",
         description="Precision of the forward pass. auto: float32 on a CPU, bfloat16 on a GPU. "
         "Training keeps float32 weights either way and computes in this precision. A CPU without "
-        "instructions for bfloat16 computes in float32, and the run says so.",
+        "bfloat16 instructions computes in float32; the run then carries a message.",
     )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
-        description="auto takes the GPU where there is one.",
+        description="auto: the GPU if there is one, else the CPU.",
     )
     max_prompt_tokens: int = Field(
-        1024, ge=1, le=131_072, description="Longer prompts are cut at the left."
+        1024, ge=1, le=131_072, description="Longer prompts are truncated from the left."
     )
     max_response_tokens: int = Field(
-        1024, ge=1, le=131_072, description="Longer responses are cut at the right."
+        1024, ge=1, le=131_072, description="Longer responses are truncated from the right."
     )
     batch_tokens: int = Field(
         4096,
         ge=16,
         le=4_194_304,
-        description="Token budget of one forward pass: pairs of like length share a pass until "
-        "it is full. Changes the speed and the memory used, never the result.",
+        description="Token budget of one forward pass: pairs of similar length share a pass until "
+        "it is full. Affects speed and memory, not the results.",
     )
 
 
@@ -75,26 +76,24 @@ Word = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class PromptProbe(_Config):
-    """A prompt of one's own, watched at the token that follows it."""
+    """A free prompt, probed at the token that follows it."""
 
     prompt: str | list[Turn] = Field(
         min_length=1,
-        description="Text, or chat messages; the model's chat template is put around it.",
+        description="Text, or chat messages; rendered by the model's chat template.",
     )
     watch: list[Word] = Field(
         default_factory=list,
         max_length=16,
-        description="Words whose probability is followed. Each must be one token for the model.",
+        description="Words whose probability is recorded. Each must be one token of the model.",
     )
-    name: str | None = Field(
-        None, min_length=1, max_length=100, description="How the page calls it."
-    )
+    name: str | None = Field(None, min_length=1, max_length=100, description="Label on the page.")
 
 
 class LedgerPositions(_Config):
-    """Response positions, counted from 0, at which a ledger is kept besides the fork's.
+    """Response positions, counted from 0, with a mass ledger of their own besides the fork's.
 
-    "all": the first 32 of a response.
+    "all": the first 32 positions of a response.
     """
 
     preferred: list[Annotated[int, Field(ge=0, le=131_071)]] | Literal["all"] = Field(
@@ -106,34 +105,34 @@ class LedgerPositions(_Config):
 
 
 class ProbesConfig(_Config):
-    """What a training run watches: named pairs, or some chosen by a strategy, and free prompts."""
+    """What a training run probes: pairs, named or chosen by a strategy, and free prompts."""
 
     pairs: list[Annotated[int, Field(ge=0)]] | None = Field(
-        None, max_length=64, description="Ordinals of the pairs to watch."
+        None, max_length=64, description="Ordinals of the pairs to probe."
     )
     strategy: Literal["first", "random", "highest_ches"] = Field(
-        "first", description="How to choose when no pairs are named."
+        "first", description="How pairs are chosen where none are named."
     )
-    count: int = Field(4, ge=0, le=64, description="How many to choose.")
+    count: int = Field(4, ge=0, le=64, description="Number of pairs to choose.")
     prompts: list[PromptProbe] = Field(
         default_factory=list,
         max_length=16,
-        description="Prompts of your own, each with words to watch.",
+        description="Free prompts, each with the words to record.",
     )
 
 
 Verdict = Literal["keep", "drop", "fix", "unsure"]
-"""What a reviewer says of a pair."""
+"""A reviewer's verdict on a pair."""
 
 
 class MeasureRule(_Config):
-    """Pairs at one end of a measure's values in a score run. A pair without a value is not kept."""
+    """Keeps the pairs at one end of a measure's values in a score run; drops pairs without one."""
 
     score_run: int = Field(description="A finished score run over the dataset.", ge=1, lt=2**63)
     measure: MeasureName = Field("ln_ches", description="The paper filters by ln_ches (Section 6).")
-    keep: Literal["lowest", "highest"] = Field("lowest", description="Which end is kept.")
+    keep: Literal["lowest", "highest"] = Field("lowest", description="The end that is kept.")
     fraction: float | None = Field(
-        None, gt=0, le=1, description="Share of the scored pairs, rounded up to whole pairs."
+        None, gt=0, le=1, description="Fraction of the scored pairs, rounded up."
     )
     threshold: float | None = Field(
         None, allow_inf_nan=False, description="At most (lowest) or at least (highest) this value."
@@ -147,17 +146,17 @@ class MeasureRule(_Config):
 
 
 class Rules(_Config):
-    """Which pairs of the dataset are meant: those that every rule leaves. Empty: all of them."""
+    """Selects the pairs of the dataset that pass every rule. Without rules: all pairs."""
 
     pairs: list[Annotated[int, Field(ge=0)]] | None = Field(
         None, description="Only these pairs (ordinals)."
     )
-    exclude_flagged: bool = Field(False, description="Leave out pairs that are flagged.")
+    exclude_flagged: bool = Field(False, description="Exclude flagged pairs.")
     exclude_verdicts: list[Verdict] = Field(
-        default_factory=list, description="Leave out pairs that a reviewer gave one of these."
+        default_factory=list, description="Exclude pairs with one of these verdicts."
     )
     only_verdicts: list[Verdict] = Field(
-        default_factory=list, description="Only pairs that a reviewer gave one of these."
+        default_factory=list, description="Only pairs with one of these verdicts."
     )
     measures: list[MeasureRule] = Field(
         default_factory=list,
@@ -165,19 +164,21 @@ class Rules(_Config):
         description="Only pairs at one end of a measure, for example the lowest 5 % of ln_ches.",
     )
     complement: bool = Field(
-        False, description="Take the pairs that the rules above leave out, in place of the others."
+        False, description="Invert the rules above: select the pairs that they exclude."
     )
 
 
 class RandomSubset(_Config):
-    """Some pairs by chance. The same seed draws the same ones, and of fewer a part of those."""
+    """A random subset. The same seed draws the same pairs; a smaller count draws a part of them."""
 
-    count: int | None = Field(None, ge=1, description="So many pairs.")
-    fraction: float | None = Field(None, gt=0, le=1, description="Share of the pairs, rounded up.")
-    same_size_as: Rules | None = Field(
-        None, description="As many as these rules leave: a control for filtering by them."
+    count: int | None = Field(None, ge=1, description="Number of pairs.")
+    fraction: float | None = Field(
+        None, gt=0, le=1, description="Fraction of the pairs, rounded up."
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="Another seed draws other pairs.")
+    same_size_as: Rules | None = Field(
+        None, description="As many pairs as pass these rules: a control for filtering by them."
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of the random draw.")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -187,27 +188,27 @@ class RandomSubset(_Config):
 
 
 class Selection(Rules):
-    """Which pairs of the dataset take part: by rules, then by chance, then the first so many."""
+    """Which pairs of the dataset a run uses: rules, then a random subset, then a limit."""
 
     random: RandomSubset | None = Field(
-        None, description="Of the pairs that the rules leave, some by chance."
+        None, description="A random subset of the pairs that pass the rules."
     )
-    limit: int | None = Field(None, ge=1, description="At most this many, in order.")
+    limit: int | None = Field(None, ge=1, description="At most this many pairs, the first ones.")
 
 
 class LoraConfig(_Config):
-    """Low-rank adapters; the reference is the model with adapters off."""
+    """Low-rank adapters (LoRA); the reference is the model with its adapters disabled."""
 
     rank: int = Field(16, ge=1, le=512, description="Rank of the adapters.")
-    alpha: float = Field(32.0, gt=0, description="Scale: adapters are multiplied by alpha/rank.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the adapters.")
+    alpha: float = Field(32.0, gt=0, description="Scale: adapters are multiplied by alpha / rank.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapters' input.")
     target_modules: list[str] | Literal["all-linear"] = Field(
-        "all-linear", description="Which layers get adapters."
+        "all-linear", description="Layers that get adapters."
     )
 
 
 class TrainConfig(ModelConfig):
-    """Preference training with measurement."""
+    """Preference training with probes and displacement measurement."""
 
     objective: Objective = Field(
         "dpo",
@@ -217,7 +218,7 @@ class TrainConfig(ModelConfig):
         "beta (m - lambda max(0, -change of log p(y+)))); cross_entropy: -log p(y+).",
     )
     beta: float = Field(0.1, gt=0, le=100, description="KL coefficient.")
-    slic_delta: float = Field(1.0, ge=0, description="SLiC's delta: the margin asked for.")
+    slic_delta: float = Field(1.0, ge=0, description="SLiC's delta: the target margin.")
     simpo_gamma: float = Field(0.5, ge=0, description="SimPO's gamma: the target reward margin.")
     dpop_lambda: float = Field(
         5.0, ge=0, description="DPOP's lambda: weight of the penalty on a falling log p(y+), nats."
@@ -225,72 +226,85 @@ class TrainConfig(ModelConfig):
     sft_coef: float = Field(0.0, ge=0, description="Adds sft_coef * (-log p(y+)) to the loss.")
     length_normalize: bool = Field(
         False,
-        description="Divide log-probabilities by the response's tokens in ipo, in cross_entropy "
-        "and in the sft term (as TRL does); off: sums over the response, as in the paper.",
+        description="Divide log-probabilities by the number of response tokens in ipo, in "
+        "cross_entropy and in the sft term (as TRL does); off: sums over the response, as in the "
+        "paper.",
     )
-    optimizer: Optimizer = Field("adamw", description="rmsprop is the paper's.")
+    optimizer: Optimizer = Field("adamw", description="The paper uses rmsprop.")
     learning_rate: float | None = Field(
         None,
         gt=0,
         le=10,
-        description="Left out: 1e-6 for adamw, 1e-7 for rmsprop, 1e-4 for sgd.",
+        description="Default: 1e-6 for adamw, 1e-7 for rmsprop, 1e-4 for sgd.",
         validate_default=True,
     )
-    weight_decay: float = Field(0.0, ge=0, le=1, description="Decoupled for adamw.")
-    scheduler: Scheduler = Field("constant", description="How the learning rate goes on.")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="Weight decay; decoupled for adamw.")
+    scheduler: Scheduler = Field("constant", description="Learning-rate schedule after warm-up.")
     warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
     max_grad_norm: float | None = Field(
-        None, gt=0, description="Clip the gradient's norm to this; left out: no clipping."
+        None, gt=0, description="Maximum gradient norm for clipping; default: no clipping."
     )
-    batch_size: int = Field(8, ge=1, le=4096, description="Pairs in one forward and backward.")
+    batch_size: int = Field(8, ge=1, le=4096, description="Pairs in one forward and backward pass.")
     gradient_accumulation: int = Field(
-        1, ge=1, le=4096, description="Batches added up before an optimizer step."
+        1, ge=1, le=4096, description="Batches accumulated before an optimizer step."
     )
     epochs: int = Field(1, ge=1, le=10_000, description="Passes over the pairs.")
     max_steps: int | None = Field(
         None, ge=1, le=10_000_000, description="Stop after this many optimizer steps."
     )
-    shuffle: bool = Field(True, description="A new order of the pairs each epoch.")
-    seed: int = Field(0, ge=0, lt=2**32, description="Order of the pairs and adapters' start.")
-    lora: LoraConfig | None = Field(None, description="Train adapters only; empty: all weights.")
-    probes: ProbesConfig = Field(default_factory=ProbesConfig, description="Pairs to watch.")
+    shuffle: bool = Field(True, description="Shuffle the pairs in each epoch.")
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**32,
+        description="Seed of the pairs' order and of the adapters' initialization.",
+    )
+    lora: LoraConfig | None = Field(
+        None, description="Train low-rank adapters only; default: all weights."
+    )
+    probes: ProbesConfig = Field(default_factory=ProbesConfig, description="What to probe.")
     probe_every: int = Field(
-        10, ge=1, description="Look at the probes every this many steps (and first and last)."
+        10,
+        ge=1,
+        description="Steps between probe measurements; the first and the last step are included.",
     )
     ledger_top: int = Field(
-        10, ge=1, le=100, description="How many gainers and losers a ledger lists."
+        10, ge=1, le=100, description="Number of gainers and of losers in a ledger."
     )
     ledger_positions: LedgerPositions | None = Field(
         None,
-        description="Where to keep ledgers besides the fork: {preferred: [0, 1], dispreferred: "
-        "'all'}, counted from the response's first token; 'all' means the first 32. Left out: "
+        description="Positions with a ledger besides the fork: {preferred: [0, 1], dispreferred: "
+        "'all'}, counted from the response's first token; 'all' means the first 32. Default: "
         "the fork alone.",
     )
     answer_every: int | None = Field(
         None,
         ge=1,
-        description="Let the model answer each probe's prompt greedily every this many steps (and "
-        "first and last), so that a change of mind is seen as text. Left out: never.",
+        description="Steps between greedy generations from each probe's prompt (first and last "
+        "step included), which show displacement as text. Default: no generation.",
     )
-    answer_tokens: int = Field(48, ge=1, le=1024, description="Longest such answer, in tokens.")
+    answer_tokens: int = Field(
+        48, ge=1, le=1024, description="Maximum length of a generation, in tokens."
+    )
     measure_displacement: bool = Field(
         True,
-        description="After the last step, measure the log-probabilities of all trained pairs once "
-        "more: how far each was displaced.",
+        description="After the last step, compute the log-probabilities of all trained pairs again "
+        "to measure how far each was displaced.",
     )
     token_groups: dict[str, list[str]] = Field(
         default_factory=dict,
         max_length=32,
-        description="Named sets of tokens whose mass is summed, e.g. affirmative: Yes, Sure.",
+        description="Named sets of tokens whose probability mass is summed, e.g. affirmative: Yes, "
+        "Sure.",
     )
     selection: Selection = Field(
-        default_factory=Selection, description="Which pairs of the dataset to train on."
+        default_factory=Selection, description="The pairs of the dataset to train on."
     )
     checkpoint_every: int | None = Field(
         None,
         ge=1,
-        description="Steps between checkpoints, from which a run goes on after its worker was "
-        "lost. Left out: as often as costs about a fiftieth of the time.",
+        description="Steps between checkpoints, from which a run resumes after its worker was "
+        "lost. Default: an interval at which checkpoints take about 2 % of the time.",
     )
 
     @model_validator(mode="after")
@@ -301,7 +315,7 @@ class TrainConfig(ModelConfig):
 
 
 class EvaluateConfig(ModelConfig):
-    """Log-probabilities of every pair under one model, without CHES."""
+    """The log-probabilities of every pair under a model, without the other measures."""
 
 
 CONFIGS: dict[str, type[ModelConfig]] = {

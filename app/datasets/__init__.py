@@ -1,0 +1,1 @@
+"""Preference datasets: upload, preview, storage, issues, export."""

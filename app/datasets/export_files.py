@@ -1,8 +1,8 @@
-"""Rows as JSONL, CSV and Parquet, such that reading them again gives the same rows.
+"""Writes rows as JSONL, CSV and Parquet so that reading them gives the same rows.
 
-JSONL says all that a row can hold. A table of texts does not, so CSV and Parquet take two looks:
-one at what each column holds, one to write it. chesboard/formats/csv_rows.py and
-parquet_child.py tell how what does not fit a plain cell is written, and read it again.
+JSONL can represent any row. A table cannot, so CSV and Parquet are written in two passes: one to
+find the types of each column, one to write the rows. chesboard/formats/csv_rows.py and
+parquet_child.py describe how other values than text are encoded, and decode them.
 
 Spreadsheets run a cell that begins with =, +, -, @, a tab or a carriage return as a formula. In
 CSV such a cell is given a leading apostrophe, and the row's `chesboard:quoted` names the columns
@@ -22,7 +22,7 @@ from chesboard.formats.csv_rows import JSON_SUFFIX, QUOTED, header_of, looks_lik
 
 Cells = dict[str, Any]
 Rows = Callable[[], Iterator[Cells]]
-"""Can be asked for the same rows again."""
+"""Gives the same rows on each call."""
 
 MAX_TABLE_COLUMNS = 2000
 PIECE_BYTES = 1 << 18
@@ -34,7 +34,7 @@ def write_jsonl(rows: Rows) -> Iterator[bytes]:
 
 
 def _in_pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces that are worth sending."""
+    """The same bytes in chunks of at least PIECE_BYTES."""
     piece = bytearray()
     for part in parts:
         piece += part
@@ -45,14 +45,14 @@ def _in_pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
 
 
 class _Column:
-    """What the cells of a column turned out to be."""
+    """The types of a column's cells, collected in the first pass."""
 
     def __init__(self) -> None:
         self.present = 0
         self.nulls = 0
         self.kinds: set[str] = set()
-        self.is_mistakable = False  # a text that a reader would take for chat messages
-        self.is_recognizable = True  # messages that a reader takes for messages
+        self.is_mistakable = False  # has a text that a reader would parse as chat messages
+        self.is_recognizable = True  # a reader parses all messages as such
 
     def see(self, value: Any) -> None:
         self.present += 1
@@ -67,7 +67,7 @@ class _Column:
             self.is_recognizable = self.is_recognizable and looks_like_messages(_json(value))
 
     def is_plain_in_csv(self, rows: int) -> bool:
-        """Whether the cells say what they are without being marked as JSON."""
+        """Whether a reader finds the types of the cells without a mark on the column."""
         if self.present < rows or self.nulls:
             return False
         if self.kinds == {"text"}:
@@ -75,7 +75,7 @@ class _Column:
         return self.kinds == {"messages"} and self.is_recognizable
 
     def in_parquet(self, name: str, rows: int) -> dict[str, Any]:
-        """{name, kind, absent}: absent, where a null means that the row has no such column."""
+        """{name, kind, absent}; absent: a null means that the row lacks the column."""
         absent = self.present < rows
         kind = next(iter(self.kinds)) if len(self.kinds) == 1 else "json"
         if absent and self.nulls:
@@ -110,8 +110,8 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _look(rows: Rows) -> tuple[dict[str, _Column], int, bool]:
-    """(columns, how many rows, whether a text begins like a formula).
+def _scan(rows: Rows) -> tuple[dict[str, _Column], int, bool]:
+    """(columns, number of rows, whether a text begins like a formula): the first pass.
 
     Raises:
         InvalidInputError: more columns than a table can have.
@@ -135,7 +135,7 @@ def _look(rows: Rows) -> tuple[dict[str, _Column], int, bool]:
 
 
 def write_csv(rows: Rows) -> Iterator[bytes]:
-    columns, number, has_formula = _look(rows)
+    columns, number, has_formula = _scan(rows)
     plain = {
         name
         for name, column in columns.items()
@@ -173,7 +173,7 @@ def _cell(row: Cells, name: str, *, is_plain: bool) -> str:
 
 
 def _is_odd(header: list[str]) -> bool:
-    """Whether the file could be taken for something else by its first bytes, unless in quotes."""
+    """Whether the unquoted header could be mistaken for another kind of file."""
     return not all(name[:1].isalnum() for name in header)
 
 
@@ -185,7 +185,7 @@ def _taken(buffer: io.StringIO) -> bytes:
 
 
 def write_parquet(rows: Rows) -> Iterator[bytes]:
-    columns, number, _ = _look(rows)
+    columns, number, _ = _scan(rows)
     described = [column.in_parquet(name, number) for name, column in columns.items()]
 
     def cells() -> Iterator[list[Any]]:

@@ -1,4 +1,4 @@
-"""Which pairs an export holds, how each is laid out, and the manifest that says so."""
+"""Exports of datasets: selection of pairs, layout of rows, and the manifest of provenance."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,15 +27,15 @@ Format = Literal["jsonl", "csv", "parquet"]
 Cells = dict[str, Any]
 
 ROWS = 64
-"""Rows that are fetched at a time, so that the export is never held as a whole."""
+"""Rows that are fetched at a time: the export is streamed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What is asked for.
+    """The parameters of an export.
 
-    exclude: "flagged", or verdicts. form: prompt, chosen and rejected as trainers take them, or
-    the columns that the file came with.
+    exclude: "flagged", or verdicts. form: the columns prompt, chosen and rejected of TRL, or those
+    of the uploaded file.
     """
 
     dataset_id: int
@@ -53,14 +53,14 @@ class Export:
 
 
 def export_dataset(export: Export) -> Iterator[bytes]:
-    """The file's bytes, piece by piece; the first piece is made before this returns.
+    """The file's bytes in chunks; the first chunk is made before this returns.
 
-    Opens a transaction of its own, which goes on while the answer is being sent: all of it is of
-    one moment, whatever is reviewed meanwhile.
+    Opens a transaction of its own, which lasts while the response is sent: the export is one
+    snapshot, whatever is reviewed meanwhile.
 
     Raises:
         NotFoundError: no such dataset.
-        InvalidInputError: its columns do not make a table.
+        InvalidInputError: too many columns for a table.
     """
     pieces = _pieces(export)
     first = next(pieces, b"")
@@ -74,7 +74,7 @@ def _chained(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 
 def _pieces(export: Export) -> Iterator[bytes]:
     with transaction() as session:
-        # One snapshot for the two looks that a table takes: at its columns, then at its rows.
+        # One snapshot for the two passes over a table: its columns, then its rows.
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         dataset = require_dataset(session, export.dataset_id)
         writer = {
@@ -93,7 +93,7 @@ def _rows(session: Session, dataset: Dataset, export: Export) -> Iterator[Cells]
         if export.form == "trl":
             yield as_trl(found.prompt, found.preferred, found.dispreferred)
         else:
-            yield _as_it_came(found, columns, order)
+            yield _as_uploaded(found, columns, order)
 
 
 def _query(export: Export) -> Any:
@@ -127,7 +127,7 @@ def _query(export: Export) -> Any:
 
 
 def as_trl(prompt: Prompt, preferred: str, dispreferred: str) -> Cells:
-    """Either all of a row as chat messages or none of it, as trainers want it."""
+    """A row in TRL's format: all of it chat messages, or all of it text."""
     if isinstance(prompt, str):
         return {"prompt": prompt, "chosen": preferred, "rejected": dispreferred}
     return {"prompt": prompt, "chosen": _said(preferred), "rejected": _said(dispreferred)}
@@ -137,7 +137,7 @@ def _said(response: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": response}]
 
 
-def _as_it_came(found: "Row[Any]", columns: Columns | None, order: dict[str, int]) -> Cells:
+def _as_uploaded(found: "Row[Any]", columns: Columns | None, order: dict[str, int]) -> Cells:
     source = found.source
     texts = found.prompt, found.preferred, found.dispreferred
     cells = (
@@ -149,12 +149,14 @@ def _as_it_came(found: "Row[Any]", columns: Columns | None, order: dict[str, int
     if source and "row" in source:
         meta["row"] = source["row"]
     row = {**cells, **meta}
-    # JSON in PostgreSQL forgets the order of keys.
+    # PostgreSQL's jsonb does not keep the order of keys.
     return dict(sorted(row.items(), key=lambda item: order.get(item[0], len(order))))
 
 
 def make_manifest(session: Session, export: Export) -> Manifest:
-    """Raises NotFoundError where there is no such dataset."""
+    """Raises:
+    NotFoundError: no such dataset.
+    """
     dataset_id, rules = export.dataset_id, export.rules()
     dataset = require_dataset(session, dataset_id)
     kept = count_selected(session, dataset_id, rules)
@@ -194,7 +196,7 @@ def _verdicts(session: Session, dataset_id: int) -> dict[str, int]:
 
 
 def _score_runs(session: Session, dataset_id: int) -> list[ManifestRun]:
-    """The runs by whose scores the present flags were set."""
+    """The score runs that set the current flags."""
     found: Sequence[Any] = session.execute(
         select(
             Run.id,

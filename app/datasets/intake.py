@@ -23,7 +23,7 @@ class Intake(PairReader):
         """The pairs, in the file's order.
 
         Raises:
-            CalledOffError: the upload was cancelled.
+            UploadCancelledError: by the client.
         """
         for number, row in enumerate(self.read(rows)):
             if number % PROGRESS_ROWS == 0:

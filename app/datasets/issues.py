@@ -1,4 +1,4 @@
-"""Pairs that deserve a look before any run: repeated, contradicting, over-long ones."""
+"""Issues of a dataset's pairs: duplicates, contradictions and overlong texts."""
 
 import hashlib
 import json
@@ -15,15 +15,15 @@ ISSUES: tuple[Issue, ...] = ("duplicate", "contradiction", "long")
 
 ISSUES_IN_WORDS = {
     "duplicate": "the same prompt and responses as an earlier pair",
-    "contradiction": "the same prompt and responses as another pair, which prefers the other one",
-    "long": "a prompt or response that runs would cut with their default limits",
+    "contradiction": "the same prompt and responses as another pair, with the opposite preference",
+    "long": "a prompt or response that runs truncate with their default limits",
 }
 
 
 def fingerprint(prompt: Prompt, preferred: str, dispreferred: str) -> int:
-    """63 bits of the prompt and the two responses in any order, and one bit for the order.
+    """A hash of 63 bits of the prompt and the unordered responses, and one bit for their order.
 
-    Among a million pairs, two that differ share one with odds of 1 in 10^7.
+    Among a million different pairs, the probability of a collision is about 1 in 10^7.
     """
     first, second = sorted((preferred, dispreferred))
     digest = hashlib.blake2b(digest_size=8)
@@ -64,7 +64,7 @@ _COUNTS = text(
 
 
 def find_issues(session: Session, dataset_id: int, long: "array[int]") -> dict[str, int]:
-    """Note down the issues of a dataset that was just stored; how many there are of each."""
+    """Store the issues of a new dataset; returns the number of pairs by issue."""
     of: dict[str, Any] = {"dataset": dataset_id}
     session.execute(_DUPLICATES, of)
     session.execute(_CONTRADICTIONS, of)

@@ -1,4 +1,4 @@
-"""What is understood of a file, looked at before anything is stored."""
+"""Preview of a file: recognized form, columns, first pairs and rejected rows; stores nothing."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -15,7 +15,7 @@ from chesboard.formats.text import sanitize
 from chesboard.pairs import Prompt
 
 ROWS = 500
-"""So many rows tell what a file is."""
+"""Rows that are parsed for a preview."""
 PAIRS = 4
 ERRORS = 10
 MAX_COLUMNS = 60
@@ -27,16 +27,18 @@ TOLERATED_REJECTED = 0.2
 def preview_file(
     file: BinaryIO, filename: str, *, max_bytes: int, mapping: str | None, is_whole: bool
 ) -> Preview:
-    """Look at a file, or (not `is_whole`) at its first part, whose last row may be cut off.
+    """Parse the first rows of a file, or (not `is_whole`) of its first part, whose last row may be
+    incomplete.
 
     Raises:
-        InvalidInputError: it is no file that is known, or has no rows, or `mapping` is none.
-        FileTooLargeError: it unpacks to too much.
+        FormatError: of no known kind, or `mapping` is invalid.
+        InvalidInputError: no rows, or a part of a Parquet file.
+        FileTooLargeError: it decompresses to more than `max_bytes`.
     """
     columns = parse_mapping(mapping)
     if not is_whole and file.read(4) == b"PAR1":
         raise InvalidInputError(
-            "A Parquet file's columns are named at its end, so it cannot be looked at in part."
+            "A Parquet file has its schema at its end, so a part of it cannot be previewed."
         )
     file.seek(0)
     opened = open_rows(file, filename, max_bytes)
@@ -72,10 +74,10 @@ def preview_file(
 
 
 def _first_rows(found: Rows, *, is_whole: bool) -> tuple[list[SourceRow | RowError], bool]:
-    """(rows, whether these are all of the file's)."""
+    """(rows, whether the file has no others)."""
     rows: list[SourceRow | RowError] = []
     try:
-        # Taken one by one: what was read before a cut-off end is kept.
+        # One by one, to keep the rows before an incomplete end.
         for row in islice(found, ROWS):
             rows.append(row)
     except FormatError:
@@ -85,7 +87,7 @@ def _first_rows(found: Rows, *, is_whole: bool) -> tuple[list[SourceRow | RowErr
     if len(rows) == ROWS:
         return rows, next(found, None) is None if is_whole else False
     if not is_whole and len(rows) > 1:
-        rows.pop()  # most likely cut off
+        rows.pop()  # most likely incomplete
     return rows, is_whole
 
 
@@ -100,17 +102,17 @@ def _names(rows: list[SourceRow | RowError]) -> list[str]:
 def _doubts(intake: Intake, pairs: list[PairRow], *, is_guess: bool) -> Iterator[str]:
     seen = len(pairs) + intake.rejected
     if is_guess:
-        yield "The columns make up no known form; the mapping is guessed from their names."
+        yield "The columns match no known form; the mapping is guessed from their names."
     if not intake.found_columns:
         yield "None of the rows could be read."
     elif intake.columns is None:
-        yield "The columns make up no known form. Say which holds what."
+        yield "The columns match no known form. Choose the role of each."
     elif not pairs:
-        yield "None of the rows could be read so."
+        yield "No row could be parsed with this mapping."
     elif intake.rejected > TOLERATED_REJECTED * seen:
-        yield f"{intake.rejected:,} of {seen:,} rows could not be read so."
+        yield f"{intake.rejected:,} of {seen:,} rows could not be parsed with this mapping."
     if intake.statistics.forms.get("implicit"):
-        yield "There is no prompt column: the words that both responses share are taken for it."
+        yield "There is no prompt column: the common beginning of both responses is the prompt."
     if len(intake.statistics.forms) > 1:
         words = ", ".join(FORMS_IN_WORDS.get(form, form) for form in intake.statistics.forms)
         yield f"The rows are of several forms: {words}."
@@ -175,7 +177,7 @@ def clip_text(text: str, characters: int) -> str:
 
 
 def clip_prompt(prompt: Prompt, characters: int) -> Prompt:
-    """With each text cut."""
+    """The prompt with each text cut."""
     if isinstance(prompt, str):
         return clip_text(prompt, characters)
     return [{**turn, "content": clip_text(turn["content"], characters)} for turn in prompt]

@@ -1,6 +1,6 @@
-"""How far an upload's rows are, for whoever waits for it, and a way to call it off.
+"""Progress of uploads, by a key that the client chose, and their cancellation.
 
-Kept in this process, which also does the work: what is lost with it is the work itself.
+Kept in the memory of the process that stores the upload: both are lost together.
 """
 
 import threading
@@ -15,8 +15,8 @@ MAX_KEPT = 200
 Phase = Literal["reading", "checking", "storing", "done", "failed"]
 
 
-class CalledOffError(ConflictError):
-    """Whoever uploads it has called the upload off."""
+class UploadCancelledError(ConflictError):
+    """The client cancelled the upload."""
 
 
 @dataclass(slots=True)
@@ -27,15 +27,15 @@ class Progress:
     rejected: int = 0
     phase: Phase = "reading"
     started: float = field(default_factory=time.monotonic)
-    is_called_off: bool = False
+    is_cancelled: bool = False
 
     def check(self) -> None:
-        """Raises CalledOffError once it is called off: the transaction is then undone."""
-        if self.is_called_off:
-            raise CalledOffError("The upload was called off. Nothing was stored.")
+        """Raises UploadCancelledError once it is cancelled; the transaction is rolled back."""
+        if self.is_cancelled:
+            raise UploadCancelledError("The upload was cancelled. Nothing was stored.")
 
     def eta_seconds(self) -> float | None:
-        """By the share of the file that is read; None before that says anything."""
+        """Estimated from the share of the file that was read; None until 1 MiB was read."""
         if self.phase != "reading" or not self.bytes_total or self.bytes_done < 1 << 20:
             return None
         share = self.bytes_done / self.bytes_total
@@ -47,7 +47,7 @@ _lock = threading.Lock()
 
 
 def begin(key: str | None) -> Progress:
-    """A new account of an upload, found under a key that its sender chose."""
+    """The progress of a new upload, registered under the client's key if there is one."""
     progress = Progress()
     if key:
         with _lock:
@@ -58,8 +58,10 @@ def begin(key: str | None) -> Progress:
 
 
 def find(key: str) -> Progress:
-    """Raises NotFoundError where no upload goes by this key, or not yet."""
+    """Raises:
+    NotFoundError: no upload has this key, or its bytes have not been received yet.
+    """
     with _lock:
         if progress := _known.get(key):
             return progress
-    raise NotFoundError("There is no such upload in this server's memory.")
+    raise NotFoundError("This server process knows no upload with this key.")

@@ -1,4 +1,4 @@
-"""The SQL of datasets and their pairs."""
+"""Queries of datasets, their pairs and their rejected rows."""
 
 from typing import Any
 
@@ -25,12 +25,14 @@ def list_datasets(session: Session) -> list[DatasetOut]:
 
 
 def get_dataset(session: Session, dataset_id: int) -> DatasetOut:
-    """Raises NotFoundError where there is none."""
+    """Raises:
+    NotFoundError: no such dataset.
+    """
     return DatasetOut.model_validate(require_dataset(session, dataset_id))
 
 
 def find_by_sha256(session: Session, sha256: str) -> list[Dataset]:
-    """The datasets that were made of this very file, the first one first."""
+    """The datasets made from the file with this hash, the oldest first."""
     query = select(Dataset).where(Dataset.source_sha256 == sha256).order_by(Dataset.id)
     return list(session.scalars(query))
 
@@ -44,16 +46,16 @@ def list_pairs(
     issue: Issue | None = None,
     clip: int | None = None,
 ) -> PairPage:
-    """Pairs `offset` to `offset + limit`, in the file's order; of those with an issue, if given.
+    """Pairs `offset` to `offset + limit`, in the file's order; with `issue`, of those with it.
 
-    clip: characters to which each text is cut, so that a page stays a page.
+    clip: maximum characters of each text, which bounds the size of a page.
 
     Raises:
         NotFoundError: no such dataset.
     """
     total = require_dataset(session, dataset_id).pairs
     if issue is None:
-        # Ordinals have no gaps, so the offset is one and the index finds it at once.
+        # Ordinals have no gaps: the offset is an ordinal, found by the primary key.
         query: Any = (
             select(Pair, null())
             .where(Pair.dataset_id == dataset_id, Pair.pair >= min(offset, total))
@@ -72,7 +74,7 @@ def list_pairs(
     items = []
     for pair, other in session.execute(query.limit(limit)):
         item = PairOut.model_validate(pair)
-        # What was not asked for is left unset, and so not sent.
+        # Fields that were not requested stay unset, and are not sent.
         item = item if issue is None else item.model_copy(update={"other": other})
         items.append(item if clip is None else _clipped(item, clip))
     return PairPage(total=total, items=items)
@@ -85,7 +87,7 @@ def _clipped(pair: PairOut, characters: int) -> PairOut:
         "dispreferred": clip_text(pair.dispreferred, characters),
     }
     is_clipped = any(getattr(pair, name) != value for name, value in cut.items())
-    # What stands beside the pair can be as long; here it is a label.
+    # Other columns can be as long as the texts; a listing needs only short ones.
     meta = {
         name: value if not isinstance(value, str) else clip_text(value, characters)
         for name, value in list(pair.meta.items())[:CLIPPED_COLUMNS]
@@ -124,7 +126,7 @@ def delete_dataset(session: Session, dataset_id: int) -> None:
         NotFoundError: no such dataset.
         ConflictError: a run uses it, whatever the run's status.
     """
-    # Locked, so that no run can begin to refer to it between the look and the deletion.
+    # Locked, so that no run can be created for it between the check and the deletion.
     session.get(Dataset, require_dataset(session, dataset_id).id, with_for_update=True)
     runs = session.scalars(select(Run.id).where(Run.dataset_id == dataset_id).order_by(Run.id))
     if ids := list(runs):

@@ -1,4 +1,4 @@
-"""The API of datasets and samples."""
+"""Routes of datasets and samples: upload, preview, paging, export, deletion."""
 
 from typing import Annotated, Literal
 
@@ -34,13 +34,13 @@ router = APIRouter(tags=["datasets"])
 
 Exclude = Annotated[
     list[Literal["flagged"] | Verdict],
-    Query(description="Leave out the flagged pairs, or those with one of these verdicts."),
+    Query(description="Exclude flagged pairs, or pairs with one of these verdicts."),
 ]
 ExportForm = Annotated[
     exporting.Form,
     Query(
-        description="trl: prompt, chosen and rejected, as trainers take them. original: the "
-        "columns that the file came with."
+        description="trl: the columns prompt, chosen and rejected, as TRL's trainers expect. "
+        "original: the columns of the uploaded file."
     ),
 ]
 UploadKey = Annotated[
@@ -48,18 +48,18 @@ UploadKey = Annotated[
     Query(
         alias="progress",
         pattern="^[0-9A-Za-z_-]{8,64}$",
-        description="A key of your own choice, under which GET /datasets/progress/KEY tells how "
-        "far the upload is.",
+        description="A key chosen by the client: GET /datasets/progress/KEY then reports the "
+        "progress of the upload.",
     ),
 ]
 Upload = Annotated[UploadFile, File(description="JSONL, JSON, CSV or Parquet, each also gzipped.")]
 Mapping = Annotated[
     str | None,
     Form(
-        description="JSON: which columns hold prompt, preferred and dispreferred, where they "
-        'are called something else. {"prompt": "q", "preferred": "good", "dispreferred": "bad"}; '
-        "also `system`, and `preference`: a column with 1 or 2, where the two responses are not "
-        "in their order."
+        description="JSON: the columns of prompt, preferred and dispreferred, where they have "
+        'other names. {"prompt": "q", "preferred": "good", "dispreferred": "bad"}; also `system`, '
+        "and `preference`: a column with 1 or 2, which says which of the two responses is "
+        "preferred."
     ),
 ]
 
@@ -68,22 +68,22 @@ Mapping = Annotated[
 def create_dataset(
     session: SessionDep,
     file: Upload,
-    name: Annotated[str | None, Form(description="Default: the file's name.")] = None,
+    name: Annotated[str | None, Form(description="Default: the name of the file.")] = None,
     mapping: Mapping = None,
     if_known: Annotated[
         Literal["store", "refuse"],
         Form(
-            description="What to do with a file that is stored already; refuse: answer 409, with "
-            "the `dataset_id` that it is."
+            description="What to do if the same file is stored already; refuse: answer 409 with "
+            "its `dataset_id`."
         ),
     ] = "store",
     key: UploadKey = None,
 ) -> DatasetOut:
-    """Store a preference dataset. Rows that cannot be used are listed with number and reason.
+    """Store a preference dataset. Rejected rows are listed with their number and the reason.
 
-    A file that was stored before is stored again; `same_file` then names the earlier datasets.
+    A file that is stored already is stored again; `same_file` lists the earlier datasets.
     """
-    told = progress.begin(key)
+    upload = progress.begin(key)
     max_bytes = get_settings().max_upload_bytes
     try:
         digest = measure_file(file.file, max_bytes)
@@ -98,20 +98,20 @@ def create_dataset(
             digest=digest,
             name=name,
             mapping=mapping,
-            progress=told,
+            progress=upload,
         )
         stored = queries.get_dataset(session, dataset.id)
     except BaseException:
-        told.phase = "failed"
+        upload.phase = "failed"
         raise
-    told.phase = "done"
+    upload.phase = "done"
     return stored.model_copy(update={"same_file": [earlier.id for earlier in known]})
 
 
 def _stored_already(dataset: Dataset) -> ConflictError:
     error = ConflictError(
-        f"This very file is stored already, as dataset {dataset.id} (“{dataset.name}”). "
-        "Send if_known=store to store it once more.",
+        f"The same file is stored already, as dataset {dataset.id} (“{dataset.name}”). "
+        "Send if_known=store to store it again.",
         dataset_id=dataset.id,
     )
     error.headers = {"Location": f"/api/v1/datasets/{dataset.id}"}
@@ -126,7 +126,7 @@ def preview_dataset(
         bool, Form(description="Whether this is the whole file, or only its first part.")
     ] = True,
 ) -> Preview:
-    """What would be understood of a file, by its first rows. Nothing is stored."""
+    """Parse the first rows of a file and report columns, form and pairs. Nothing is stored."""
     return preview_file(
         file.file,
         file.filename or "dataset",
@@ -138,7 +138,7 @@ def preview_dataset(
 
 @router.get("/datasets/progress/{key}")
 def get_progress(key: str) -> UploadProgress:
-    """How far the rows of an upload are, once its bytes are here."""
+    """Progress of parsing and storing an upload, once its bytes were received."""
     found = progress.find(key)
     return UploadProgress(
         phase=found.phase,
@@ -151,9 +151,9 @@ def get_progress(key: str) -> UploadProgress:
 
 
 @router.delete("/datasets/progress/{key}", status_code=204)
-def call_off(key: str) -> None:
-    """Call an upload off while its rows are read: nothing of it is stored."""
-    progress.find(key).is_called_off = True
+def cancel_upload(key: str) -> None:
+    """Cancel an upload while its rows are read: nothing of it is stored."""
+    progress.find(key).is_cancelled = True
 
 
 @router.get("/datasets")
@@ -175,7 +175,7 @@ def list_pairs(
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     issue: Annotated[Issue | None, Query(description="Only pairs with this issue.")] = None,
     clip: Annotated[
-        int | None, Query(ge=1, description="Cut each text to so many characters.")
+        int | None, Query(ge=1, description="Cut each text to this many characters.")
     ] = None,
 ) -> PairPage:
     return queries.list_pairs(session, dataset_id, offset, limit, issue=issue, clip=clip)
@@ -187,9 +187,11 @@ def list_rejected(
     dataset_id: int,
     offset: Annotated[int, Query(ge=0)] = 0,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
-    reason: Annotated[Reason | None, Query(description="Only rows rejected for this.")] = None,
+    reason: Annotated[
+        Reason | None, Query(description="Only rows rejected for this reason.")
+    ] = None,
 ) -> RejectionPage:
-    """Rows of the file that could not be used: empty, identical, unreadable, …"""
+    """Rejected rows of the file, with the reason: empty, identical, unreadable, …"""
     return queries.list_rejections(session, dataset_id, offset, limit, reason=reason)
 
 
@@ -214,7 +216,7 @@ def export_dataset(
     format: exporting.Format = "jsonl",
     form: ExportForm = "trl",
 ) -> StreamingResponse:
-    """The pairs as training input, in their present texts; read again, they are the same."""
+    """The pairs as training input, with edits applied. Uploaded again, they are the same pairs."""
     require_dataset(session, dataset_id)
     return StreamingResponse(
         exporting.export_dataset(Export(dataset_id, format, form, tuple(exclude))),
@@ -234,13 +236,13 @@ def get_manifest(
     format: exporting.Format = "jsonl",
     form: ExportForm = "trl",
 ) -> Manifest:
-    """How the export with the same query comes about: source, rules, verdicts, score runs."""
+    """The provenance of the export with the same query: source, rules, verdicts, score runs."""
     return exporting.make_manifest(session, Export(dataset_id, format, form, tuple(exclude)))
 
 
 @router.get("/samples")
 def list_samples() -> SampleList:
-    """The sample datasets that come with the program."""
+    """The bundled sample datasets."""
     items = [
         SampleOut(name=sample.name, description=sample.description, pairs=sample.pairs)
         for sample in SAMPLES
@@ -250,7 +252,7 @@ def list_samples() -> SampleList:
 
 @router.post("/samples/{name}", status_code=201, responses={200: {"model": DatasetOut}})
 def create_from_sample(session: SessionDep, name: str, response: Response) -> DatasetOut:
-    """Bring in a sample. Where it is there already, that dataset is returned, with 200."""
+    """Store a sample. If it is stored already, that dataset is returned with status 200."""
     sample = get_sample(name)
     max_bytes = get_settings().max_upload_bytes
     with sample.path.open("rb") as file:

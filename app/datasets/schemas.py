@@ -1,4 +1,4 @@
-"""Datasets as the API and the pages show them."""
+"""Schemas of datasets, pairs, previews and manifests in the API."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -9,10 +9,10 @@ from chesboard.pairs import Prompt
 
 
 class RejectedRow(BaseModel):
-    row: int = Field(description="Its line in the file, from 1 (in an array or table: its place).")
+    row: int = Field(description="Line in the file, from 1 (in an array or table: position).")
     message: str
-    field: str | None = Field(None, description="The column that is not as it should be.")
-    snippet: str | None = Field(None, description="How the cell or the row begins.")
+    field: str | None = Field(None, description="The column at fault.")
+    snippet: str | None = Field(None, description="The beginning of the cell or of the row.")
 
 
 class DatasetOut(BaseModel):
@@ -25,20 +25,20 @@ class DatasetOut(BaseModel):
         "orpo, h2o, alpacafarm, shp or safe-rlhf."
     )
     pairs: int = Field(description="Rows stored.")
-    rejected: int = Field(description="Rows that could not be used.")
+    rejected: int = Field(description="Rows that were rejected.")
     errors: list[RejectedRow] = Field(description="The first rejected rows, at most 100.")
     statistics: dict[str, Any] = Field(
-        description="Columns found, duplicates, issues and how many pairs have each, reasons of "
-        "rejected rows, and lengths in characters: quantiles and a histogram for prompt, "
-        "preferred and dispreferred."
+        description="Columns, duplicates, number of pairs by issue, number of rejected rows by "
+        "reason, and lengths in characters: quantiles and a histogram for prompt, preferred and "
+        "dispreferred."
     )
-    columns: dict[str, Any] | None = Field(None, description="Which column held what.")
+    columns: dict[str, Any] | None = Field(None, description="Role of each column.")
     source_filename: str
     source_bytes: int
     source_sha256: str
     created_at: datetime
     same_file: list[int] = Field(
-        [], description="On upload: earlier datasets that were made of this very file."
+        [], description="On upload: earlier datasets made from the same file."
     )
 
 
@@ -54,12 +54,14 @@ class PairOut(BaseModel):
     prompt: Prompt = Field(description="Plain text, or chat messages {role, content}.")
     preferred: str
     dispreferred: str
-    meta: dict[str, Any] = Field(description="The row's other columns, and its `row` in the file.")
-    # Sent only where they are asked for.
-    other: int | None = Field(
-        None, description="With `issue`: the pair that this one repeats or contradicts."
+    meta: dict[str, Any] = Field(
+        description="The row's other columns, and `row`, its line in the file."
     )
-    is_clipped: bool = Field(False, description="With `clip`: some text goes on.")
+    # Sent only on request.
+    other: int | None = Field(
+        None, description="With `issue`: the pair that this one duplicates or contradicts."
+    )
+    is_clipped: bool = Field(False, description="With `clip`: a text was cut.")
 
 
 class PairPage(BaseModel):
@@ -74,7 +76,7 @@ class RejectionOut(RejectedRow):
 
 
 class RejectionPage(BaseModel):
-    total: int = Field(description="Rejected rows that are kept, at most 10,000.")
+    total: int = Field(description="Rejected rows that are stored, at most 10,000.")
     items: list[RejectionOut]
 
 
@@ -82,7 +84,7 @@ class UploadProgress(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     phase: Literal["reading", "checking", "storing", "done", "failed"]
-    bytes_done: int = Field(description="Bytes of the file that were read.")
+    bytes_done: int = Field(description="Bytes of the file read so far.")
     bytes_total: int
     pairs: int
     rejected: int
@@ -92,8 +94,8 @@ class UploadProgress(BaseModel):
 class ColumnPreview(BaseModel):
     name: str
     holds: str = Field(description="text, messages, list, object, number, truth value or nothing.")
-    example: str = Field(description="How a cell of it begins.")
-    role: str | None = Field(None, description="What the column is taken for.")
+    example: str = Field(description="The beginning of a cell.")
+    role: str | None = Field(None, description="The recognized role of the column.")
 
 
 class PairPreview(BaseModel):
@@ -104,28 +106,28 @@ class PairPreview(BaseModel):
 
 
 class Preview(BaseModel):
-    """What is understood of a file, or of its beginning, before anything is stored."""
+    """How a file, or its first part, would be parsed. Nothing is stored."""
 
     kind: Literal["jsonl", "json", "csv", "parquet"]
     is_packed: bool
-    is_whole: bool = Field(description="Whether all rows were looked at.")
+    is_whole: bool = Field(description="Whether all rows were parsed.")
     format: str | None = Field(description="The recognized form.")
     form: str | None = Field(description="The form in words.")
     confidence: Literal["sure", "unsure", "none"]
-    reasons: list[str] = Field(description="Why one should look at the mapping.")
+    reasons: list[str] = Field(description="Why the mapping should be checked.")
     columns: list[ColumnPreview]
     mapping: dict[str, str] | None = Field(
-        description="The columns as the upload's `mapping` takes them; null where the form needs "
-        "no mapping and has none."
+        description="The columns in the format of the upload's `mapping`; null where no column was "
+        "recognized."
     )
     needs_mapping: bool = Field(
-        description="Whether the upload must be sent with this mapping, since it is but a guess."
+        description="Whether the upload must be sent with this mapping, because it was guessed."
     )
     rows: int
     usable: int
     rejected: int
     errors: list[RejectedRow]
-    pairs: list[PairPreview] = Field(description="The first pairs, their texts cut.")
+    pairs: list[PairPreview] = Field(description="The first pairs, with their texts cut.")
 
 
 class ManifestRun(BaseModel):
@@ -139,7 +141,7 @@ class ManifestRun(BaseModel):
 
 
 class Manifest(BaseModel):
-    """How an export came about."""
+    """The provenance of an export: source file, rules, verdicts and score runs."""
 
     dataset_id: int
     name: str
@@ -147,15 +149,15 @@ class Manifest(BaseModel):
     source_sha256: str
     source_bytes: int
     source_pairs: int
-    source_rejected: int = Field(description="Rows of the file that were no pairs.")
+    source_rejected: int = Field(description="Rows of the file that were rejected.")
     source_form: str
-    columns: dict[str, Any] | None = Field(description="Which column of the file held what.")
+    columns: dict[str, Any] | None = Field(description="Role of each column of the file.")
     format: str
     form: str
-    exclude: list[str] = Field(description="What was left out: 'flagged', or verdicts.")
-    verdicts: dict[str, int] = Field(description="How many pairs have each verdict.")
-    score_runs: list[ManifestRun] = Field(description="Whose scores set the present flags.")
-    edited: int = Field(description="Pairs in the export whose text was edited.")
+    exclude: list[str] = Field(description="What was excluded: 'flagged', or verdicts.")
+    verdicts: dict[str, int] = Field(description="Number of pairs by verdict.")
+    score_runs: list[ManifestRun] = Field(description="The score runs that set the current flags.")
+    edited: int = Field(description="Pairs in the export with edited text.")
     kept: int
     left_out: int
     exported_at: datetime

@@ -20,19 +20,19 @@ QUANTILES = {
 }
 HISTOGRAM_BINS = 20
 LONG_CHARACTERS = 4096
-"""A prompt or response longer than this is over-long: at about four characters a token, runs
-with their default limits (1,024 tokens of each) would cut it."""
+"""A prompt or response longer than this is overlong: at about four characters a token, runs
+with their default limits (1,024 tokens of each) truncate it."""
 
 
 class Statistics:
-    """Collects, pair by pair, what `Dataset.statistics` holds.
+    """Accumulates the statistics of a dataset, pair by pair.
 
-    Its size grows with the number of different lengths, not with the number of pairs.
+    Memory grows with the number of distinct lengths, not with the number of pairs.
     """
 
     def __init__(self) -> None:
         self.forms: Counter[str] = Counter()
-        self.long = array("I")  # the ordinals of over-long pairs
+        self.long = array("I")  # ordinals of overlong pairs
         self._lengths: dict[str, Counter[int]] = {
             name: Counter() for name in ("prompt", "preferred", "dispreferred")
         }
@@ -61,7 +61,7 @@ class Statistics:
 
 
 def prompt_characters(prompt: Prompt) -> int:
-    """Of chat messages, their contents only."""
+    """Characters of a prompt; of chat messages, those of their contents."""
     if isinstance(prompt, str):
         return len(prompt)
     return sum(len(message["content"]) for message in prompt)

@@ -1,6 +1,6 @@
-"""Storing an upload: read once, row by row, into PostgreSQL's COPY, in the caller's transaction.
+"""Stores an upload: parsed row by row into PostgreSQL's COPY, in the caller's transaction.
 
-Nothing is committed here, so an upload that fails half-way leaves nothing behind.
+Nothing is committed here, so an upload that fails leaves nothing behind.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ COPY = (
 
 
 class _Source:
-    """A file that says how far it is read. Everything else is the file's own."""
+    """Wraps a file to count the bytes that are read."""
 
     def __init__(self, file: BinaryIO, progress: Progress) -> None:
         self._file = file
@@ -100,7 +100,7 @@ def store_dataset(
         InvalidInputError: the name cannot be stored.
         FormatError: nothing in it can be used, or it is no file that is known.
         TooLargeError, FileTooLargeError: more than `max_bytes`, as it is or decompressed.
-        CalledOffError: by whoever looks at its progress.
+        UploadCancelledError: by the client.
     """
     progress = progress or Progress()
     filename = shortened(PurePath(filename.replace("\\", "/")).name)
@@ -120,7 +120,7 @@ def store_dataset(
         statistics={},
     )
     session.add(dataset)
-    session.flush()  # gives it its id
+    session.flush()  # assigns the id
     rows = read_rows(_Source(file, progress), filename, max_bytes)
     _copy(session, dataset.id, intake.usable(rows))
     if intake.pairs == 0:
@@ -134,7 +134,7 @@ def store_dataset(
 
 
 def _describe(session: Session, dataset: Dataset, intake: Intake) -> None:
-    """What was found in the file beside its pairs."""
+    """Fill in form, counts, columns, statistics and issues, and store the rejected rows."""
     dataset.format = intake.statistics.form()
     dataset.pairs, dataset.rejected = intake.pairs, intake.rejected
     dataset.errors = [dict(item) for item in intake.errors]

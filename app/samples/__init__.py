@@ -1,4 +1,4 @@
-"""The sample datasets that come with the program, written for it."""
+"""The bundled sample datasets."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ class Sample:
 
     @property
     def pairs(self) -> int:
-        """Every line is a usable pair (a test holds it to that)."""
+        """Every line is a usable pair (checked by a test)."""
         return len(self.path.read_bytes().splitlines())
 
 
@@ -39,7 +39,9 @@ SAMPLES = (
 
 
 def get_sample(name: str) -> Sample:
-    """Raises NotFoundError, which lists the samples there are."""
+    """Raises:
+    NotFoundError: no such sample; the message lists those there are.
+    """
     for sample in SAMPLES:
         if sample.name == name:
             return sample

@@ -1,0 +1,1 @@
+"""Readers and writers of files of preference pairs and scores, for the library and the server."""

@@ -1,4 +1,4 @@
-"""Which column of a preference file holds what: the forms that are known, and guesses.
+"""Roles of a preference file's columns: known forms, guesses by name, and explicit mappings.
 
     columns                                                       form
     prompt, chosen, rejected                                      text: three texts
@@ -14,9 +14,9 @@
     history, human_ref_A, human_ref_B, labels (or the scores)     shp
     prompt, response_0, response_1, better_response_id            safe-rlhf
 
-`preferred` and `dispreferred` may stand for `chosen` and `rejected`, and `question`,
-`instruction` (with `input`) or `conversations` for `prompt`; a `system` column joins any of
-them. A mapping names the columns where they are called something else.
+`preferred` and `dispreferred` are accepted for `chosen` and `rejected`, and `question`,
+`instruction` (with `input`) or `conversations` for `prompt`; any form may have a `system` column.
+A mapping gives the roles of columns with other names.
 """
 
 import dataclasses
@@ -52,10 +52,10 @@ KNOWN = (
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns hold what.
+    """The roles of columns.
 
-    preferred, dispreferred: the two responses; with `choice` or `scores`, the first and the
-    second of which that column, or the higher of two, says the preferred one.
+    preferred, dispreferred: the two responses. With `choice` or `scores` they are the first and the
+    second response, and the column of `choice`, or the higher of `scores`, tells the preferred one.
     choice: (column, its value for the first response, for the second).
     system, context: a system prompt before the prompt, and an input after it.
     """
@@ -69,18 +69,18 @@ class Columns:
     choice: tuple[str, int, int] | None = None
     scores: tuple[str, str] | None = None
     form: str | None = None
-    """The name of the form, where the columns alone say it."""
+    """The name of the form, where the columns alone determine it."""
     has_scores: bool = False
-    """Whether UltraFeedback's scores stand beside the responses."""
+    """Whether there are columns with UltraFeedback's scores."""
 
     def all(self) -> tuple[str, ...]:
-        """The columns that make up the pair; every other one is kept beside it."""
+        """The columns that make up the pair; all others are kept as metadata."""
         optional = (self.system, self.context, self.choice and self.choice[0])
         named = (self.prompt, self.preferred, self.dispreferred, *optional)
         return tuple(name for name in named if name)
 
     def roles(self) -> dict[str, str]:
-        """Column -> what it is taken for, in words."""
+        """Column -> its role, in words."""
         which = bool(self.choice or self.scores)
         roles = {
             self.prompt: "prompt",
@@ -96,14 +96,15 @@ class Columns:
         return roles
 
     def needed(self) -> tuple[str, ...]:
-        """Without a prompt, whole dialogues are meant; where the form says which, it needs one."""
+        """The columns that a row must have. Without a prompt the responses are whole dialogues;
+        forms with a choice or scores need one."""
         explicit = self.persona or self.choice or self.scores
         prompt = (self.prompt,) if explicit else ()
         choice = (self.choice[0],) if self.choice else ()
         return (*prompt, self.preferred, self.dispreferred, *choice, *(self.scores or ()))
 
     def fit(self, found: Iterable[str]) -> bool:
-        """Whether a row with these columns is meant."""
+        """Whether a row with these columns has this form."""
         return set(self.needed()) <= set(found)
 
     def as_dict(self) -> dict[str, Any]:
@@ -111,7 +112,7 @@ class Columns:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Columns":
-        """The reverse of `as_dict`, after a passage through JSON."""
+        """The inverse of `as_dict`, also after a round trip through JSON."""
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in stored.items()
@@ -143,7 +144,7 @@ _CONTEXTS = {"instruction": "input"}
 
 
 def recognize(found: Iterable[str]) -> Columns | None:
-    """The known form that these columns make up, if any."""
+    """The known form that these columns match, if any."""
     names = set(found)
     for columns in KNOWN_COLUMNS:
         if columns.fit(names):
@@ -166,7 +167,7 @@ def _with_optional(columns: Columns, names: set[str]) -> Columns:
 
 
 def nearest(found: Iterable[str]) -> Columns | None:
-    """The form that shares most of the columns, to say what is missing; None where none does."""
+    """The form that shares the most columns, to report what is missing; None without any."""
     names = set(found)
     best = max(KNOWN_COLUMNS, key=lambda columns: len(names & set(columns.all())))
     return best if names & set(best.all()) else None
@@ -181,7 +182,7 @@ _DISPREFERRED_WORDS = (
 
 
 def guess(found: Iterable[str]) -> Columns | None:
-    """Columns whose names suggest what they hold, for someone to confirm; None where none do."""
+    """Roles guessed from the names of columns, to be confirmed by a user; None without a guess."""
     names = list(found)
     dispreferred = _named_like(names, _DISPREFERRED_WORDS)
     left = [name for name in names if name != dispreferred]
@@ -193,7 +194,7 @@ def guess(found: Iterable[str]) -> Columns | None:
 
 
 def _named_like(names: list[str], words: tuple[str, ...]) -> str | None:
-    """The first name that is one of the words, else the first that holds one."""
+    """The first name that equals one of the words, else the first that contains one."""
     folded = {name: name.casefold().strip() for name in names}
     for word in words:
         for name, plain in folded.items():
@@ -207,7 +208,7 @@ def _named_like(names: list[str], words: tuple[str, ...]) -> str | None:
 
 
 class Mapping(BaseModel):
-    """What the form field `mapping` holds, as JSON."""
+    """An explicit mapping of columns, given as JSON."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -216,8 +217,8 @@ class Mapping(BaseModel):
     dispreferred: str
     system: str | None = None
     preference: str | None = None
-    """A column with 1 where the response in `preferred` is the preferred one, with 2 where the
-    one in `dispreferred` is."""
+    """A column with 1 where the response in `preferred` is preferred and 2 where the one in
+    `dispreferred` is."""
 
     @model_validator(mode="after")
     def _are_different(self) -> "Mapping":
@@ -238,9 +239,9 @@ class Mapping(BaseModel):
 
 
 def parse_mapping(text: str | None) -> Columns | None:
-    """`{"prompt": "q", "preferred": "good", "dispreferred": "bad"}` as columns.
+    """Parse `{"prompt": "q", "preferred": "good", "dispreferred": "bad"}`; None for no text.
 
-    The prompt may be left out where the responses are whole dialogues.
+    The prompt may be omitted where the responses are whole dialogues.
 
     Raises:
         FormatError: not such an object.
@@ -271,7 +272,7 @@ def _mapping_items(error: ValidationError) -> list[ErrorItem]:
 
 
 def as_mapping(columns: Columns) -> dict[str, str]:
-    """The columns as `mapping` would name them, for a form to be filled in with."""
+    """The inverse of `parse_mapping`, to fill in a form; without what a mapping cannot express."""
     mapping = {
         "prompt": columns.prompt,
         "preferred": columns.preferred,

@@ -1,11 +1,11 @@
-"""Rows of CSV, and the few conventions by which a table of text holds more than text.
+"""Reads CSV, with conventions for values that are not text.
 
-- A column named `x:json` is the column `x`, its cells JSON; an empty cell is no value at all.
-- A cell of any column may be a list of chat messages, as JSON or as Python prints it.
-- `chesboard:quoted` names the columns of a row whose text was given a leading apostrophe, so
-  that no spreadsheet runs it as a formula; it is taken off again.
+- A column named `x:json` is the column `x` with JSON in its cells; an empty cell is missing.
+- A cell of any column may be a list of chat messages, as JSON or as a Python literal.
+- `chesboard:quoted` lists the columns of a row whose text was given a leading apostrophe as a guard
+  against formulas; the apostrophe is removed.
 
-The first and the third are what our own export writes (app/datasets/export_files.py).
+The server's export (app/datasets/export_files.py) writes the first and the third.
 """
 
 import ast
@@ -35,7 +35,7 @@ _MESSAGES = re.compile(r"""\s*\[\s*\{\s*["'](?:role|content|from|value)["']\s*:"
 
 
 def read(file: Buffered) -> Iterator[SourceRow | RowError]:
-    # Broken UTF-8 turns into lone surrogates here, which no row may hold.
+    # Invalid UTF-8 becomes lone surrogates, which are rejected row by row.
     text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
     lines = _Lines(text)
     try:
@@ -67,7 +67,7 @@ def read(file: Buffered) -> Iterator[SourceRow | RowError]:
 
 
 class _Lines:
-    """A text's lines; one that is too long raises csv.Error, and reading goes on after it."""
+    """Iterates over lines; an overlong one raises csv.Error and is skipped."""
 
     def __init__(self, text: io.TextIOWrapper) -> None:
         self._text = text
@@ -96,15 +96,15 @@ class _Lines:
 
 
 def _header(names: list[str]) -> list[str]:
-    """The names, without the blanks around them where only so they are known."""
+    """The names, stripped of blanks unless they are known as they are."""
     stripped = [name.strip() for name in names]
     return names if recognize(map(_plain, names)) else stripped
 
 
 def header_of(name: str, *, is_json: bool) -> str:
-    """How a column is called in a header, of which `_plain` makes its name again."""
+    """The header of a column; `_plain` is the inverse."""
     name = f"{name}{JSON_SUFFIX}" if is_json else name
-    # A name can be a formula too.
+    # A spreadsheet runs a header as a formula too.
     return f"'{name}{QUOTED_SUFFIX}" if name.startswith(FORMULA_SIGNS) or _is_quoted(name) else name
 
 
@@ -121,13 +121,13 @@ def _unquoted(name: str) -> str:
 
 
 def has_known_header(start: bytes) -> bool:
-    """Whether a file that begins so is a table whose columns make up a known form."""
+    """Whether a file with this beginning is a CSV table whose columns match a known form."""
     line = start.partition(b"\n")[0].decode("utf-8", "replace")
     return recognize(map(_plain, _names(line, _delimiter(line)))) is not None
 
 
 def _delimiter(line: str) -> str:
-    """What parts the most columns; a comma where that is no matter."""
+    """The delimiter that gives a known form, else the most columns; a comma in case of a tie."""
     known = [sign for sign in DELIMITERS if recognize(map(_plain, _names(line, sign)))]
     return max(known or DELIMITERS, key=lambda sign: len(_names(line, sign)))
 
@@ -142,7 +142,7 @@ def _names(line: str, delimiter: str) -> list[str]:
 def _row(row: int, header: list[str], cells: list[str]) -> SourceRow | RowError:
     columns = dict(zip(map(_unquoted, header), cells, strict=True))
     try:
-        _take_off_quotes(columns)
+        _remove_apostrophes(columns)
         return SourceRow(row, dict(_values(columns)))
     except _CellError as error:
         field, message = error.args
@@ -154,7 +154,7 @@ class _CellError(Exception):
     """(column, message)"""
 
 
-def _take_off_quotes(columns: dict[str, str]) -> None:
+def _remove_apostrophes(columns: dict[str, str]) -> None:
     quoted = columns.pop(QUOTED, "")
     if not quoted:
         return
@@ -181,12 +181,12 @@ def _values(columns: dict[str, str]) -> Iterator[tuple[str, Any]]:
 
 
 def looks_like_messages(text: str) -> bool:
-    """Whether a reader of our CSV would take this text for chat messages."""
+    """Whether `read` would parse this text as chat messages."""
     return _MESSAGES.match(text) is not None
 
 
 def _messages(cell: str) -> Any:
-    """The list that a cell holds, as JSON or as Python prints it; the cell where it is none."""
+    """The list in a cell, as JSON or as a Python literal; the cell itself where there is none."""
     try:
         value = json.loads(cell)
     except (ValueError, RecursionError):

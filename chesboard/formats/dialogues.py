@@ -1,7 +1,7 @@
-"""Chat messages, dialogues in one text, and where two of them part.
+"""Parses chat messages and dialogues in one text, and finds where two of them diverge.
 
-A dialogue is cut between turns, and two plain texts between words, never inside a word: the
-first tokens of the two responses are what displacement is measured at.
+Dialogues are split between turns, and plain texts between words, never inside a word: displacement
+is measured at the first tokens of the two responses.
 """
 
 import re
@@ -21,7 +21,7 @@ _SPEAKER_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "
 
 
 class UnusableError(Exception):
-    """Something in this row cannot be used; `field` names the column."""
+    """The row cannot be used; `field` names the column at fault."""
 
     def __init__(self, field: str | None, message: str, reason: Reason = "unusable") -> None:
         super().__init__(message)
@@ -34,7 +34,7 @@ def read_messages(value: Any, field: str) -> Messages:
     """Chat messages {role, content}, or ShareGPT's {from, value}, as {role, content}.
 
     Raises:
-        UnusableError: no list of such messages, or a part of one that is not text.
+        UnusableError: not a list of such messages, or one with content that is not text.
     """
     if isinstance(value, dict):
         value = [value]
@@ -87,7 +87,7 @@ def read_dialogue(text: str) -> Messages:
 
 
 def write_dialogue(messages: Messages) -> str:
-    """The reverse of `read_dialogue` for what it makes."""
+    """The inverse of `read_dialogue`."""
     return "".join(
         f"\n\n{_HH_SPEAKERS.get(message['role'], message['role'])}: {message['content']}"
         for message in messages
@@ -98,7 +98,7 @@ def cut(ours: Messages, theirs: Messages, fields: tuple[str, str]) -> tuple[Mess
     """(common messages, our last one, their last one) of two dialogues.
 
     Raises:
-        UnusableError: they part before their last turns, or do not end with the assistant's.
+        UnusableError: they diverge before their last turns, or do not end with the assistant's.
     """
     for field, dialogue in zip(fields, (ours, theirs), strict=True):
         if not dialogue or dialogue[-1]["role"] != "assistant":
@@ -113,10 +113,10 @@ def cut(ours: Messages, theirs: Messages, fields: tuple[str, str]) -> tuple[Mess
 
 
 def common_words(ours: str, theirs: str) -> int:
-    """How many characters of whole words two texts begin with alike; both go on after them.
+    """Length in characters of the longest common prefix of whole words; neither rest is empty.
 
     "The sky is blue." and "The sky is black." -> 10: "The sky is", then " blue." and " black.".
-    The blank before a word belongs to it, as tokenizers have it.
+    The blank before a word belongs to it, as in most tokenizers.
     """
     at = _common_characters(ours, theirs)
     if at == min(len(ours), len(theirs)):
@@ -127,7 +127,7 @@ def common_words(ours: str, theirs: str) -> int:
 
 
 def _common_characters(ours: str, theirs: str) -> int:
-    # Halving compares slices, not characters: a response may have millions.
+    # Binary search compares slices instead of millions of single characters.
     low, high = 0, min(len(ours), len(theirs))
     while low < high:
         middle = (low + high + 1) // 2
@@ -136,7 +136,7 @@ def _common_characters(ours: str, theirs: str) -> int:
 
 
 def _begins_word(text: str, at: int) -> bool:
-    """Whether a word (or a sign, or an ideograph) ends before `at` and another begins there."""
+    """Whether there is a word boundary at `at`; signs and ideographs are words of their own."""
     before, after = text[at - 1], text[at]
     if before.isspace() or _continues(after) or before == "\N{ZERO WIDTH JOINER}":
         return False
@@ -144,7 +144,7 @@ def _begins_word(text: str, at: int) -> bool:
 
 
 def _continues(character: str) -> bool:
-    """A mark, a joiner, a skin tone or half a flag: part of the character before it."""
+    """Combining mark, zero-width joiner, skin tone or regional indicator: continues a grapheme."""
     return (
         unicodedata.category(character)[0] == "M"
         or character == "\N{ZERO WIDTH JOINER}"
@@ -154,7 +154,7 @@ def _continues(character: str) -> bool:
 
 
 def _is_in_word(character: str) -> bool:
-    """Letters, digits and what joins them; an ideograph is a word of its own."""
+    """Letters, digits and the signs that join them, without ideographs."""
     if character in "'’_-.,":  # don't, 3.14, snake_case
         return True
     if unicodedata.category(character)[0] == "M":

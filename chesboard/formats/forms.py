@@ -1,6 +1,6 @@
-"""From a row's columns to a pair. `chesboard.formats.columns` says which column holds what.
+"""Parses a row into a pair, by the roles of its columns (`chesboard.formats.columns`).
 
-In two whole dialogues the common messages are the prompt, and the last message of each, the
+Of two whole dialogues, the common messages are the prompt, and the last message of each, the
 assistant's, is the response.
 """
 
@@ -23,7 +23,7 @@ from chesboard.formats.text import find_unstorable
 from chesboard.pairs import Prompt
 
 MAX_DEPTH = 64
-"""How deep a value may be nested: what shows or sends it on has limits of its own."""
+"""Maximum nesting of a value; JSON encoders and pages that handle it later have limits too."""
 
 
 class _Pair(NamedTuple):
@@ -34,7 +34,7 @@ class _Pair(NamedTuple):
 
 
 def parse_row(source: SourceRow, columns: Columns) -> PairRow | RowError:
-    """The pair that a row holds, or why it holds none. Never raises, whatever the row holds."""
+    """The pair of a row, or the reason why it is rejected. Never raises, whatever the row holds."""
     try:
         cells = {
             _storable_text(name, name): _storable(value, name)
@@ -49,7 +49,7 @@ def parse_row(source: SourceRow, columns: Columns) -> PairRow | RowError:
     meta = {name: value for name, value in cells.items() if name not in consumed}
     origin = source_of(columns, pair.prompt, pair.preferred, pair.dispreferred, cells)
     if "row" in meta:
-        # The file's own column of this name gives way: `row` is where the pair is found again.
+        # `row` is reserved for the place in the file; a column of this name moves to the source.
         origin = {**(origin or {}), "row": meta["row"]}
     meta["row"] = source.row
     return PairRow(source.row, *pair, meta, origin)
@@ -87,7 +87,7 @@ def _prompt_cell(cells: dict[str, Any], columns: Columns) -> Any:
 
 
 def _ordered(cells: dict[str, Any], columns: Columns) -> tuple[Any, Any]:
-    """The preferred and the dispreferred response, where another column says which is which."""
+    """(preferred, dispreferred) response, ordered by the choice or the scores if there are any."""
     first = _required(cells, columns.preferred)
     second = _required(cells, columns.dispreferred)
     if columns.choice:
@@ -115,7 +115,7 @@ def _first_is_chosen(cells: dict[str, Any], choice: tuple[str, int, int]) -> boo
 def _number(cells: dict[str, Any], name: str) -> float:
     value = _required(cells, name)
     try:
-        # In CSV everything is text. A truth value does not say which of two it means.
+        # In CSV every value is text. A boolean is ambiguous as a choice of two.
         return float("" if isinstance(value, bool) else value)
     except (TypeError, ValueError, OverflowError):
         raise UnusableError(name, "must be a number", "undecided") from None
@@ -132,7 +132,7 @@ def _from_texts(prompt: Any, preferred: str, dispreferred: str, columns: Columns
     if columns.persona:
         if not isinstance(prompt, str):
             raise UnusableError(columns.prompt, *_no_prompt(prompt, "must be text"))
-        # The answers of this data begin with a space, which a chat template supplies itself.
+        # The answers of this data begin with a space, which chat templates supply themselves.
         return _Pair("persona", prompt, preferred.strip(), dispreferred.strip())
     if isinstance(prompt, str):
         return _Pair(columns.form or "text", prompt, preferred, dispreferred)
@@ -182,7 +182,7 @@ def _from_messages(
 
 
 def _with_system(pair: _Pair, cells: dict[str, Any], columns: Columns) -> _Pair:
-    """A system prompt of its own column stands before the prompt, which makes it a chat."""
+    """Prepend the system prompt of a separate column, which makes the prompt a chat."""
     if columns.system is None or columns.system not in cells:
         return pair
     said = cells[columns.system]
@@ -199,7 +199,7 @@ def _with_system(pair: _Pair, cells: dict[str, Any], columns: Columns) -> _Pair:
 
 def _check_pair(pair: _Pair, columns: Columns) -> None:
     _, prompt, preferred, dispreferred = pair
-    # A system prompt alone asks for nothing.
+    # A system prompt alone counts as empty.
     texts = (
         [prompt]
         if isinstance(prompt, str)
@@ -216,7 +216,7 @@ def _check_pair(pair: _Pair, columns: Columns) -> None:
 
 
 def _storable(value: Any, field: str, depth: int = 1) -> Any:
-    """The value as PostgreSQL can hold it in JSON: NaN and infinity become null.
+    """The value as PostgreSQL can store it in JSON: NaN and infinity become null.
 
     Raises:
         UnusableError: it holds a NUL character or a lone surrogate, or is nested too deeply.

@@ -1,4 +1,4 @@
-"""Rows of JSONL (an object a line) and of JSON (an array of objects, bare or in an object)."""
+"""Streaming readers of JSONL (an object a line) and JSON (an array of objects, also wrapped)."""
 
 import codecs
 import json
@@ -10,7 +10,7 @@ from chesboard.formats.rows import SNIPPET_CHARACTERS, RowError, SourceRow
 from chesboard.formats.unpacking import Buffered
 
 MAX_ROW_BYTES = 16 << 20
-"""A row is held in memory as a whole, and one of many megabytes is a file that lacks newlines."""
+"""Maximum size of a row, which is held in memory; a longer line is a file without newlines."""
 
 CHUNK_BYTES = 1 << 18
 _BLANKS = " \t\n\r"
@@ -27,12 +27,12 @@ def read_lines(file: Buffered) -> Rows:
 
 
 def lines_of(file: Buffered) -> Iterator[tuple[int, bytes]]:
-    """(number from 1, line). Of a line that is too long, only its start is kept."""
+    """(line number from 1, line). An overlong line is truncated."""
     row = 0
     while line := file.readline(MAX_ROW_BYTES + 1):
         row += 1
         if line == b"\n":
-            # Millions of empty lines are no work.
+            # Millions of empty lines are skipped a buffer at a time.
             row += _skip_empty(file)
             continue
         yield row, line
@@ -41,7 +41,7 @@ def lines_of(file: Buffered) -> Iterator[tuple[int, bytes]]:
 
 
 def _skip_empty(file: Buffered) -> int:
-    """Pass over the empty lines that come next; how many they were."""
+    """Skip the empty lines that come next; returns their number."""
     skipped = 0
     while (ahead := file.peek(1)).startswith(b"\n"):
         empty = len(ahead) - len(ahead.lstrip(b"\n"))
@@ -67,7 +67,9 @@ def _cut(line: bytes) -> str:
 
 
 def parse(text: str) -> object:
-    """Raises ValueError for whatever is wrong, too deep nesting included."""
+    """Raises:
+    ValueError: not JSON, or nested too deeply.
+    """
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -82,10 +84,10 @@ def noun(value: object) -> str:
 
 
 def read_array(file: Buffered) -> Rows:
-    """The items of an array, parsed one by one: the array as a whole is never held.
+    """The items of an array, parsed one by one in constant memory.
 
     Raises:
-        FormatError: it is no JSON, from some item on.
+        FormatError: invalid JSON; the items before it are yielded first.
     """
     text = _Text(file)
     if text.next_sign() == "{":
@@ -103,12 +105,12 @@ def read_array(file: Buffered) -> Rows:
             snippet = json.dumps(item, ensure_ascii=False)[:SNIPPET_CHARACTERS]
             yield RowError(row, f"not a JSON object but {noun(item)}", snippet=snippet)
         if text.take(",", "]") == "]":
-            # What an object says after its rows is of no interest.
+            # The rest of a wrapping object is ignored.
             return
 
 
 def _enter_wrapper(text: "_Text") -> None:
-    """Go to the first list that an object holds: {"version": 1, "data": [...]}."""
+    """Advance to the first list in an object: {"version": 1, "data": [...]}."""
     text.take("{")
     while True:
         if text.next_sign() != '"':
@@ -129,11 +131,11 @@ def _enter_wrapper(text: "_Text") -> None:
 
 
 class _Text:
-    """A JSON text that is taken apart from the front while it is being read."""
+    """An incremental JSON parser over a file."""
 
     def __init__(self, file: Buffered) -> None:
         self._file = file
-        # A broken byte becomes a lone surrogate, which only the row that holds it cannot have.
+        # Invalid UTF-8 becomes lone surrogates, which are rejected row by row.
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._json = json.JSONDecoder()
         self._text = ""
@@ -142,7 +144,7 @@ class _Text:
         self._is_whole = False
 
     def _more(self, size: int = CHUNK_BYTES) -> bool:
-        """Read on; False at the file's end."""
+        """Read more of the file; False at its end."""
         data = self._read(size)
         self._gone += self._at
         self._text = self._text[self._at :] + self._decoder.decode(data, self._is_whole)
@@ -150,7 +152,7 @@ class _Text:
         return bool(data)
 
     def _read(self, size: int) -> bytes:
-        """So many bytes, or what there is before the end, or before a packed file's break."""
+        """`size` bytes, or fewer before the end of the file or a defect in its compression."""
         parts: list[bytes] = []
         try:
             while size > 0 and not self._is_whole:
@@ -164,7 +166,7 @@ class _Text:
         return b"".join(parts)
 
     def next_sign(self) -> str:
-        """The next character that is not blank, which stays; "" at the end."""
+        """The next character that is not blank, without consuming it; "" at the end."""
         while True:
             while self._at < len(self._text):
                 if self._text[self._at] not in _BLANKS:
@@ -182,7 +184,7 @@ class _Text:
         return sign
 
     def value(self) -> object:
-        """Whatever comes next: object, list, text, number, truth value or null."""
+        """Parse the next JSON value."""
         self.next_sign()
         size = CHUNK_BYTES
         while True:
@@ -196,14 +198,14 @@ class _Text:
             except ValueError as error:  # a number of thousands of digits
                 raise self._error(str(error)) from error
             else:
-                # A number may go on behind what has been read of it.
+                # A number may continue beyond what has been read.
                 if end < len(self._text) or self._is_whole:
                     self._at = end
                     return value
             if len(self._text) - self._at > MAX_ROW_BYTES:
                 raise self._error(f"an item is broken, or larger than {MAX_ROW_BYTES:,} bytes")
             self._more(size)
-            size *= 2  # so that a large item is not parsed again for every chunk of it
+            size *= 2  # exponential growth: a large item is not parsed again for every chunk
 
     def _error(self, message: str, at: int | None = None) -> FormatError:
         at = self._at if at is None else at

@@ -1,10 +1,10 @@
-"""Writing a pair as its row came: the reverse of `chesboard.formats.forms`.
+"""Writes a pair in the layout of its source row: the inverse of `chesboard.formats.forms`.
 
-The same pair can stand in a file in several layouts (the prompt apart, or repeated in both
-responses; the preferred response first, or second). Which one a row had is kept with its pair as
-a number; where none of them gives the row's very cells (odd blanks between turns, messages with
-more than a role and a content), the cells themselves are kept. So an export in the form that a
-file came in gives back what came in, and nearly nothing is stored twice.
+A form has several layouts for the same pair (the prompt in a column of its own or repeated in both
+responses; the preferred response first or second). The number of the row's layout is kept with the
+pair; where no layout reproduces the row exactly (unusual blanks between turns, messages with more
+than a role and a content), its cells are kept. So an export in the original form reproduces the
+file, and almost nothing is stored twice.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ Cells = dict[str, Any]
 def source_of(
     columns: Columns, prompt: Prompt, preferred: str, dispreferred: str, cells: Cells
 ) -> dict[str, Any] | None:
-    """What to keep of a row beside its pair: None, {"layout": number} or {"cells": …}."""
+    """What `restore` needs besides the pair: None, {"layout": number} or {"cells": …}."""
     consumed = {name: cells[name] for name in columns.all() if name in cells}
     for number, layout in enumerate(layouts(columns, prompt, preferred, dispreferred)):
         if layout == consumed:
@@ -37,7 +37,7 @@ def restore(
     *,
     is_edited: bool,
 ) -> Cells:
-    """The columns that make up the pair, as they came; of an edited pair, in the same layout."""
+    """The columns of the pair as in its source row; of an edited pair, in the same layout."""
     source = source or {}
     if "cells" in source and not is_edited:
         cells: Cells = source["cells"]
@@ -48,7 +48,7 @@ def restore(
         if number == wanted:
             return layout
         first = first or layout
-    # Whoever edited it gave it a shape that this layout does not have.
+    # The edited pair does not fit the layout of its source row.
     return first or {
         columns.prompt: prompt,
         columns.preferred: preferred,
@@ -64,7 +64,7 @@ def layouts(columns: Columns, prompt: Prompt, preferred: str, dispreferred: str)
         if columns.choice:
             name, first, second = columns.choice
             swapped = {columns.preferred: theirs, columns.dispreferred: ours}
-            for kind in (int, str):  # in CSV everything is text
+            for kind in (int, str):  # in CSV every value is text
                 yield {**cells, **pair, name: kind(first)}
                 yield {**cells, **swapped, name: kind(second)}
         elif columns.scores:
@@ -80,7 +80,7 @@ def _prompts(
     """(the prompt's cells, both responses), for each way to write the prompt."""
     name = columns.prompt
     if columns.persona:
-        # As the public files have them; see `forms`.
+        # The public files have leading spaces; see `forms`.
         yield {name: prompt}, f" {ours}", f" {theirs}"
         yield {name: prompt}, ours, theirs
     elif isinstance(prompt, str):
@@ -123,7 +123,7 @@ def _chats(
     yield {}, prompt + said, prompt + answered
     users = [message["content"] for message in prompt if message["role"] == "user"]
     if users:
-        # UltraFeedback repeats the question beside the dialogues; its first where there are many.
+        # UltraFeedback repeats the first question in a column of its own.
         yield {name: users[0]}, prompt + said, prompt + answered
         yield {name: users[-1]}, prompt + said, prompt + answered
     yield {name: prompt}, prompt + said, prompt + answered

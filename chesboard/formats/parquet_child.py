@@ -5,11 +5,11 @@ It imports nothing of this package, so that it can be run by its path.
 read: a table on stdin, its rows on stdout, a JSON object a line.
 write: on stdin a line [{name, kind}, …], then a JSON list of cells a line; a table on stdout.
 
-kind: text, messages, bool, integer, number, or json (a cell is JSON in a text). What a table of
-ours cannot say by its types stands with its fields: `chesboard` = json, and `absent` where a
-null means that the row has no such column.
+kind: text, messages, bool, integer, number, or json (a cell is JSON in a text). What the types of
+Arrow cannot express is in the metadata of the fields: `chesboard` = json, and `absent` where a null
+means that the row lacks the column.
 
-Ends with 3 and {"error": …} on stderr where the table cannot be read.
+Exits with 3 and {"error": …} on stderr where the table cannot be read.
 """
 
 import io
@@ -23,7 +23,7 @@ from decimal import Decimal
 from typing import Any
 
 MEMORY_BYTES = 6 << 30
-"""Address space, of which most is never touched: the libraries alone map about one gigabyte."""
+"""Limit of the address space, most of it never touched: the libraries map about one gigabyte."""
 CPU_SECONDS = 900
 BATCH_BYTES = 8 << 20
 MAX_BATCH_ROWS = 1000
@@ -33,7 +33,7 @@ MAX_COLUMNS = 2000
 
 
 class _TableError(Exception):
-    """Told to the user as it is."""
+    """An error with a message for the user."""
 
 
 def main(task: str) -> int:
@@ -42,7 +42,7 @@ def main(task: str) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     import pyarrow as pa
 
-    # One thread is enough beside the process that waits for it, and none can fail to start.
+    # One thread suffices, and under the limits no other might start.
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     try:
@@ -57,8 +57,8 @@ def main(task: str) -> int:
 def _read() -> None:
     import pyarrow.parquet as pq
 
-    # Unbuffered, and read by this thread alone: a buffer's lock that another thread of the
-    # library holds while the process ends would abort it.
+    # Unbuffered, and read by this thread alone: a buffer's lock held by another thread of the
+    # library at exit would abort the process.
     stdin = io.FileIO(0, closefd=False)
     table = pq.ParquetFile(stdin, pre_buffer=False)
     schema = table.schema_arrow
@@ -88,7 +88,7 @@ def _read() -> None:
 
 
 def _values(column: Any, name: str) -> list[Any]:
-    """A column's values as Python has them; as text where it has none of that kind."""
+    """A column's values as Python objects; as text where Python has no such type."""
     import pyarrow as pa
 
     try:
@@ -103,10 +103,10 @@ def _values(column: Any, name: str) -> list[Any]:
 
 
 def _plain(value: object) -> Any:
-    """What JSON has no notion of."""
+    """Values of types that JSON lacks."""
     match value:
         case bytes():
-            # Text without being marked as text. Broken bytes make the row unusable, as in CSV.
+            # Text without a string type. Invalid UTF-8 makes the row unusable, as in CSV.
             return value.decode("utf-8", "surrogateescape")
         case date() | time():
             return value.isoformat()
@@ -136,7 +136,7 @@ def _write() -> None:
             pa.field(
                 column["name"],
                 types[column["kind"]],
-                metadata={FIELD_KIND: " ".join(_said(column)).encode()},
+                metadata={FIELD_KIND: " ".join(_field_kind(column)).encode()},
             )
             for column in columns
         ]
@@ -151,7 +151,7 @@ def _write() -> None:
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 
-def _said(column: dict[str, Any]) -> Iterator[str]:
+def _field_kind(column: dict[str, Any]) -> Iterator[str]:
     yield column["kind"]
     if column.get("absent"):
         yield ABSENT.decode()
@@ -173,5 +173,5 @@ if __name__ == "__main__":
     status = main(sys.argv[1])
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not by way of the interpreter's end, for which the library's threads may not be ready.
+    # Skip the interpreter's shutdown, which the library's threads may crash.
     os._exit(status)

@@ -1,7 +1,7 @@
-"""Rows of Parquet, and Parquet of rows, by a child process (chesboard/formats/parquet_child.py).
+"""Reads and writes Parquet in a child process (chesboard/formats/parquet_child.py).
 
-Parquet is decoded by a large library written in C++. In a process of its own, with bounds on its
-memory and time, a file made to harm it harms nothing else, and the web process stays small.
+Parquet is decoded by a large C++ library. In a process of its own, with limits on memory and CPU
+time, a malicious file can harm nothing else, and the calling process stays small.
 """
 
 import json
@@ -30,10 +30,10 @@ DAMAGED = "The Parquet file is damaged, or asks for more memory or time than a d
 
 
 def read(file: Source, max_bytes: int) -> Iterator[SourceRow | RowError]:
-    """The rows of a table, which begins where the file does, or where it stands if it cannot seek.
+    """The rows of a table. A seekable file is read from its start, others from their position.
 
     Raises:
-        FormatError: no table that can be read.
+        FormatError: not a readable table.
         FileTooLargeError: its rows, written as JSON, take more than `max_bytes`.
     """
     with _as_file(file) as table, _child("read", stdin=table) as child:
@@ -53,7 +53,7 @@ def write(columns: list[dict[str, str]], rows: Iterable[list[Any]]) -> Iterator[
                     pipe.write(json.dumps(columns).encode() + b"\n")
                     for row in rows:
                         pipe.write(json.dumps(row).encode() + b"\n")
-            except BaseException as error:  # told to the reader, whose exception it becomes
+            except BaseException as error:  # raised again in the consumer's thread
                 failed.append(error)
                 child.kill()
 
@@ -96,7 +96,7 @@ def _child(task: str, stdin: Any) -> "Iterator[subprocess.Popen[bytes]]":
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # Nothing of ours: neither secrets nor settings.
+        # No environment is inherited: neither secrets nor settings.
         env={"ARROW_DEFAULT_MEMORY_POOL": "system", "OPENBLAS_NUM_THREADS": "1"},
     )
     try:
@@ -111,7 +111,11 @@ def _child(task: str, stdin: Any) -> "Iterator[subprocess.Popen[bytes]]":
 
 
 def _finish(child: "subprocess.Popen[bytes]") -> None:
-    """Raises FormatError with what the child said, where it did not end well."""
+    """Wait for the child.
+
+    Raises:
+        FormatError: it failed; the message is the child's.
+    """
     said = cast(IO[bytes], child.stderr).read().decode("utf-8", "replace")
     if child.wait() == 0:
         return

@@ -1,8 +1,8 @@
-"""From an uploaded file's bytes to its rows, one at a time and without holding the file.
+"""Detects the kind of a file and streams its rows.
 
-JSONL, JSON, CSV and Parquet are read, each also gzipped. Which it is follows from what the file
-begins with; its name decides only where that leaves a choice. A row that cannot be read becomes
-a RowError and reading goes on; only a file that is no such file at all raises.
+JSONL, JSON, CSV and Parquet are read, each also gzipped. The kind is detected from the first bytes;
+the name decides only where these are ambiguous. A row that cannot be read becomes a RowError, and
+reading continues; only a file of none of these kinds raises.
 """
 
 import gzip
@@ -49,10 +49,10 @@ Rows = Iterator[SourceRow | RowError]
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A file whose kind is known, and its rows, which can be taken once.
+    """A file of a known kind, and an iterator over its rows.
 
-    Taking them raises FormatError where the file turns out to be none of its kind, and
-    FileTooLargeError where it unpacks to more than it may.
+    Iterating raises FormatError where the file turns out to be invalid, and FileTooLargeError where
+    it decompresses to more than the limit.
     """
 
     kind: Kind
@@ -61,16 +61,18 @@ class Opened:
 
 
 def read_rows(file: Source, filename: str, max_bytes: int) -> Rows:
-    """The rows of an upload; see `open_rows`."""
+    """The rows of a file; see `open_rows`."""
     return open_rows(file, filename, max_bytes).rows
 
 
 def open_rows(file: Source, filename: str, max_bytes: int) -> Opened:
-    """An upload; `file` stands at its start, `max_bytes` bounds what is unpacked.
+    """Detect the kind of a file, which is at its start.
+
+    max_bytes: limit on the decompressed size.
 
     Raises:
         FormatError: not a file of one of the kinds above.
-        FileTooLargeError: a packed file that unpacks to more than `max_bytes`, or is a bomb.
+        FileTooLargeError: decompresses to more than `max_bytes`, or is a decompression bomb.
     """
     name = filename.lower()
     plain = buffered(file)
@@ -81,7 +83,7 @@ def open_rows(file: Source, filename: str, max_bytes: int) -> Opened:
     with _damage_explained():
         start = plain.peek(PEEKED_BYTES)
     if start.startswith(PARQUET):
-        # A table's directory stands at its end, so the file itself is needed.
+        # Parquet has its metadata at the end, so the reader needs the file itself.
         table = plain if is_packed else file
         return Opened("parquet", is_packed, _guarded(parquet_rows.read(table, max_bytes)))
     for magic, message in UNREADABLE.items():
@@ -111,7 +113,7 @@ def _damage_explained() -> Iterator[None]:
 
 
 def kind_of(name: str, start: bytes) -> Literal["jsonl", "json", "csv"]:
-    """Which kind of text file it is, by its first bytes (without BOM) and its name."""
+    """The kind of a text file, by its first bytes (without BOM) and its name."""
     suffix = PurePath(name).suffix
     start = start.lstrip()
     if start.startswith(b"["):
@@ -124,7 +126,7 @@ def kind_of(name: str, start: bytes) -> Literal["jsonl", "json", "csv"]:
 
 
 def _is_of_rows(start: bytes) -> bool:
-    """Whether a list holds objects, and is not just the first of several lines."""
+    """Whether a list contains the rows, rather than being the first line of JSONL."""
     if not start[1:].lstrip().startswith((b"{", b"]")):
         return False
     line, _, rest = start.partition(b"\n")
@@ -144,10 +146,10 @@ _WRAPPER = re.compile(
 
 
 def _is_wrapped(start: bytes, suffix: str) -> bool:
-    """Whether an object holds the rows ({"data": [...]}), rather than being the first of them."""
+    """Whether an object contains the rows ({"data": [...]}), rather than being the first one."""
     if _WRAPPER.match(start):
         return True
-    # An object over several lines is no line of JSONL.
+    # An object over several lines is not JSONL.
     line, newline, _ = start.partition(b"\n")
     if line.strip() == b"{":
         return True

@@ -1,4 +1,4 @@
-"""What a row of a preference file is, before and after it is understood."""
+"""Rows of a preference file: as read, parsed into a pair, or rejected."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from chesboard.pairs import Prompt
 
 Reason = Literal["unreadable", "missing", "empty", "identical", "undecided", "unusable"]
 """Why a row is rejected: it cannot be read, a column is missing, the prompt or a response is
-empty, the two responses are identical, neither is preferred, or it is unusable otherwise."""
+empty, the two responses are identical, neither is preferred, or any other reason."""
 
 SNIPPET_CHARACTERS = 120
 SNIPPET_COLUMNS = 4
@@ -17,7 +17,7 @@ SNIPPET_COLUMNS = 4
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """A row as it was written. `row` is its line in the file (in an array or table: its place)."""
+    """A row as read. `row` is its line in the file (in an array or table: its position)."""
 
     row: int
     columns: dict[str, Any]
@@ -25,10 +25,10 @@ class SourceRow:
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
-    """A row that was understood. Every text in it can be stored.
+    """A row parsed into a pair. PostgreSQL can store all of its texts.
 
-    source: what is needed, besides the rest, to write the row as it came; see
-    `chesboard.formats.layouts`.
+    meta: the other columns, and `row`. source: what `chesboard.formats.layouts` needs besides to
+    restore the row.
     """
 
     row: int
@@ -42,7 +42,7 @@ class PairRow:
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """A row that cannot be used, and why."""
+    """A rejected row, with the reason."""
 
     row: int
     message: str
@@ -51,7 +51,7 @@ class RowError:
     reason: Reason = "unreadable"
 
     def as_item(self) -> ErrorItem:
-        """As it is stored and sent; what was quoted from the file is made presentable."""
+        """As it is stored and sent; quotes from the file are shortened and sanitized."""
         item = ErrorItem(row=self.row, message=shortened(self.message))
         if self.field is not None:
             item["field"] = shortened(self.field)
@@ -61,19 +61,19 @@ class RowError:
 
 
 def snippet_of(source: SourceRow, field: str | None = None) -> str | None:
-    """How the cell begins that could not be used; the row, where the cell is not there."""
+    """The beginning of the cell at fault, or of the row where it lacks the cell."""
     value = source.columns.get(field) if field is not None else None
     if value is not None:
-        return _begun(value)
+        return _beginning(value)
     first = list(source.columns.items())[:SNIPPET_COLUMNS]
-    row = ", ".join(f"{name[:SNIPPET_CHARACTERS]}: {_begun(cell)}" for name, cell in first)
+    row = ", ".join(f"{name[:SNIPPET_CHARACTERS]}: {_beginning(cell)}" for name, cell in first)
     return row[:SNIPPET_CHARACTERS] or None
 
 
-def _begun(value: Any) -> str:
-    """The beginning of a value. A row may be megabytes: only what is shown becomes text."""
+def _beginning(value: Any) -> str:
+    """The beginning of a value as text; a row may have megabytes, only a little is formatted."""
     if isinstance(value, list):
-        value = [_begun(item) if isinstance(item, list | dict) else item for item in value[:2]]
+        value = [_beginning(item) if isinstance(item, list | dict) else item for item in value[:2]]
     elif isinstance(value, dict):
         value = dict(list(value.items())[:SNIPPET_COLUMNS])
         value = {name: "…" if isinstance(v, list | dict) else v for name, v in value.items()}

@@ -1,4 +1,4 @@
-"""Reading an upload through a buffer, and unpacking it without being flooded by it."""
+"""Buffered reading and gzip decompression with limits on size and ratio."""
 
 import gzip
 import io
@@ -9,9 +9,9 @@ from chesboard.formats.errors import FileTooLargeError
 BUFFER_BYTES = 1 << 16
 
 MAX_RATIO = 200
-"""Text packs to a fifth, very repetitive text to a fiftieth; gzip's worst is a thousandth."""
+"""Maximum compression ratio: text has about 5, very repetitive text 50, a gzip bomb up to 1000."""
 RATIO_FREE_BYTES = 32 << 20
-"""Below this, any ratio does no harm."""
+"""Decompressed size below which the ratio is not limited."""
 
 
 class Source(Protocol):
@@ -19,7 +19,7 @@ class Source(Protocol):
 
 
 class _Raw(io.RawIOBase):
-    """Lets a reader be buffered, and counts what is read. Closing it leaves the source open."""
+    """A raw stream over a source; counts the bytes. Closing leaves the source open."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -36,11 +36,11 @@ class _Raw(io.RawIOBase):
 
 
 class _Unpacked(_Raw):
-    """What a gzipped file unpacks to, up to a limit and a ratio."""
+    """The decompressed contents of a gzipped file, up to a size and a ratio."""
 
     def __init__(self, packed: "Buffered", max_bytes: int) -> None:
         self._packed = _Counted(packed)
-        super().__init__(_AsItComes(gzip.GzipFile(fileobj=self._packed)))  # type: ignore[call-overload]
+        super().__init__(_Available(gzip.GzipFile(fileobj=self._packed)))  # type: ignore[call-overload]
         self._max_bytes = max_bytes
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
@@ -55,8 +55,8 @@ class _Unpacked(_Raw):
         return size
 
 
-class _AsItComes:
-    """Hands on what is unpacked before a broken end is noticed."""
+class _Available:
+    """Yields decompressed data before an incomplete end is detected."""
 
     def __init__(self, file: gzip.GzipFile) -> None:
         self._file = file
@@ -77,7 +77,7 @@ class _Counted:
 
 
 Buffered = io.BufferedReader
-"""Named here for signatures: a buffer over one of the above."""
+"""A buffer over one of the above."""
 
 
 def buffered(source: Source) -> Buffered:
@@ -85,10 +85,10 @@ def buffered(source: Source) -> Buffered:
 
 
 def unpacked(packed: Buffered, max_bytes: int) -> Buffered:
-    """The unpacked contents.
+    """The decompressed contents.
 
     Raises, while being read:
-        FileTooLargeError: more than `max_bytes`, or more than a dataset's ratio.
-        gzip.BadGzipFile, EOFError, zlib.error: damaged, or broken off.
+        FileTooLargeError: more than `max_bytes`, or a compression ratio above the limit.
+        gzip.BadGzipFile, EOFError, zlib.error: damaged or incomplete.
     """
     return io.BufferedReader(_Unpacked(packed, max_bytes), BUFFER_BYTES)

@@ -115,7 +115,9 @@ def state_of(model):
 
 @pytest.mark.parametrize("kind", list(BUILDERS))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_model_is_as_before(tokenizer, kind, dtype):
+@pytest.mark.parametrize("with_instructions", [True, False])
+def test_the_model_is_as_before(tokenizer, monkeypatch, kind, dtype, with_instructions):
+    monkeypatch.setattr(precision, "computes_bfloat16", lambda: with_instructions)
     model = fresh(kind, dtype)
     model.train()
     next(iter(model.children())).eval()  # a frozen part stays so

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.core.database import transaction
 from app.core.settings import get_settings
-from app.datasets.progress import CalledOffError, Progress
+from app.datasets.progress import Progress, UploadCancelledError
 from app.datasets.storing import store_dataset
 from app.local.embedded import Services
 from app.store.datasets import Dataset, Pair
@@ -150,6 +150,17 @@ def test_upload_that_breaks_off_leaves_nothing(client: TestClient, session: Sess
     assert stored_rows(session) == (0, 0)
 
 
+def test_an_upload_is_hashed_once(
+    client: TestClient, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def again(*_: Any) -> None:
+        raise AssertionError("hashed a second time")
+
+    monkeypatch.setattr("app.datasets.storing.measure_file", again)
+    assert upload(client, jsonl(*ROWS)).status_code == 201
+    assert client.post(f"{API}/samples/sentences").status_code == 201
+
+
 def test_too_large_upload_is_refused(
     client: TestClient, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,16 +266,16 @@ def test_progress_is_told_under_the_sender_s_key(client: TestClient) -> None:
     assert client.get(address).json()["phase"] == "failed"
 
 
-def test_upload_that_is_called_off_leaves_nothing(database: Services, session: Session) -> None:
+def test_upload_that_is_cancelled_leaves_nothing(database: Services, session: Session) -> None:
     progress = Progress()
     lines = jsonl(*[PAIR | {"prompt": f"{n}"} for n in range(500)])
 
     class CalledOffHalfWay(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
-            progress.is_called_off = progress.phase == "reading" and progress.pairs > 100
+            progress.is_cancelled = progress.phase == "reading" and progress.pairs > 100
             return super().read(min(size or 0, 4096))
 
-    with pytest.raises(CalledOffError), transaction() as storing:
+    with pytest.raises(UploadCancelledError), transaction() as storing:
         store_dataset(
             storing, CalledOffHalfWay(lines), "a.jsonl", max_bytes=1 << 20, progress=progress
         )

@@ -44,7 +44,11 @@ def test_known_form_is_shown_with_its_columns_and_first_pairs(
     ("rows", "confidence", "reason"),
     [
         ([ROWS[0]] * 9, "sure", None),
-        ([ROWS[0], {"prompt": "a"}], "unsure", "1 of 2 rows could not be read so."),
+        (
+            [ROWS[0], {"prompt": "a"}],
+            "unsure",
+            "1 of 2 rows could not be parsed with this mapping.",
+        ),
         ([{"chosen": "It is so", "rejected": "It is not"}], "unsure", "no prompt column"),
         ([{"query": "a", "good": "b", "bad": "c"}], "unsure", "guessed from their names"),
         ([{"text": "a", "label": 1}], "none", "no known form"),
