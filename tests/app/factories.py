@@ -1,6 +1,6 @@
-"""Rows that tests start from: plain functions that insert and flush, with defaults for the rest.
+"""Factories of rows: functions that insert and flush, with defaults for columns not given.
 
-Others see the rows once the session's transaction has committed.
+Other sessions see the rows once the session's transaction has committed.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def dataset(
     name: str = "words",
     **columns: Any,
 ) -> Dataset:
-    """A dataset with its pairs: so many made up, or these (prompt, preferred, dispreferred)."""
+    """A dataset with its pairs: so many generated ones, or (prompt, preferred, dispreferred)."""
     if isinstance(pairs, int):
         pairs = [(f"Is {number} a number?", "No", "Never") for number in range(pairs)]
     values = {
@@ -79,7 +79,7 @@ def run(
 
 
 def metric(session: Session, run_id: int, step: int, **columns: Any) -> Metric:
-    """One step's numbers under a revision of their own, unless `revision` is given."""
+    """The metrics of one step, under a new revision unless `revision` is given."""
     values: dict[str, Any] = {
         "loss": 0.69 / (step + 1),
         "margin": 0.1 * step,
@@ -120,9 +120,9 @@ def probe(session: Session, run_id: int, pair: int = 0, **columns: Any) -> Probe
 def probe_step(
     session: Session, run_id: int, pair: int = 0, step: int = 0, **columns: Any
 ) -> ProbeStep:
-    """A look in which 0.01 of probability a step went from "No" and "Never" to "Yes" and the rest.
+    """A recorded step: each step moved 0.01 from "No" and "Never" to "Yes" and the rest.
 
-    The ledger balances. Written under a revision of its own, unless `revision` is given.
+    The ledger balances. Written under a new revision unless `revision` is given.
     """
     moved = 0.01 * step
     gain, loss = 0.8 * moved, -moved
@@ -156,7 +156,7 @@ def probe_step(
 
 
 def prompt_step(session: Session, run_id: int, pair: int, step: int, **columns: Any) -> ProbeStep:
-    """As probe_step, of a prompt: it has no responses."""
+    """As probe_step, for a prompt, which has no responses."""
     none: dict[str, Any] = {
         "preferred_logprobs": [],
         "dispreferred_logprobs": [],
@@ -194,7 +194,7 @@ def position_step(
     step: int,
     change: float = 0.1,
 ) -> PositionStep:
-    """A look at a position in which "Yes" took `change` from the rest (at step 0: nothing)."""
+    """A recorded step of a position at which "Yes" gained `change` from the rest (step 0: none)."""
     made = PositionStep(
         run_id=run_id,
         pair=pair,
@@ -217,7 +217,7 @@ def position_step(
 def answer(
     session: Session, run_id: int, pair: int = 0, step: int = 0, **columns: Any
 ) -> ProbeAnswer:
-    """What the model said to a probe's prompt, under a revision of its own."""
+    """A generated answer to a probe's prompt, under a new revision unless `revision` is given."""
     values: dict[str, Any] = {"text": "No.", "ended": True}
     revision = columns.pop("revision", None) or next_revision(session, run_id)
     made = session.merge(
@@ -242,7 +242,7 @@ def entry(
 
 
 def score(session: Session, run_id: int, pair: int, ches: float | None, **columns: Any) -> Score:
-    """One pair's scores; whatever is not given follows from `ches`."""
+    """One pair's scores; measures that are not given are derived from `ches`."""
     values: dict[str, Any] = {
         "ln_ches": None if ches is None else ches / 100,
         "last_hidden_inner_product": None if ches is None else ches / 10,

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from app.pages import filters, forms
@@ -17,7 +18,6 @@ from tests.app import factories
 
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient
-    from httpx import Response
 
 EVIL = "<script>alert('x')</script>\"&'"
 NOW = datetime(2030, 1, 2, 12, tzinfo=UTC)
@@ -62,7 +62,7 @@ class Page(HTMLParser):
 
 def show(client: "TestClient", path: str, status: int = 200) -> Page:
     """The page at a path; whatever it shows, nothing on it may run but this server's modules."""
-    response: Response = client.get(path, headers={"Accept": "text/html"})
+    response = client.get(path, headers={"Accept": "text/html"})
     assert response.status_code == status, response.text[:400]
     page = Page(response.text)
     assert page.handlers == []
@@ -314,7 +314,11 @@ class TestErrors:
 class TestRunForm:
     @pytest.mark.parametrize("kind", list(CONFIGS))
     def test_has_every_setting_of_the_configuration_once(self, kind: str) -> None:
-        nested = {"probes": ProbesConfig, "selection": Selection, "lora": LoraConfig}
+        nested: dict[str, type[BaseModel]] = {
+            "probes": ProbesConfig,
+            "selection": Selection,
+            "lora": LoraConfig,
+        }
         expected = {"lora"} if kind == "train" else set()
         for name in CONFIGS[kind].model_fields:
             inner = nested.get(name)

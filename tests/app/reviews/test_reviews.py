@@ -23,7 +23,6 @@ from tests.app import factories
 
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient
-    from httpx import Response
 
 PAIRS = 12
 
@@ -36,15 +35,15 @@ class Reviewing:
         self.dataset_id = dataset_id
         self.root = f"/api/v1/datasets/{dataset_id}"
 
-    def decide(self, pair: int, verdict: str, **more: Any) -> "Response":
+    def decide(self, pair: int, verdict: str, **more: Any) -> Any:
         return self.client.put(
             f"{self.root}/pairs/{pair}/review", json={"verdict": verdict, **more}
         )
 
-    def undo(self, pair: int, **more: Any) -> "Response":
+    def undo(self, pair: int, **more: Any) -> Any:
         return self.client.post(f"{self.root}/pairs/{pair}/review/undo", json=more)
 
-    def edit(self, pair: int, version: int = 1, **texts: Any) -> "Response":
+    def edit(self, pair: int, version: int = 1, **texts: Any) -> Any:
         return self.client.patch(f"{self.root}/pairs/{pair}", json={"version": version, **texts})
 
     def review(self, pair: int) -> tuple[str | None, str | None, str | None, int]:
@@ -64,7 +63,7 @@ class Reviewing:
         assert page["total"] == order.json()["total"] == len(pairs)
         return pairs
 
-    def bulk(self, verdict: str, expected: int, **filter: Any) -> "Response":
+    def bulk(self, verdict: str, expected: int, **filter: Any) -> Any:
         wanted = {"filter": filter, "verdict": verdict, "expected_count": expected}
         return self.client.post(f"{self.root}/reviews/bulk", json={**wanted, "reviewer": "Ann"})
 
@@ -325,6 +324,7 @@ class TestSeveralAtOnce:
         with ThreadPoolExecutor(2) as pool:
             told = list(pool.map(decide, ["Ann", "Ben"]))
         winner = reviewing.review(0)[2]
+        assert winner is not None
         assert sorted(map(str, told)) == sorted(["None", winner])
         assert told[["Ann", "Ben"].index(winner)] is None
 

@@ -54,6 +54,7 @@ def messages() -> list[int]:
     """The run ids in the broker's queue, taken out, oldest first."""
     found = []
     while raw := get_redis().rpop(QUEUE):
+        assert isinstance(raw, bytes)
         body = base64.b64decode(json.loads(raw)["body"])
         found.append(json.loads(body)[0][0])
     return found
@@ -117,7 +118,7 @@ def test_the_learning_rate_that_was_left_out_is_stored_as_the_optimizers(
 
 
 def test_prompts_to_watch_may_be_text_or_messages(client: TestClient, dataset_id: int) -> None:
-    prompts = [
+    prompts: list[dict[str, Any]] = [
         {"prompt": "Is it?", "watch": ["Yes", "No"], "name": "it"},
         {"prompt": [{"role": "user", "content": "Go on"}]},
     ]
@@ -456,7 +457,7 @@ def test_metrics_in_the_order_of_steps(
     assert [item["step"] for item in later["items"]] == [3]
 
 
-def test_what_is_not_finite_is_a_gap_and_said(
+def test_a_nonfinite_value_is_null_and_named(
     client: TestClient, make_run: Callable[..., int], session: Session
 ) -> None:
     run_id = make_run()
@@ -481,7 +482,7 @@ def test_metrics_as_csv(client: TestClient, make_run: Callable[..., int], sessio
 # --- long runs -----------------------------------------------------------------------------------
 
 
-def test_many_metrics_are_thinned_out_and_keep_every_extreme(
+def test_many_metrics_are_downsampled_and_keep_every_extreme(
     client: TestClient, session: Session
 ) -> None:
     run = factories.run(session, factories.dataset(session).id, revision=5)

@@ -3,6 +3,7 @@
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -13,7 +14,7 @@ from app.runs import weights
 from tests.app import factories
 
 
-def make_run(session: Session, **columns: str) -> int:
+def make_run(session: Session, **columns: Any) -> int:
     run = factories.run(session, factories.dataset(session).id, **columns)
     session.commit()
     return run.id

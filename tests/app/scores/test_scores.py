@@ -148,7 +148,7 @@ def test_a_training_run_has_no_scores(client: TestClient, session: Session) -> N
 
 def test_csv_and_jsonl_hold_every_pair_in_the_asked_order(client: TestClient, run_id: int) -> None:
     items = get(client, f"/runs/{run_id}/scores", sort="ches", with_text=True)["items"]
-    query = {"sort": "ches", "with_text": True, "limit": 1}
+    query: dict[str, Any] = {"sort": "ches", "with_text": True, "limit": 1}
     lines = client.get(f"{API}/runs/{run_id}/scores", params={**query, "format": "jsonl"}).text
     assert [json.loads(line) for line in lines.splitlines()] == items
     text = client.get(f"{API}/runs/{run_id}/scores", params={**query, "format": "csv"}).text
@@ -169,12 +169,12 @@ def test_csv_texts_are_no_formulas_to_a_spreadsheet(
     factories.score(session, run.id, 0, -3.0)
     session.commit()
     names = ("prompt", "preferred", "dispreferred")
-    path, query = f"{API}/runs/{run.id}/scores", {"with_text": True}
-    text = client.get(path, params={**query, "format": "csv"}).text
+    path = f"{API}/runs/{run.id}/scores"
+    text = client.get(path, params={"with_text": True, "format": "csv"}).text
     [row] = csv.DictReader(io.StringIO(text, newline=""))
     assert tuple(row[name] for name in names) == tuple(f"'{text}" for text in texts)
     assert row["ches"] == "-3.0"  # a number is no formula
-    line = client.get(path, params={**query, "format": "jsonl"}).json()
+    line = client.get(path, params={"with_text": True, "format": "jsonl"}).json()
     assert tuple(line[name] for name in names) == texts
 
 
