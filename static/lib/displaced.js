@@ -3,6 +3,9 @@
 /** Changes of log-probability up to this, in nats, are rounding and count as none. */
 export const DISPLACED_THRESHOLD = 1e-4;
 
+/** The rule without its threshold, for explanations. */
+export const DISPLACED_FORMULA = "displaced: Δ log p(y+) < 0 < m";
+
 /**
  * Whether the preferred response lost likelihood while the margin grew: preferredChange < -1e-4 and
  * preferredChange - dispreferredChange > 1e-4. NaN, null and undefined are not displaced.
