@@ -13,7 +13,7 @@ from chesboard.forward.shared_prefix import SharedPrefixForward, TwoForwards, ca
 from tests.chesboard import naive
 from tests.tiny_models import BUILDERS, END, GoOn, load, make_pair, random_pairs
 from worker.models.loading import widen_stream
-from worker.training.loop import _adapter_dropout, _add_adapters
+from worker.training.weights import adapter_dropout, add_adapters
 
 PAIRS = random_pairs(9)
 
@@ -117,12 +117,12 @@ def test_gradients_flow_into_a_start_computed_ahead(llama, ahead):
 
 @pytest.mark.parametrize("rate", [0.0, 0.5])
 def test_rows_that_drop_out_each_for_itself_share_no_beginning(llama, rate):
-    llama.model = _add_adapters(llama.model, LoraConfig(dropout=rate))
+    llama.model = add_adapters(llama.model, LoraConfig(dropout=rate))
     forward, widths = SharedPrefixForward(llama, smallest_saving=1), []
     causal_model(llama).get_input_embeddings().register_forward_hook(
         lambda _module, inputs, _output: widths.append(tuple(inputs[0].shape))
     )
-    with _adapter_dropout(llama.model):
+    with adapter_dropout(llama.model):
         forward(pairs_with_one_beginning())
     assert ((1, 5) in widths) is (rate == 0.0)
     widths.clear()
