@@ -192,8 +192,8 @@ def _refuse_if_too_large(
     if needed > available:
         raise ModelError(
             f"The model “{config.model}” has {parameters / 1e6:,.0f} million parameters and needs "
-            f"at least {needed / 2**30:.1f} GiB, but {device} has {available / 2**30:.1f} GiB free. "
-            "Choose a smaller model, LoRA, or another device."
+            f"at least {needed / 2**30:.1f} GiB, but {device} has {available / 2**30:.1f} GiB "
+            "free. Choose a smaller model, LoRA, or another device."
         )
 
 
