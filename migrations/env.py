@@ -1,4 +1,4 @@
-"""Runs the migrations on a connection that app/local/migrate.py opened and locked."""
+"""Alembic environment: runs the migrations on the connection that app/local/migrate.py opened."""
 
 from alembic import context
 from alembic.operations.ops import MigrationScript
@@ -10,7 +10,7 @@ from app.local.migrate import METADATA
 def drop_empty(
     _context: MigrationContext, _revision: object, directives: list[MigrationScript]
 ) -> None:
-    """Make no file where tables and database already agree."""
+    """Generate no file if the tables and the database already agree."""
     if (
         directives
         and directives[0].upgrade_ops is not None

@@ -1,4 +1,4 @@
-"""Telling a disk that ran full from every other way that a file can't be written."""
+"""Disk-full errors: recognize them among all errors of writing a file, and say what to do."""
 
 import errno
 import re
@@ -10,26 +10,26 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""No space, a user's share used up, a file larger than may be."""
+"""No space on the device, quota exceeded, file larger than the limit."""
 
 _NUMBER_IN_TEXT = re.compile(r"\(os error (\d+)\)")
 
 
 class DiskFullError(Exception):
-    """Something did not fit on the disk; the message says what, where, and what room there is."""
+    """A file did not fit on the disk; the message says which, where, and how much is free."""
 
     hint = (
-        "Make room on that disk (runs that are no longer needed can be deleted, their results with "
-        "them), then resume the run: it goes on from its last checkpoint."
+        "Free space on that disk (for example by deleting runs that are no longer needed), then "
+        "resume the run: it continues from its last checkpoint."
     )
 
 
 @contextmanager
 def writing(what: str, folder: Path) -> Iterator[None]:
-    """Around the writing of files below a folder that exists.
+    """Wraps the writing of files below `folder`, which exists.
 
     Raises:
-        DiskFullError: there is no room for them.
+        DiskFullError: they do not fit.
     """
     try:
         yield
@@ -44,7 +44,7 @@ def writing(what: str, folder: Path) -> Iterator[None]:
 
 
 def _number(error: Exception) -> int | None:
-    """The system's number of what went wrong. safetensors says it in its text alone."""
+    """The errno of an error. safetensors has it in its message only."""
     if isinstance(error, OSError):
         return error.errno
     found = _NUMBER_IN_TEXT.search(str(error))

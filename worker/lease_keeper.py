@@ -1,4 +1,4 @@
-"""Keeps a run's lease alive and tells the computing thread when to stop."""
+"""The heartbeat thread of a claimed run: renews its lease and sees when the run must stop."""
 
 import logging
 import threading
@@ -14,17 +14,18 @@ from chesboard.reporting import LeaseLostError, RunCancelledError, RunInterrupte
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25
-"""How often the cancel flag is read: a person who cancels should not wait noticeably."""
+"""Between two reads of the cancel flag: short enough to feel immediate to who cancels."""
 
 shutting_down = threading.Event()
-"""Set once by the process when it was asked to stop."""
+"""Set once, when the process was asked to shut down."""
 
 
 class LeaseKeeper:
-    """The Control of a claimed run: a heartbeat thread, and a check that costs no SQL.
+    """The Control of a claimed run: `check` reads what the heartbeat thread last saw, no SQL.
 
-    While the database is away the lease can't be renewed, but neither can another worker claim
-    the run, so the work goes on; once the database is back it tells whose the run is.
+    While PostgreSQL is unreachable the lease can't be renewed, but no other worker can claim the
+    run either, so the work continues; once it is reachable again, the next heartbeat finds out
+    whether the lease is still held.
     """
 
     def __init__(self, run_id: int, token: str) -> None:

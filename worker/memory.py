@@ -1,8 +1,8 @@
-"""Freed memory of the CPU, kept for the next tensor.
+"""Settings of glibc's malloc: freed CPU memory is kept for the next tensor.
 
-By default the C library gives every large block back to the system when it is freed and gets it
-anew, page by page, at the next step. Where the system is slow at this, as virtual machines are, a
-training step spends a third of its time there.
+By default malloc returns every large block to the system when it is freed (munmap) and maps it
+anew at the next step, which costs a page fault per page. Where page faults are slow, as in
+virtual machines, a training step spends a third of its time on them.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 @functools.cache
 def _c_library() -> ctypes.CDLL | None:
-    """None where it has not the GNU library's way of being told."""
+    """None if it is not glibc (no mallopt, no malloc_trim)."""
     try:
         library = ctypes.CDLL(None)
     except (OSError, TypeError):
@@ -23,20 +23,20 @@ def _c_library() -> ctypes.CDLL | None:
 
 
 def keep_freed_memory() -> bool:
-    """From now on this process keeps what it frees, for itself. False where it can't be told.
+    """Keep freed memory in this process from now on. False if the C library is not glibc.
 
-    Blocks of many sizes then lie in one heap, and what lies between them is not always of use: the
-    process grows by up to a quarter over what it needs at once (measured with random sizes).
+    Blocks of many sizes then share one heap, which fragments: the process grows by up to a quarter
+    over what it uses at once (measured with random sizes).
     """
     library = _c_library()
     if library is None:
         return False
-    never = -1  # as an unsigned number: larger than anything
+    never = -1  # read as an unsigned number, the largest one
     return bool(library.mallopt(_M_MMAP_MAX, 0) and library.mallopt(_M_TRIM_THRESHOLD, never))
 
 
 def return_freed_memory() -> None:
-    """Give the system back what is free just now, so that an idle worker is small."""
+    """Return the memory that is free now to the system, so that an idle worker is small."""
     library = _c_library()
     if library is not None:
         library.malloc_trim(0)

@@ -16,7 +16,7 @@ from app.store import recording
 from chesboard.records import Record
 from chesboard.reporting import LeaseLostError, PhaseName
 from worker import telemetry
-from worker.retry import until_the_database_answers
+from worker.retry import retry_while_unreachable
 
 MAX_WAITING = 20_000
 """Size limit of the buffer; a probe step is a few kilobytes, so tens of megabytes."""
@@ -165,7 +165,7 @@ class Recorder:
                 return recording.write(session, self._run_id, self._token, batch)
 
         try:
-            revision = until_the_database_answers(
+            revision = retry_while_unreachable(
                 f"run {self._run_id}", write, give_up=lambda: self._closed
             )
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Waiting for a database that is away."""
+"""Retry transactions with exponential backoff while PostgreSQL is unreachable."""
 
 import logging
 import time
@@ -21,23 +21,26 @@ LONGEST_BACKOFF_SECONDS = 5.0
 T = TypeVar("T")
 
 
-def until_the_database_answers(
+def retry_while_unreachable(
     what: str, action: Callable[[], T], give_up: Callable[[], bool] = lambda: False
 ) -> T:
-    """Call `action`, which is one whole transaction, again and again until the database is there.
+    """Call `action`, which is one whole transaction, until PostgreSQL could be reached.
+
+    what: names the work in the log.
+    give_up: asked after each failure; true ends the retries.
 
     Raises:
-        DBAPIError: still away when `give_up()` became true, or it answered with an error.
+        DBAPIError: still unreachable when `give_up()` was true, or an error of another kind.
     """
     backoff = FIRST_BACKOFF_SECONDS
     while True:
         try:
             return action()
         except DBAPIError as error:
-            if not _is_away(error) or give_up():
+            if not _is_unreachable(error) or give_up():
                 raise
             log.warning(
-                "%s: the database is away, next try in %.1f s: %s",
+                "%s: the database is unreachable, next try in %.1f s: %s",
                 what,
                 backoff,
                 str(error).splitlines()[0],
@@ -46,19 +49,19 @@ def until_the_database_answers(
             backoff = min(2 * backoff, LONGEST_BACKOFF_SECONDS)
 
 
-def _is_away(error: DBAPIError) -> bool:
-    # A process that was frozen finds that its transaction was ended meanwhile: the connection is
-    # gone, and nothing is wrong with what it did there.
+def _is_unreachable(error: DBAPIError) -> bool:
+    # The server ends idle transactions (app.core.database), as of a process that was suspended:
+    # the connection is gone, but its statements were right and can be repeated.
     return isinstance(error, OperationalError | InterfaceError) or isinstance(
         error.orig, IdleInTransactionSessionTimeout
     )
 
 
 def run_with_retry(what: str, work: Callable[[Session], T]) -> T:
-    """Do `work` in a transaction, however long the database is away.
+    """Run `work` in a transaction of its own, for as long as PostgreSQL is unreachable.
 
     Raises:
-        RunInterruptedError: the worker was asked to stop meanwhile.
+        RunInterruptedError: the worker was asked to shut down meanwhile.
     """
 
     def once() -> T:
@@ -66,8 +69,8 @@ def run_with_retry(what: str, work: Callable[[Session], T]) -> T:
             return work(session)
 
     try:
-        return until_the_database_answers(what, once, give_up=shutting_down.is_set)
+        return retry_while_unreachable(what, once, give_up=shutting_down.is_set)
     except DBAPIError as error:
-        if not _is_away(error):
+        if not _is_unreachable(error):
             raise
         raise RunInterruptedError("the worker is shutting down") from error

@@ -1,8 +1,8 @@
-"""The tasks, and the life of a worker process.
+"""The Celery task, and the start and shutdown of a worker process.
 
-There is one task. Its message is only a hint that a run waits: the worker claims the run in
-PostgreSQL and, when it is done, takes whatever else waits there. The pool is `solo`: one process
-owns one device, and a signal that asks it to stop is seen by the run within a step.
+There is one task. Its message is only a hint that a run is queued: the worker claims the run in
+PostgreSQL and, when it has finished, claims whatever else is queued there. The pool is `solo`:
+one process owns one device, and a run sees a signal to shut down within one step.
 """
 
 import logging
@@ -46,7 +46,7 @@ def _models() -> ModelCache:
 
 @celery.task(name=EXECUTE_RUN)  # type: ignore[untyped-decorator]
 def execute_run(run_id: int) -> None:
-    """Do this run, then every other one that waits."""
+    """Execute this run, then every other one that is queued."""
     waiting: int | None = run_id
     while waiting is not None and not shutting_down.is_set():
         _presence.works_on(waiting)
@@ -62,7 +62,7 @@ def execute_run(run_id: int) -> None:
 
 
 class _Presence:
-    """This worker's row in the table of workers, kept fresh by a thread."""
+    """This worker's row in the table of workers, updated by a heartbeat thread."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
@@ -79,8 +79,8 @@ class _Presence:
             with transaction() as session:
                 session.execute(delete(Worker).where(Worker.name == WORKER_NAME))
         except SQLAlchemyError as error:
-            # The row grows stale by itself.
-            log.debug("the worker could not sign off: %s", error)
+            # The row goes stale by itself, and stale workers are not shown.
+            log.debug("the worker could not delete its row: %s", error)
 
     def works_on(self, run_id: int | None) -> None:
         self._run_id = run_id
@@ -105,7 +105,7 @@ class _Presence:
                     statement.on_conflict_do_update(index_elements=["name"], set_=update)
                 )
         except SQLAlchemyError as error:
-            log.warning("the worker could not sign in: %s", str(error).splitlines()[0])
+            log.warning("no heartbeat of the worker: %s", str(error).splitlines()[0])
 
 
 _presence = _Presence()
@@ -123,20 +123,20 @@ def _set_up_memory(**_: object) -> None:
 
 @signals.worker_init.connect  # type: ignore[untyped-decorator]
 def _set_up_database(**_: object) -> None:
-    # As long as others wait for a sign of life.
+    # After a lease without a heartbeat the run is another worker's anyway.
     limit_idle_transactions(get_settings().lease)
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
-def _signed_in(**_: object) -> None:
+def _start_heartbeat(**_: object) -> None:
     _presence.start()
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
-def _asked_to_stop(**_: object) -> None:
+def _request_shutdown(**_: object) -> None:
     shutting_down.set()
 
 
 @signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
-def _signed_off(**_: object) -> None:
+def _end_heartbeat(**_: object) -> None:
     _presence.stop()

@@ -1,13 +1,13 @@
-"""Who works on a run: claiming, renewing, finishing and handing back, each one short UPDATE.
+"""Leases of runs: claim, renew, finish, hand back, expire; each is one short UPDATE.
 
-A claim takes a lease: a random token and a time. Every later write names the token, so a worker
-that was asleep while its lease ran out can change nothing any more. All times are the
-database's clock; tests pass `now` instead.
+A claim takes a lease: a random token (fencing token) and an expiry time. Every later write names
+the token, so a worker that was suspended past its lease can change nothing any more. All times
+are of the database's clock; tests pass `now` instead.
 
-A run may lose any number of workers as long as it gets further: each checkpoint, and each batch
-of pairs that is scored, is work that nobody does again, and from there the run has all its tries
-anew (app/store/recording.py). One that loses MAX_TRIES workers at the same place is failed: it is
-likely what kills them, and would go on to take down one worker after another.
+A run may lose any number of workers as long as it progresses: each checkpoint, and each batch of
+scored pairs, is work that is not repeated, and resets the count of tries
+(app/store/recording.py). A run that loses MAX_TRIES workers without progress is failed: it is
+probably what kills them, and would take down one worker after another.
 """
 
 import uuid
@@ -22,7 +22,7 @@ from app.core.nonfinite import nonfinite_to_none
 from app.store.runs import Run, Worker
 
 MAX_TRIES = 3
-"""Workers that a run may lose at one place."""
+"""Workers that a run may lose without progress."""
 
 GAVE_UP = {
     "message": f"The worker stopped responding {MAX_TRIES} times at the same place of this run.",
@@ -39,7 +39,7 @@ NO_PHASE: dict[str, Any] = {
     "phase_unit": None,
     "phase_eta_seconds": None,
 }
-"""Columns of a run that no worker does, or whose worker has only just claimed it."""
+"""The phase columns of a run that no worker holds, or that was only just claimed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Claim:
     config: dict[str, Any]
     token: str
     attempt: int
-    """1 for the first try; more where an earlier worker was lost or interrupted."""
+    """1 for the first claim; more if an earlier worker was lost."""
     revision: int
 
 
@@ -75,7 +75,7 @@ def _own(run_id: int, token: str) -> ColumnElement[bool]:
 def claim(
     session: Session, run_id: int, worker: str, lease: timedelta, now: datetime | None = None
 ) -> Claim | None:
-    """Take a run that is queued, or whose lease ran out. None where it is not to be had."""
+    """Claim a run that is queued or whose lease expired. None if it is neither."""
     token = uuid.uuid4().hex
     row = session.execute(
         update(Run)
@@ -105,7 +105,7 @@ def claim(
 
 
 def next_claimable(session: Session, now: datetime | None = None) -> int | None:
-    """The oldest run that a worker could claim."""
+    """The oldest run that can be claimed."""
     return session.execute(
         select(Run.id)
         .where(or_(Run.status == "queued", _expired(now)), Run.tries_here < MAX_TRIES)
@@ -117,7 +117,7 @@ def next_claimable(session: Session, now: datetime | None = None) -> int | None:
 def renew(
     session: Session, run_id: int, token: str, lease: timedelta, now: datetime | None = None
 ) -> LeaseState:
-    """The heartbeat. Not held: another worker has the run, or it is gone."""
+    """The heartbeat: extend the lease. Not held: the run is another worker's, or was deleted."""
     cancel = session.execute(
         update(Run)
         .where(_own(run_id, token))
@@ -128,7 +128,7 @@ def renew(
 
 
 def look(session: Session, run_id: int, token: str) -> LeaseState:
-    """As renew, but only reads: cheap enough to ask several times a second."""
+    """Read the state of the lease without extending it: cheap enough for several times a second."""
     cancel = session.execute(
         select(Run.cancel_requested).where(_own(run_id, token))
     ).scalar_one_or_none()
@@ -145,7 +145,7 @@ def finish(
     error: dict[str, Any] | None = None,
     now: datetime | None = None,
 ) -> int | None:
-    """End a run as succeeded, failed or cancelled. None where the lease is no longer one's own."""
+    """End a run as succeeded, failed or cancelled; returns its revision. None: lease lost."""
     values: dict[str, Any] = {
         "status": status,
         "error": error,
@@ -164,7 +164,7 @@ def finish(
 
 
 def hand_back(session: Session, run_id: int, token: str) -> int | None:
-    """Put a run back in the queue: its worker is shutting down, which is not the run's fault."""
+    """Queue a run again whose worker is shutting down. Not counted as a try. None: lease lost."""
     return session.execute(
         update(Run)
         .where(_own(run_id, token))
@@ -183,12 +183,13 @@ def hand_back(session: Session, run_id: int, token: str) -> int | None:
 
 
 def expire(session: Session, now: datetime | None = None) -> list[tuple[int, int]]:
-    """Take runs back whose worker went silent: queued again, or failed after MAX_TRIES.
+    """Release runs whose lease expired: failed after MAX_TRIES, cancelled if that was requested,
+    else queued again.
 
     Returns:
         (run id, revision) of each run that was changed.
     """
-    gone = {
+    released = {
         "lease_token": None,
         "lease_expires_at": None,
         "eta_seconds": None,
@@ -198,26 +199,26 @@ def expire(session: Session, now: datetime | None = None) -> list[tuple[int, int
     failed = session.execute(
         update(Run)
         .where(_expired(now), Run.tries_here >= MAX_TRIES)
-        .values(status="failed", error=GAVE_UP, finished_at=_clock(now), **gone)
+        .values(status="failed", error=GAVE_UP, finished_at=_clock(now), **released)
         .returning(Run.id, Run.revision)
     ).all()
     cancelled = session.execute(
         update(Run)
         .where(_expired(now), Run.cancel_requested)
-        .values(status="cancelled", finished_at=_clock(now), **gone)
+        .values(status="cancelled", finished_at=_clock(now), **released)
         .returning(Run.id, Run.revision)
     ).all()
     queued = session.execute(
         update(Run)
         .where(_expired(now))
-        .values(status="queued", **gone)
+        .values(status="queued", **released)
         .returning(Run.id, Run.revision)
     ).all()
     return [(row.id, row.revision) for row in (*failed, *cancelled, *queued)]
 
 
 def idle_workers(session: Session, silent_for: timedelta) -> int:
-    """Workers that were seen lately and have nothing to do."""
+    """How many workers have no run and sent a heartbeat within `silent_for`."""
     return session.execute(
         select(func.count())
         .select_from(Worker)

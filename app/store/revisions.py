@@ -1,4 +1,4 @@
-"""The counter that orders everything a run writes (see app/store/runs.py)."""
+"""The revision counter, which orders all writes to a run (see app/store/runs.py)."""
 
 from sqlalchemy import update
 from sqlalchemy.orm import Session
@@ -7,10 +7,10 @@ from app.store.runs import Run
 
 
 def next_revision(session: Session, run_id: int) -> int:
-    """Count one write of a run; the row stays locked until the transaction ends.
+    """Increment a run's revision; its row stays locked until the transaction ends.
 
-    The lock makes revisions become visible in their order: a reader that has seen revision N
-    will never be shown a smaller one later.
+    The lock makes revisions visible in their order: no transaction that a reader sees after
+    revision N has a smaller one.
     """
     return session.execute(
         update(Run)

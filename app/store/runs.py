@@ -1,8 +1,8 @@
-"""Runs, what they record at each step, and the workers that do them.
+"""Tables of runs, their metrics, reference log-probabilities and selections, and of workers.
 
-`revision` counts the writes of one run. Every row written carries the revision of its write,
-so "everything after revision N, in order" is what a live page that reconnects asks for; a
-resumed run that repeats a step overwrites the row and gives it a newer revision.
+`revision` counts the writes to one run. Every row carries the revision of its write, so a live
+page that reconnects asks for all rows after revision N, in order; a resumed run that repeats a
+step overwrites the row and gives it a newer revision.
 """
 
 from datetime import datetime
@@ -38,7 +38,7 @@ class Run(Base):
         CheckConstraint(
             "status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="status"
         ),
-        # The sweeper looks only at runs that are not finished.
+        # The sweeper reads unfinished runs only.
         Index(
             "ix_runs_unfinished",
             "status",
@@ -56,7 +56,7 @@ class Run(Base):
     messages: Mapped[list[str]] = mapped_column(
         JSONB,
         server_default=text("'[]'"),
-        doc="What the user should know: truncation, a smaller batch after out-of-memory.",
+        doc="Notices for the user: truncation, a smaller batch after out-of-memory.",
     )
     error: Mapped[dict[str, Any] | None] = mapped_column(
         JSONB, doc="{message, hint, traceback} of a failed run."
@@ -69,18 +69,18 @@ class Run(Base):
     eta_seconds: Mapped[float | None]
 
     phase: Mapped[str | None] = mapped_column(
-        Text, doc="What the worker does now, as chesboard.reporting.PhaseName; null: nobody does."
+        Text, doc="What the worker is doing, as chesboard.reporting.PhaseName; null: no worker."
     )
-    phase_done: Mapped[int | None] = mapped_column(BigInteger, doc="Null: it is not counted.")
+    phase_done: Mapped[int | None] = mapped_column(BigInteger, doc="Null: the phase has no count.")
     phase_total: Mapped[int | None] = mapped_column(BigInteger)
     phase_unit: Mapped[str | None] = mapped_column(Text)
     phase_eta_seconds: Mapped[float | None]
 
     revision: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
-    attempts: Mapped[int] = mapped_column(server_default=text("0"), doc="Claims in all.")
+    attempts: Mapped[int] = mapped_column(server_default=text("0"), doc="Claims, in total.")
     tries_here: Mapped[int] = mapped_column(
         server_default=text("0"),
-        doc="Claims since the run last got further for good (a checkpoint, pairs scored).",
+        doc="Claims since the last durable progress (a checkpoint, scored pairs).",
     )
     lease_token: Mapped[str | None] = mapped_column(Text)
     lease_expires_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
@@ -93,7 +93,7 @@ class Run(Base):
 
 
 class Metric(Base):
-    """One optimizer step's numbers over its batch. Log-probabilities are sums in nats."""
+    """Metrics of one optimizer step over its batch. Log-probabilities are sums in nats."""
 
     __tablename__ = "metrics"
     __table_args__ = (Index("ix_metrics_run_id_revision", "run_id", "revision"),)
@@ -105,7 +105,7 @@ class Metric(Base):
     margin: Mapped[float | None]
     preferred_logprob: Mapped[float | None]
     dispreferred_logprob: Mapped[float | None]
-    preferred_change: Mapped[float | None] = mapped_column(doc="Against the reference.")
+    preferred_change: Mapped[float | None] = mapped_column(doc="Relative to the reference.")
     dispreferred_change: Mapped[float | None]
     displaced_fraction: Mapped[float | None]
     accuracy: Mapped[float | None] = mapped_column(doc="Fraction of pairs with margin > 0.")
@@ -119,8 +119,8 @@ class Metric(Base):
 
 
 class ReferenceLogprob(Base):
-    """Log-probabilities of each trained pair under the reference model, computed once a run, and
-    under the trained one, measured after the last step. Sums in nats."""
+    """Log-probabilities of each trained pair under the reference model (computed once per run) and
+    under the trained model (measured after the last step). Sums in nats."""
 
     __tablename__ = "reference_logprobs"
 
@@ -133,16 +133,16 @@ class ReferenceLogprob(Base):
 
 
 class RunSelection(Base):
-    """Which pairs a run was given, so that it has the same ones whenever it goes on."""
+    """The pairs that a run was given, so that it has the same ones when it is resumed."""
 
     __tablename__ = "run_selections"
 
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
     pairs: Mapped[list[int]] = mapped_column(ARRAY(Integer), doc="Ordinals, in their order.")
     versions: Mapped[list[int]] = mapped_column(
-        ARRAY(Integer), doc="Of each of these pairs' text, in the same order."
+        ARRAY(Integer), doc="Text version of each of these pairs, in the same order."
     )
-    dataset_pairs: Mapped[int] = mapped_column(doc="Out of how many.")
+    dataset_pairs: Mapped[int] = mapped_column(doc="Number of pairs of the dataset.")
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
 
@@ -150,12 +150,12 @@ class Worker(Base):
     __tablename__ = "workers"
 
     name: Mapped[str] = mapped_column(Text, primary_key=True)
-    device: Mapped[str] = mapped_column(Text, doc="In words: 'cpu, 2 threads'.")
-    run_id: Mapped[int | None] = mapped_column(BigInteger, doc="What it works on, if anything.")
+    device: Mapped[str] = mapped_column(Text, doc="For people: 'cpu (2 threads)'.")
+    run_id: Mapped[int | None] = mapped_column(BigInteger, doc="The run it executes, if any.")
     report: Mapped[dict[str, Any]] = mapped_column(
         JSONB,
         server_default=text("'{}'"),
-        doc="What it says of itself, as worker/telemetry.py makes it: memory, recorder.",
+        doc="Telemetry (worker/telemetry.py): memory, backlog of the recorder.",
     )
     started_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     seen_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

@@ -185,7 +185,7 @@ def upgrade() -> None:
 
 
 def _fill_in() -> None:
-    """What runs of before lack and the rows they left can tell."""
+    """Fill the new columns of existing runs from the rows that they recorded."""
     op.create_check_constraint(op.f("ck_probes_kind"), "probes", "kind IN ('pair', 'prompt')")
     op.execute(
         """

@@ -22,11 +22,12 @@ from app.store.runs import Metric, Run
 from app.store.scores import Score
 from tests.app import factories
 from worker import execution as runtime
-from worker import retry as patience
+from worker import retry
 from worker.execution import execute
 from worker.lease_keeper import LOOK_SECONDS
 from worker.models.cache import ModelCache
 from worker.training import checkpoints
+from worker.training import execution as training
 
 PAIRS = 6
 TRAINING = {"learning_rate": 1e-3, "batch_size": 1, "checkpoint_every": 2, "probe_every": 3}
@@ -154,15 +155,15 @@ def away_so_often(times: int) -> Callable[[], None]:
     [
         (leases, "claim"),
         (runtime, "select_pairs"),
-        (runtime, "choose_probes"),
-        (runtime, "_reference"),
+        (training, "choose_probes"),
+        (training, "_stored_reference"),
         (leases, "finish"),
     ],
 )
 def test_a_worker_waits_for_a_database_that_is_away_at_any_point_of_a_run(
     models: ModelCache, monkeypatch: pytest.MonkeyPatch, where: Any, name: str
 ) -> None:
-    monkeypatch.setattr(patience, "FIRST_BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(retry, "FIRST_BACKOFF_SECONDS", 0.001)
     calls_before(monkeypatch, where, name, away_so_often(2))
     run_id = queued("train", TRAINING)
     assert execute(run_id, "ada", models)
@@ -175,7 +176,7 @@ def test_a_worker_that_is_to_stop_while_the_database_is_away_leaves_the_run_to_t
     models: ModelCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = threading.Event()
-    monkeypatch.setattr(patience, "shutting_down", told)
+    monkeypatch.setattr(retry, "shutting_down", told)
 
     def away_and_told_to_stop() -> None:
         told.set()

@@ -37,8 +37,10 @@ class Source:
 
 
 def find_source(name: str, settings: Settings) -> Source:
-    """Raises:
-    ModelError: no such model, or one outside the models folder.
+    """Resolve the name of a model. A name with one slash that is no folder is a hub name.
+
+    Raises:
+        ModelError: no such model, or one outside the models folder.
     """
     models = settings.models_path.resolve()
     if name.startswith("run:"):

@@ -19,8 +19,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def choose_device(asked: str) -> torch.device:
-    """Raises:
-    ModelError: a GPU was asked for that is not there.
+    """The device that a configuration names; `auto` is the first GPU, or the CPU without one.
+
+    Raises:
+        ModelError: the GPU is not available.
     """
     if asked == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -36,6 +38,7 @@ def choose_device(asked: str) -> torch.device:
 
 
 def describe_device(device: torch.device) -> str:
+    """For people: "cuda:0 (NVIDIA H100, 80 GiB)", "cpu (2 threads)"."""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return f"{device} ({properties.name}, {properties.total_memory / 2**30:.0f} GiB)"
@@ -44,17 +47,18 @@ def describe_device(device: torch.device) -> str:
 
 
 def other_precision(config: ModelConfig, loaded: LoadedModel) -> str | None:
-    """What to say where a run computes in another precision than was asked for."""
+    """A message for the user if a run computes in another precision than requested."""
     if config.dtype == "auto" or DTYPES[config.dtype] == loaded.compute_dtype:
         return None
     weights = "" if isinstance(config, TrainConfig) else ", with weights rounded to bfloat16"
     return (
-        "This worker's processor has no instructions for bfloat16 (AMX or AVX-512 BF16), which "
-        f"makes it slow. The run computes in float32{weights}."
+        "This worker's processor has no instructions for bfloat16 (AMX or AVX-512 BF16), so "
+        f"bfloat16 would be slow. The run computes in float32{weights}."
     )
 
 
 def asked_dtype(asked: str, device: torch.device) -> torch.dtype:
+    """The precision that a configuration names; `auto` is bfloat16 on a GPU, float32 on a CPU."""
     if asked == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return DTYPES[asked]
@@ -134,7 +138,7 @@ def _prepare(
 def _refuse_if_too_large(
     config: ModelConfig, parameters: int, device: torch.device, weights_dtype: torch.dtype
 ) -> None:
-    needed = parameters * _bytes_a_parameter(config, weights_dtype)
+    needed = parameters * _bytes_per_parameter(config, weights_dtype)
     if device.type == "cuda":
         available, _ = torch.cuda.mem_get_info(device)
     else:
@@ -142,14 +146,13 @@ def _refuse_if_too_large(
     if needed > available:
         raise ModelError(
             f"The model “{config.model}” has {parameters / 1e6:,.0f} million parameters and needs "
-            f"at least {needed / 2**30:.1f} GiB here, but {device} has "
-            f"{available / 2**30:.1f} GiB free. Choose a smaller model, "
-            "LoRA, or another device."
+            f"at least {needed / 2**30:.1f} GiB, but {device} has {available / 2**30:.1f} GiB "
+            "free. Choose a smaller model, LoRA, or another device."
         )
 
 
-def _bytes_a_parameter(config: ModelConfig, weights_dtype: torch.dtype) -> int:
+def _bytes_per_parameter(config: ModelConfig, weights_dtype: torch.dtype) -> int:
     if isinstance(config, TrainConfig) and config.lora is None:
-        # float32 weights and gradient, and what the optimizer keeps of each parameter.
+        # float32 weight and gradient, and the optimizer's state of each parameter.
         return 8 + {"adamw": 8, "rmsprop": 4, "sgd": 0}[config.optimizer]
     return weights_dtype.itemsize

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from transformers import modeling_gguf_pytorch_utils
 from transformers.utils import logging
 
-from chesboard.reporting import PhaseName
+from chesboard.reporting import PhaseName, RunStoppedError
 
 
 class OnPhase(Protocol):
@@ -36,15 +36,36 @@ def ignore_phase(
     """An OnPhase for callers that show nothing and never stop."""
 
 
-def download_bar(on_phase: OnPhase, total: int) -> type[tqdm]:
-    """A tqdm class for `snapshot_download` that reports bytes, out of `total`, and draws nothing.
+class Transfer:
+    """The bytes of one download, counted by the hub's threads, read and stopped by another."""
 
-    The hub opens one bar for bytes received and one for bytes written to disk (the latter also
-    counts what an earlier download left), and a third for files. What is reported is the larger
-    of the first two.
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bytes = 0
+        self._stopped = False
+
+    @property
+    def bytes(self) -> int:
+        return self._bytes
+
+    def stop(self) -> None:
+        """End the hub's threads at their next chunk."""
+        self._stopped = True
+
+    def reached(self, count: int) -> None:
+        """Raises RunStoppedError after `stop`."""
+        with self._lock:
+            self._bytes = max(self._bytes, count)
+        if self._stopped:
+            raise RunStoppedError("the download was stopped")
+
+
+def download_bar(transfer: Transfer) -> type[tqdm]:
+    """A tqdm class for `snapshot_download` that counts bytes in `transfer` and draws nothing.
+
+    The hub opens one bar for bytes received and one for bytes written to disk (which also counts
+    what an earlier download left), and a third for files. The larger of the first two counts.
     """
-    lock = threading.Lock()
-    reported = 0
 
     class DownloadBar(tqdm):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -53,13 +74,10 @@ def download_bar(on_phase: OnPhase, total: int) -> type[tqdm]:
             super().__init__(*args, **{**kwargs, "disable": True})
 
         def update(self, n: float | None = 1) -> None:
-            nonlocal reported
             if self._counts_bytes:
-                with lock:
+                with self.get_lock():
                     self._bytes += int(n or 0)
-                    reported = min(total, max(reported, self._bytes))
-                    done = reported
-                on_phase("downloading", done, total, "bytes")
+                transfer.reached(self._bytes)
 
     return DownloadBar
 

@@ -1,4 +1,4 @@
-"""A training run's state in one file: safetensors, no pickle, written whole or not at all."""
+"""Checkpoints: a training run's state in one safetensors file (no pickle), written atomically."""
 
 import contextlib
 import json
@@ -24,15 +24,14 @@ FOLDER = "checkpoint"
 FILE = "state.safetensors"
 VERSION = 2
 
-
 SHARE_OF_TIME = 1 / 50
-"""What checkpoints may cost of a run's time where it does not say how often to write them."""
+"""Share of a run's time that writing checkpoints may take, if `checkpoint_every` is not set."""
 
 LEAST_SECONDS = 2.0
-"""Between two such checkpoints, however small they are."""
+"""Least time between two such checkpoints, however small they are."""
 
 FIRST_GUESS_BYTES_PER_SECOND = 500e6
-"""A plain SSD, until a write was measured."""
+"""Assumed write speed (an ordinary SSD) until a write was measured."""
 
 
 class CheckpointMismatchError(ValueError):
@@ -41,7 +40,7 @@ class CheckpointMismatchError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where the run stands. The place in the data follows from the step and the seed."""
+    """Progress of the run. The position in the data follows from the step and the seed."""
 
     step: int
     tokens_seen: int
@@ -53,7 +52,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class RandomState:
-    """The generators that a training step may draw from (adapters' dropout)."""
+    """States of the random generators that a training step draws from (adapters' dropout)."""
 
     cpu: Tensor
     cuda: Tensor | None
@@ -70,11 +69,11 @@ class RandomState:
 
 
 class CheckpointSchedule:
-    """When the next checkpoint is due, where the run's configuration leaves it open.
+    """When the next checkpoint is due, if the run's configuration does not set it.
 
-    A worker may die at any moment, so every run has checkpoints, and one that loses its worker
-    again and again must still get further: a small model's state is written every other second, a
-    large one's as often as its time allows.
+    A worker may die at any moment, so every run has checkpoints, and a run that loses its worker
+    repeatedly must still progress: a small model's state is written every LEAST_SECONDS, a large
+    one's as often as SHARE_OF_TIME allows.
     """
 
     def __init__(self, state_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -87,7 +86,7 @@ class CheckpointSchedule:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Around a write: its time says how long it is until the next."""
+        """Wraps a write; its duration determines when the next one is due."""
         began = self._clock()
         yield
         self._since = self._clock()
@@ -99,7 +98,7 @@ def exists(folder: Path) -> bool:
 
 
 def remove(folder: Path) -> None:
-    """Forget the checkpoint of a run that is over."""
+    """Delete the checkpoint of a finished run."""
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
 
 
@@ -112,13 +111,13 @@ def write(
     probes: ProbeState,
     config: Mapping[str, Any],
 ) -> None:
-    """Write the state to `folder`/checkpoint in place of an earlier one.
+    """Write the state to `folder`/checkpoint, replacing an earlier one.
 
-    Keeps the trained parameters, the optimizer's state of each, random generators, progress,
-    and what the probes compare with. The learning rate follows from the step.
+    Contains the trained parameters, the optimizer's state of each, the random generators, the
+    progress, and the probes' state. The learning rate follows from the step.
 
     Raises:
-        DiskFullError: it does not fit; the earlier one is still there.
+        DiskFullError: it does not fit; the earlier one is kept.
     """
     tensors = _optimizer_tensors(parameters, optimizer)
     tensors.update({f"parameter.{name}": p.detach() for name, p in parameters.items()})
@@ -173,10 +172,10 @@ def read(
     device: torch.device,
     config: Mapping[str, Any],
 ) -> tuple[Progress, RandomState, ProbeState]:
-    """Load parameters and optimizer in place from `folder`/checkpoint; return the rest.
+    """Load parameters and optimizer state in place from `folder`/checkpoint; return the rest.
 
     Raises:
-        CheckpointMismatchError: it was written by another configuration or for another model.
+        CheckpointMismatchError: it was written with another configuration or for another model.
     """
     with safe_open(folder / FOLDER / FILE, framework="pt", device=str(device)) as file:
         described = json.loads(file.metadata()["chesboard"])
@@ -223,5 +222,5 @@ def _restore_optimizer(
         _, key, name = full_name.split(".", 2)
         value = file.get_tensor(full_name)
         if key == "step" and not fused:
-            value = value.cpu()  # torch counts steps on the CPU unless the optimizer is fused
+            value = value.cpu()  # torch keeps the step count on the CPU unless fused
         optimizer.state[parameters[name]][key] = value

@@ -1,4 +1,4 @@
-"""How far each trained pair was displaced, measured once after the last step."""
+"""The pass after the last step: log-probabilities of each trained pair, and their displacement."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,8 +20,8 @@ def measure_displacement(
     reporter: Reporter,
     control: Control,
 ) -> dict[str, Any]:
-    """Log-probabilities of all trained pairs under the trained model, handed to the reporter beside
-    those of the reference. Returns the summary: means in nats, and the displaced share."""
+    """Measure all trained pairs under the trained model and hand them to the reporter, together
+    with those of the reference. Returns the summary: means in nats, and the displaced fraction."""
     records: list[FinalRecord] = []
 
     @torch.no_grad()

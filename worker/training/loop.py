@@ -1,14 +1,13 @@
-"""Preference training with measurement.
+"""The training loop: optimizer steps over preference pairs, measured as they happen.
 
-A step takes batch_size x gradient_accumulation pairs, in the order that the seed gives. Its loss
-is the mean over these pairs, however they are cut into forward passes.
+A step is over batch_size x gradient_accumulation pairs, in the order that the seed gives. Its
+loss is the mean over these pairs, however they are split into forward passes.
 """
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +16,31 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from chesboard.configs import LoraConfig, TrainConfig
-from chesboard.forward.batching import TokenBudget, in_batches, token_batches
+from chesboard.configs import TrainConfig
+from chesboard.forward.batching import TokenBudget, token_batches
 from chesboard.forward.select import refuse_too_long, select_forward
 from chesboard.forward.states import PairForward, PairStates
 from chesboard.model import LoadedModel
 from chesboard.objectives import PairLogprobs, losses
 from chesboard.pairs import TokenizedPair
 from chesboard.probing.observer import ProbeObserver
-from chesboard.records import MetricRecord, ReferenceRecord, displaced
+from chesboard.records import MetricRecord
 from chesboard.reporting import Control, Reporter, RunInterruptedError
 from chesboard.scoring import report_truncation
 from worker.training import checkpoints
 from worker.training.checkpoints import Progress, RandomState
 from worker.training.displacement import measure_displacement
 from worker.training.optim import clip_gradients, learning_rate, make_optimizer, set_learning_rate
-
-Reference = dict[int, tuple[float, float]]
-"""pair → (log p(y+), log p(y-)) under the reference model, in nats."""
+from worker.training.reference import Reference, complete_reference
+from worker.training.statistics import StepStats, mean, summarize_probes
+from worker.training.weights import adapter_dropout, prepare_model, report_rounding
 
 MOST_NOT_FINITE = 3
+"""Consecutive steps with a loss or gradient norm that is not finite, after which a run fails."""
 
 
 class TrainingDivergedError(ValueError):
-    """The loss was not a number for several steps in a row."""
+    """The loss or its gradient was not finite for MOST_NOT_FINITE steps in a row."""
 
 
 def train(
@@ -55,184 +55,43 @@ def train(
 ) -> dict[str, Any]:
     """Train `loaded.model` in place and return a summary.
 
-    Goes on from `folder`/checkpoint where there is one. Log-probabilities of the reference that
-    are passed in are not computed again; the others are handed to the reporter. With adapters,
+    Resumes from `folder`/checkpoint if there is one. Log-probabilities of the reference that are
+    passed in are not computed again; the others are handed to the reporter. With LoRA,
     `loaded.model` becomes the model with adapters.
 
     Raises:
         TrainingDivergedError: the loss was not finite for three steps in a row.
-        RunInterruptedError: after writing a checkpoint; the run can go on from it.
-        MemoryError: one pair alone does not fit into the GPU's memory.
-        ValueError: no pairs, or one that is longer than the model can read.
+        RunInterruptedError: after writing a checkpoint to resume from.
+        MemoryError: one pair alone does not fit into GPU memory.
+        ValueError: no pairs, or one that has more tokens than the model has positions.
     """
     if not pairs:
         raise ValueError("There are no pairs to train on: the selection leaves none.")
     refuse_too_long(loaded, [*pairs, *probe_pairs])
     torch.manual_seed(config.seed)
-    _prepare_model(loaded, config.lora)
+    prepare_model(loaded, config.lora)
     reporter.phase("comparing forward passes")
     forward, reason = select_forward(loaded, [*pairs, *probe_pairs])
     if reason:
         reporter.message(reason)
     report_truncation(pairs, reporter)
-    _tell_rounding(loaded, config, _steps(config, len(pairs)), reporter)
+    report_rounding(loaded, config, _total_steps(config, len(pairs)), reporter)
     budget = TokenBudget(config.batch_tokens, reporter.message)
-    known = _complete_reference(loaded, forward, pairs, budget, reporter, control, reference or {})
+    known = complete_reference(loaded, forward, pairs, budget, reporter, control, reference or {})
     probes = ProbeObserver(loaded, forward, probe_pairs, config, reporter, control)
-    run = _Run(loaded, forward, pairs, config, reporter, control, folder, probes, known, budget)
-    return run.go()
+    training = _Training(
+        loaded, forward, pairs, config, reporter, control, folder, probes, known, budget
+    )
+    return training.execute()
 
 
-def _prepare_model(loaded: LoadedModel, lora: LoraConfig | None) -> None:
-    """float32 master weights; eval mode, so that the model's own dropout is off."""
-    if lora is None:
-        if any(parameter.dtype != torch.float32 for parameter in loaded.model.parameters()):
-            loaded.model.float()
-        loaded.model.requires_grad_(True)
-    else:
-        # Only adapters are trained, and peft keeps these in float32 itself.
-        loaded.model = _add_adapters(loaded.model, lora)
-    loaded.model.eval()
-
-
-def _steps(config: TrainConfig, pairs: int) -> int:
+def _total_steps(config: TrainConfig, pairs: int) -> int:
     every = config.epochs * math.ceil(pairs / (config.batch_size * config.gradient_accumulation))
     return min(every, config.max_steps or every)
 
 
-@torch.no_grad()
-def _tell_rounding(
-    loaded: LoadedModel, config: TrainConfig, steps: int, reporter: Reporter
-) -> None:
-    """Say where the whole run moves weights by less than their rounding in bfloat16.
-
-    The float32 weights keep such changes, but a forward pass in bfloat16 sees only those that
-    cross to the next number of 8 bits, so the curves are rougher than the training is.
-    """
-    if loaded.compute_dtype != torch.bfloat16 or config.lora is not None:
-        return
-    matrices = [p for p in loaded.model.parameters() if p.ndim >= 2]
-    size = sum(p.abs().sum(dtype=torch.float64).item() for p in matrices)
-    mean = size / sum(p.numel() for p in matrices)
-    assert config.learning_rate is not None
-    moved, rounding = config.learning_rate * steps, mean * torch.finfo(torch.bfloat16).eps / 2
-    if config.optimizer != "sgd" and moved < rounding:
-        reporter.message(
-            f"{steps} steps at a learning rate of {config.learning_rate:g} move a weight by about "
-            f"{moved:.0e} at most, less than it is rounded by in bfloat16 ({rounding:.0e}). The "
-            "weights are kept in float32 and lose nothing, but what is measured is rougher than "
-            "the training: choose dtype float32 for smooth curves."
-        )
-
-
-def _add_adapters(model: Any, lora: LoraConfig) -> Any:
-    from peft import LoraConfig as PeftLoraConfig
-    from peft import get_peft_model
-
-    return get_peft_model(
-        model,
-        PeftLoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=lora.target_modules,
-            task_type="CAUSAL_LM",
-        ),
-    )
-
-
-def _complete_reference(
-    loaded: LoadedModel,
-    forward: PairForward,
-    pairs: Sequence[TokenizedPair],
-    budget: TokenBudget,
-    reporter: Reporter,
-    control: Control,
-    known: Mapping[int, tuple[float, float]],
-) -> Reference:
-    """The reference's log-probabilities of all pairs, computed where they are not known."""
-    reference = {pair: (both[0], both[1]) for pair, both in known.items()}
-
-    @torch.no_grad()
-    def compute(batch: list[TokenizedPair]) -> None:
-        states = forward(batch)
-        preferred = states.preferred_logprobs_B().tolist()
-        dispreferred = states.dispreferred_logprobs_B().tolist()
-        rows = [
-            ReferenceRecord(pair.pair, preferred[b], dispreferred[b])
-            for b, pair in enumerate(batch)
-            if pair.pair not in known
-        ]
-        reporter.put(*rows)
-        reference.update({row.pair: (row.preferred, row.dispreferred) for row in rows})
-        reporter.progress(len(reference), len(pairs), "pairs")
-
-    reporter.phase("reference pass")
-    with _reference_model(loaded):
-        in_batches(pairs, forward.row_tokens, budget, control, compute, done=known)
-    return reference
-
-
-def _reference_model(loaded: LoadedModel) -> AbstractContextManager[Any]:
-    """Adapters off, where there are some. A model trained whole is its own reference at first."""
-    if hasattr(loaded.model, "peft_config"):
-        off: AbstractContextManager[Any] = loaded.model.disable_adapter()
-        return off
-    return nullcontext()
-
-
-@contextmanager
-def _adapter_dropout(model: Any) -> Iterator[None]:
-    """Adapters' dropout on, for a training step; the model's own stays off."""
-    dropouts = [module for name, module in model.named_modules() if "lora_dropout" in name]
-    for module in dropouts:
-        module.train()
-    try:
-        yield
-    finally:
-        for module in dropouts:
-            module.eval()
-
-
-@dataclass(slots=True)
-class StepStats:
-    """What a step saw of its pairs, before its update: one value a pair, in nats."""
-
-    losses: list[float] = field(default_factory=list)
-    preferred: list[float] = field(default_factory=list)
-    dispreferred: list[float] = field(default_factory=list)
-    preferred_changes: list[float] = field(default_factory=list)
-    dispreferred_changes: list[float] = field(default_factory=list)
-
-    def add(self, loss_B: Tensor, logprobs: PairLogprobs) -> None:
-        for values, tensor in (
-            (self.losses, loss_B),
-            (self.preferred, logprobs.preferred_B),
-            (self.dispreferred, logprobs.dispreferred_B),
-            (self.preferred_changes, logprobs.preferred_change_B),
-            (self.dispreferred_changes, logprobs.dispreferred_change_B),
-        ):
-            values.extend(tensor.detach().tolist())
-
-    @property
-    def margins(self) -> list[float]:
-        both = zip(self.preferred_changes, self.dispreferred_changes, strict=True)
-        return [preferred - dispreferred for preferred, dispreferred in both]
-
-    @property
-    def displaced(self) -> list[bool]:
-        both = zip(self.preferred_changes, self.dispreferred_changes, strict=True)
-        return [displaced(*changes) for changes in both]
-
-
-def _mean(values: Sequence[float]) -> float:
-    """The mean, independent of the values' order. NaN and infinity go through."""
-    total = sum(values)
-    return math.fsum(values) / len(values) if math.isfinite(total) else total / len(values)
-
-
-class _Run:
-    """One run of training, from its first step or its checkpoint to its last step."""
+class _Training:
+    """State of one run's training, from its first step or its checkpoint to its last step."""
 
     def __init__(
         self,
@@ -257,17 +116,17 @@ class _Run:
         self._optimizer = make_optimizer(self._trained.values(), config)
         self._pairs_a_step = config.batch_size * config.gradient_accumulation
         self._steps_an_epoch = math.ceil(len(pairs) / self._pairs_a_step)
-        self._steps = _steps(config, len(pairs))
+        self._steps = _total_steps(config, len(pairs))
         self._at = Progress(step=0, tokens_seen=0, seconds=0.0, loss=math.nan, margin=math.nan)
         self._random = RandomState.capture(loaded.device)
         self._not_finite = 0
-        self._pace = checkpoints.CheckpointSchedule(self._state_bytes())
+        self._schedule = checkpoints.CheckpointSchedule(self._state_bytes())
 
     def _state_bytes(self) -> int:
-        """About what a checkpoint takes: the weights, and at most two numbers each beside them."""
+        """Approximate size of a checkpoint: each weight and up to two values of optimizer state."""
         return 3 * sum(p.numel() * p.element_size() for p in self._trained.values())
 
-    def go(self) -> dict[str, Any]:
+    def execute(self) -> dict[str, Any]:
         try:
             self._begin()
             while self._at.step < self._steps:
@@ -298,7 +157,7 @@ class _Run:
         self._reporter.phase("training")
         self._probes.resume(probes)
         self._reporter.progress(self._at.step, self._steps, "steps")
-        # The interruption may have come between the step and its look at the probes.
+        # The interruption may have come between the step and the observation of its probes.
         self._observe()
 
     def _step(self) -> None:
@@ -308,9 +167,9 @@ class _Run:
         rate = learning_rate(self._config, step, self._steps)
         seen = self._accumulate(batch)
         norm = clip_gradients(self._trained.values(), self._config.max_grad_norm).item()
-        loss = _mean(seen.losses)
+        loss = mean(seen.losses)
         finite = math.isfinite(loss) and math.isfinite(norm)
-        if finite:
+        if finite:  # else the update is skipped, or every weight would become NaN
             set_learning_rate(self._optimizer, rate)
             self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
@@ -321,15 +180,16 @@ class _Run:
             tokens_seen=self._at.tokens_seen + tokens,
             seconds=self._at.seconds + seconds,
             loss=loss,
-            margin=_mean(seen.margins),
+            margin=mean(seen.margins),
         )
         self._random = RandomState.capture(self._loaded.device)
         self._reporter.put(self._metric(seen, norm, rate, tokens / seconds))
         self._reporter.progress(step, self._steps, "steps")
-        self._watch_for_divergence(finite, step)
+        self._check_divergence(finite, step)
 
     def _batch(self, step: int) -> list[TokenizedPair]:
-        """The pairs of a step, which counts from 1: a function of the seed alone."""
+        """The pairs of a step (counted from 1): a function of the seed alone, so a resumed run
+        sees the same ones."""
         epoch, place = divmod(step - 1, self._steps_an_epoch)
         order: Sequence[int] = range(len(self._pairs))
         if self._config.shuffle:
@@ -339,12 +199,16 @@ class _Run:
         return [self._pairs[i] for i in order[start : start + self._pairs_a_step]]
 
     def _accumulate(self, batch: Sequence[TokenizedPair]) -> StepStats:
-        """Leave the gradient of the batch's mean loss in the parameters."""
+        """Gradient accumulation: leave the gradient of the batch's mean loss in the parameters.
+
+        The batch is split into micro-batches within the token budget. After out-of-memory the
+        accumulated gradients are discarded and the whole step is repeated with half the budget.
+        """
         micro: list[TokenizedPair] = []
         while True:
             seen = StepStats()
             try:
-                with _adapter_dropout(self._loaded.model):
+                with adapter_dropout(self._loaded.model):
                     for micro in token_batches(
                         batch,
                         self._forward.row_tokens,
@@ -355,7 +219,7 @@ class _Run:
                         self._backward(micro, len(batch), seen)
                 return seen
             except torch.OutOfMemoryError:
-                pass  # leave the except block first: its traceback keeps tensors alive
+                pass  # recover outside the except block: its traceback keeps tensors alive
             except BaseException:
                 self._optimizer.zero_grad(set_to_none=True)
                 raise
@@ -368,6 +232,8 @@ class _Run:
         states = self._forward(micro)
         logprobs = self._logprobs(micro, states)
         loss_B = losses(logprobs, self._config)
+        # Divided by the pairs of the step, not of the micro-batch: the gradients of micro-batches
+        # of any sizes then add up to that of the mean loss over the step.
         (loss_B.sum() / pairs_in_step).backward()  # type: ignore[no-untyped-call]
         seen.add(loss_B, logprobs)
 
@@ -391,19 +257,19 @@ class _Run:
             step=self._at.step,
             loss=self._at.loss,
             margin=self._at.margin,
-            preferred_logprob=_mean(seen.preferred),
-            dispreferred_logprob=_mean(seen.dispreferred),
-            preferred_change=_mean(seen.preferred_changes),
-            dispreferred_change=_mean(seen.dispreferred_changes),
-            displaced_fraction=_mean(seen.displaced),
-            accuracy=_mean([margin > 0 for margin in seen.margins]),
+            preferred_logprob=mean(seen.preferred),
+            dispreferred_logprob=mean(seen.dispreferred),
+            preferred_change=mean(seen.preferred_changes),
+            dispreferred_change=mean(seen.dispreferred_changes),
+            displaced_fraction=mean(seen.displaced),
+            accuracy=mean([margin > 0 for margin in seen.margins]),
             grad_norm=norm,
             learning_rate=rate,
             tokens_per_second=tokens_per_second,
             tokens_seen=self._at.tokens_seen,
         )
 
-    def _watch_for_divergence(self, finite: bool, step: int) -> None:
+    def _check_divergence(self, finite: bool, step: int) -> None:
         self._not_finite = 0 if finite else self._not_finite + 1
         if self._not_finite == 1:
             self._reporter.message(
@@ -438,16 +304,16 @@ class _Run:
 
     def _checkpoint_if_due(self) -> None:
         every = self._config.checkpoint_every
-        due = self._pace.is_due() if every is None else self._at.step % every == 0
+        due = self._schedule.is_due() if every is None else self._at.step % every == 0
         if due and self._at.step < self._steps:
             self._checkpoint()
 
     def _checkpoint(self) -> None:
         if self._at.step == 0:
-            return  # nothing is lost by starting again
-        # The store must not lag behind the checkpoint, or a resumed run would leave a gap.
+            return  # nothing is lost by starting over
+        # The store must not lag behind the checkpoint, or a resumed run would leave a gap in it.
         self._reporter.flush()
-        with self._pace.writing():
+        with self._schedule.writing():
             checkpoints.write(
                 self._folder,
                 self._trained,
@@ -476,19 +342,5 @@ class _Run:
             "probes": probes,
             "prompts": self._probes.summarize_prompts(),
         }
-        summary.update(_summarize_probes(probes))
+        summary.update(summarize_probes(probes))
         return summary
-
-
-def _summarize_probes(probes: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Means over the probes; None where there are none."""
-    names = ("preferred_change", "dispreferred_change", "moved_mass")
-    if not probes:
-        return dict.fromkeys([*names, "displaced_fraction"])
-    is_displaced = [
-        displaced(probe["preferred_change"], probe["dispreferred_change"]) for probe in probes
-    ]
-    return {
-        **{name: _mean([probe[name] for probe in probes]) for name in names},
-        "displaced_fraction": _mean(is_displaced),
-    }

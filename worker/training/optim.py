@@ -1,4 +1,4 @@
-"""Optimizers, learning rates and clipping."""
+"""Optimizers, learning-rate schedules and gradient clipping."""
 
 import math
 from collections.abc import Iterable
@@ -12,11 +12,11 @@ from chesboard.configs import TrainConfig
 
 
 def make_optimizer(parameters: Iterable[Parameter], config: TrainConfig) -> torch.optim.Optimizer:
-    """Torch's AdamW, RMSprop or SGD. Weight decay leaves out vectors (norms and biases).
+    """torch's AdamW, RMSprop or SGD. No weight decay on vectors (norms and biases).
 
-    RMSprop's running mean of squares starts at zero and is not corrected for it, so its first
-    step is about 10 learning rates times the gradient's sign (alpha is 0.99). That is the
-    paper's optimizer, kept as it is.
+    RMSprop's running mean of squares starts at zero without bias correction, so its first update
+    is about 10 learning rates times the gradient's sign (alpha is 0.99: 1 / sqrt(1 - alpha)).
+    That is the optimizer of the CHES paper, unchanged.
     """
     assert config.learning_rate is not None, "the configuration fills it in"
     every = list(parameters)
@@ -33,10 +33,10 @@ def make_optimizer(parameters: Iterable[Parameter], config: TrainConfig) -> torc
 
 
 def learning_rate(config: TrainConfig, step: int, total_steps: int) -> float:
-    """The rate of optimizer step `step`, which counts from 1.
+    """The learning rate of optimizer step `step`, counted from 1.
 
-    Warm-up rises by equal amounts and reaches the full rate in the step after it. linear and
-    cosine then fall toward zero, which they would reach one step after the last.
+    Warm-up rises linearly and reaches the full rate in the step after it. `linear` and `cosine`
+    then decay toward zero, which they would reach one step after the last.
     """
     assert config.learning_rate is not None
     warmup = min(config.warmup_steps, total_steps)
@@ -56,7 +56,12 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def clip_gradients(parameters: Iterable[Parameter], max_norm: float | None) -> Tensor:
-    """The norm of all gradients before clipping; they are scaled down where it exceeds max_norm."""
+    """Clip gradients in place by their global norm; returns the norm before clipping.
+
+    max_norm None: only measured.
+    """
+    # One norm over the concatenation of all gradients (L2); they are all scaled by the same factor
+    # max_norm / norm if it is exceeded, so their direction stays.
     parameters = [p for p in parameters if p.grad is not None]
     norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
     if max_norm is not None:

@@ -11,7 +11,7 @@ from chesboard.forward.two_pass import TwoPassForward
 from chesboard.model import causal_model
 from tests.chesboard import naive
 from tests.tiny_models import END, load, make_pair, random_pairs
-from worker.training.loop import _adapter_dropout, _add_adapters
+from worker.training.weights import adapter_dropout, add_adapters
 
 PAIRS = random_pairs(9)
 
@@ -115,12 +115,12 @@ def test_gradients_flow_into_a_prefilled_beginning(llama, ahead):
 
 @pytest.mark.parametrize("rate", [0.0, 0.5])
 def test_under_dropout_rows_share_no_prefix(llama, rate):
-    llama.model = _add_adapters(llama.model, LoraConfig(dropout=rate))
+    llama.model = add_adapters(llama.model, LoraConfig(dropout=rate))
     forward, widths = SharedPrefixForward(llama, min_saved_tokens=1), []
     causal_model(llama).get_input_embeddings().register_forward_hook(
         lambda _module, inputs, _output: widths.append(tuple(inputs[0].shape))
     )
-    with _adapter_dropout(llama.model):
+    with adapter_dropout(llama.model):
         forward(pairs_with_a_common_prefix())
     assert ((1, 5) in widths) is (rate == 0.0)
     widths.clear()

@@ -14,19 +14,26 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from chesboard.reporting import RunStoppedError
+from worker.models.progress import Transfer, download_bar
+
 NAME = "example/tiny"
 COMMIT = "0123456789" * 4
 LOAD = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 from app.core.settings import Settings
 from chesboard.configs import ScoreConfig
 from chesboard.reporting import RunCancelledError
 from worker.models.cache import ModelCache
 
+reports = 0
+
 def show(name, done=None, total=None, unit=None):
+    global reports
     print(json.dumps([name, done, total, unit]), flush=True)
-    if name == "downloading" and done and sys.argv[2] == "cancel":
+    reports += 1
+    if sys.argv[2] == "cancel" and reports == 3:
         raise RunCancelledError
 
 settings = Settings(models_dir=Path(sys.argv[1]), data_dir=Path(sys.argv[1]))
@@ -34,7 +41,8 @@ try:
     loaded = ModelCache(settings).load(ScoreConfig(model="example/tiny", device="cpu"), show)
     print(json.dumps(["loaded", sum(p.numel() for p in loaded.model.parameters()), None, None]))
 except RunCancelledError:
-    print(json.dumps(["cancelled", None, None, None]))
+    print(json.dumps(["cancelled", None, None, None]), flush=True)
+    os._exit(0)  # the thread that waits for the server does not matter
 """
 
 
@@ -45,6 +53,8 @@ class HubServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files = {file.name: file.read_bytes() for file in folder.iterdir()}
         self.downloads: list[str] = []
+        self.stalls = False
+        self.released = threading.Event()
         self.address = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -94,8 +104,11 @@ class Handler(BaseHTTPRequestHandler):
         for key, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(key, value)
         self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content)
+        if self.command == "HEAD":
+            return
+        if self.server.stalls and "Range" not in self.headers and "ETag" in headers:
+            self.server.released.wait(60)
+        self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
         """Nothing: pytest shows what fails."""
@@ -106,6 +119,7 @@ def hub_server(tiny_model_dir: Path) -> Iterator[HubServer]:
     with HubServer(tiny_model_dir) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
+        server.released.set()
         server.shutdown()
 
 
@@ -142,7 +156,31 @@ def test_a_hub_model_reports_the_bytes_of_its_download_and_is_downloaded_once(
     assert hub_server.downloads.count("model.safetensors") == 1
 
 
-def test_a_download_stops_when_the_run_is_cancelled(hub_server: HubServer, tmp_path: Path) -> None:
+def test_a_download_that_stalls_stops_when_the_run_is_cancelled(
+    hub_server: HubServer, tmp_path: Path
+) -> None:
+    hub_server.stalls = True
     phases = load(hub_server, tmp_path, "cancel")
-    assert [name for name, *_ in phases if name == "loading"] == []
-    assert phases[-1][0] == "cancelled"
+    size = len(hub_server.files["model.safetensors"])
+    assert phases == [*[["downloading", 0, size, "bytes"]] * 3, ["cancelled", None, None, None]]
+
+
+def test_the_threads_of_a_download_that_was_stopped_end_at_their_next_chunk() -> None:
+    transfer = Transfer()
+    with download_bar(transfer)(unit="B", total=0, desc="Downloading bytes") as bar:
+        bar.update(10)
+        assert transfer.bytes == 10
+        transfer.stop()
+        with pytest.raises(RunStoppedError):
+            bar.update(10)
+
+
+def test_of_the_bars_of_a_download_the_one_that_is_furthest_counts() -> None:
+    transfer = Transfer()
+    make = download_bar(transfer)
+    received, written = make(unit="B", total=0), make(unit="B", total=0, initial=5)
+    files = make(total=3)
+    received.update(4)
+    written.update(6)
+    files.update(3)
+    assert transfer.bytes == 11

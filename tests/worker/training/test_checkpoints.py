@@ -36,17 +36,17 @@ def write(folder, parameters, optimizer, config=None):
     )
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "rmsprop", "sgd"])
-def test_optimizer_goes_on_as_if_undisturbed(tmp_path, optimizer):
-    parameters, optimizer = make_state(optimizer)
+@pytest.mark.parametrize("name", ["adamw", "rmsprop", "sgd"])
+def test_optimizer_goes_on_as_if_undisturbed(tmp_path, name):
+    parameters, optimizer = make_state(name)
     step(parameters, optimizer)
     write(tmp_path, parameters, optimizer)
     step(parameters, optimizer)
-    others, other_optimizer = make_state(optimizer, seed=1)
+    others, other_optimizer = make_state(name, seed=1)
     checkpoints.read(tmp_path, others, other_optimizer, CPU, {})
     step(others, other_optimizer)
-    for name, parameter in parameters.items():
-        assert torch.equal(parameter, others[name])
+    for key, parameter in parameters.items():
+        assert torch.equal(parameter, others[key])
 
 
 def test_progress_probes_and_random_numbers_come_back(tmp_path):

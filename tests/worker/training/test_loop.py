@@ -400,9 +400,9 @@ def test_loss_that_is_no_number_stops_the_run_and_says_what_to_do(tmp_path):
 
 
 def test_out_of_memory_halves_the_budget_and_repeats_the_step(tmp_path, monkeypatch):
-    from worker.training.loop import _Run
+    from worker.training.loop import _Training
 
-    plain = _Run._backward
+    plain = _Training._backward
 
     def run_out(self, micro, pairs_in_step, seen):
         plain(self, micro, pairs_in_step, seen)
@@ -410,7 +410,7 @@ def test_out_of_memory_halves_the_budget_and_repeats_the_step(tmp_path, monkeypa
             raise torch.OutOfMemoryError("no memory")
 
     _, whole, _ = run(tmp_path / "whole")
-    monkeypatch.setattr(_Run, "_backward", run_out)
+    monkeypatch.setattr(_Training, "_backward", run_out)
     _, reporter, _ = run(tmp_path / "parts", batch_tokens=256)
     assert any("Out of GPU memory" in message for message in reporter.messages)
     for metric, expected in zip(reporter.metrics, whole.metrics, strict=True):

@@ -1,4 +1,4 @@
-"""tries at the same place
+"""count the tries of a run without progress
 
 Revision: 202611232231
 Follows: 202611231640
@@ -17,7 +17,7 @@ def upgrade() -> None:
     op.add_column(
         "runs", sa.Column("tries_here", sa.Integer(), server_default=sa.text("0"), nullable=False)
     )
-    # So far a run was given up by its claims in all; no run gets fewer tries than it was promised.
+    # Until now a run was failed by its total number of claims, so that is where the count starts.
     op.execute("UPDATE runs SET tries_here = attempts")
 
 

@@ -1,4 +1,4 @@
-"""what a file said of its rows
+"""pair issues, rejections, columns and sources of pairs
 
 Revision: 202611231644
 Follows: 202611231629

@@ -1,0 +1,118 @@
+"""A training run from its pairs to its saved model: probes, stored reference, loop, result."""
+
+import random
+from functools import partial
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.core.settings import get_settings
+from app.store import leases
+from app.store.runs import ReferenceLogprob, Run
+from app.store.scores import Score
+from app.store.selection import read_pairs
+from chesboard.configs import ProbesConfig, TrainConfig
+from chesboard.model import LoadedModel
+from chesboard.pairs import Pair, TokenizedPair
+from chesboard.reporting import Control, Reporter
+from chesboard.tokenization import tokenize_pairs
+from worker import disk
+from worker.models.files import save_folder
+from worker.retry import run_with_retry
+from worker.training.loop import train
+from worker.training.reference import Reference
+from worker.training.weights import merge_adapters
+
+
+def train_run(
+    claim: leases.Claim,
+    config: TrainConfig,
+    loaded: LoadedModel,
+    pairs: list[TokenizedPair],
+    reporter: Reporter,
+    control: Control,
+) -> dict[str, Any]:
+    """Train on a run's pairs, save the model in the run's folder, and return the summary.
+
+    Raises:
+        DiskFullError: there is no room for the trained model.
+        What `train` raises.
+    """
+    trained = [pair.pair for pair in pairs]
+    probe_raw = run_with_retry(
+        f"run {claim.run_id}",
+        lambda session: choose_probes(
+            session, claim.run_id, claim.dataset_id, config.probes, trained, reporter
+        ),
+    )
+    reference = run_with_retry(f"run {claim.run_id}", partial(_stored_reference, claim.run_id))
+    probe_pairs = tokenize_pairs(
+        loaded.tokenizer, probe_raw, config.max_prompt_tokens, config.max_response_tokens
+    )
+    folder = get_settings().run_path(claim.run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    summary = train(
+        loaded, pairs, config, reporter, control, folder, probe_pairs, reference or None
+    )
+    control.check()
+    reporter.phase("saving the model")
+    with disk.writing("the trained model", folder):
+        save_folder(merge_adapters(loaded.model), loaded.tokenizer, folder / "model")
+    return {**summary, "pairs": len(pairs)}
+
+
+def _stored_reference(run_id: int, session: Session) -> Reference:
+    """What earlier attempts at the run computed."""
+    rows = session.scalars(select(ReferenceLogprob).where(ReferenceLogprob.run_id == run_id))
+    return {row.pair: (row.preferred, row.dispreferred) for row in rows}
+
+
+def choose_probes(
+    session: Session,
+    run_id: int,
+    dataset_id: int,
+    wanted: ProbesConfig,
+    trained: list[int],
+    reporter: Reporter,
+) -> list[Pair]:
+    """The pairs that a training run probes: those that its configuration names, or a choice among
+    those that it trains on.
+    """
+    chosen = wanted.pairs
+    if chosen is None and wanted.strategy == "highest_ches":
+        chosen = _highest_ches(session, dataset_id, trained, wanted.count)
+        if not chosen:
+            reporter.message(
+                "No pair of this dataset has been scored, so the first pairs are watched instead "
+                "of those with the highest CHES."
+            )
+    if chosen is None and wanted.strategy == "random":
+        # The same probes for every run over the same pairs, so that runs can be compared.
+        chosen = random.Random(0).sample(trained, min(wanted.count, len(trained)))  # noqa: S311
+    if not chosen:
+        chosen = trained[: wanted.count] if wanted.pairs is None else []
+    rows = read_pairs(session, run_id, dataset_id, chosen)
+    return sorted(rows, key=lambda row: chosen.index(row.pair))
+
+
+def _highest_ches(
+    session: Session, dataset_id: int, trained: list[int], count: int
+) -> list[int] | None:
+    """By the newest score run that succeeded; None if the dataset has none."""
+    scored = session.scalar(
+        select(Run.id)
+        .where(Run.dataset_id == dataset_id, Run.kind == "score", Run.status == "succeeded")
+        .order_by(Run.id.desc())
+        .limit(1)
+    )
+    if scored is None:
+        return None
+    return list(
+        session.scalars(
+            select(Score.pair)
+            .where(Score.run_id == scored, Score.pair.in_(trained))
+            .order_by(Score.ches.desc().nulls_last())
+            .limit(count)
+        )
+    )
