@@ -1,6 +1,6 @@
 // The charts of batch metrics over optimizer steps.
 
-import { batchFigure, phaseFigure } from "../figures/curves.js";
+import { batchFigure, phaseFigure } from "../figures/batches.js";
 import { DISPLACED_FORMULA } from "../lib/displaced.js";
 import { $ } from "../lib/dom.js";
 import { number, percent, signed } from "../lib/format.js";

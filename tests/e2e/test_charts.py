@@ -99,7 +99,7 @@ def test_the_phase_plot_is_appended_to_and_its_mark_moves(plots: "Page") -> None
     drawn = plots.evaluate(
         """async () => {
             const { Chart } = await import("/static/charts/chart.js");
-            const { phaseFigure } = await import("/static/figures/curves.js");
+            const { phaseFigure } = await import("/static/figures/batches.js");
             const colors = { ink2: "#000", line: "#000", preferred: "#00f", other: "#888888" };
             const rows = [[1], [0.1], [-0.1]];
             const figure = () => phaseFigure(...rows, colors);
@@ -125,7 +125,7 @@ def test_a_burst_of_rows_is_drawn_once_a_frame(plots: "Page") -> None:
     drawn = plots.evaluate(
         """async () => {
             const { Chart } = await import("/static/charts/chart.js");
-            const { batchFigure } = await import("/static/figures/curves.js");
+            const { batchFigure } = await import("/static/figures/batches.js");
             const { MetricHistory } = await import("/static/lib/metric-history.js");
             const colors = { ink: "#000000", ink2: "#000", line: "#000" };
             const history = new MetricHistory(["loss"]);

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { extensions, shapeOf } from "../../../static/charts/plot-append.js";
-import { changeFigure, phaseFigure } from "../../../static/figures/curves.js";
+import { phaseFigure } from "../../../static/figures/batches.js";
+import { changeFigure } from "../../../static/figures/curves.js";
 import { COLORS } from "../figures/colors.js";
 
 const change = (steps, preferred, dispreferred, options) =>
