@@ -98,7 +98,8 @@ def _run_story(api: httpx.Client, url: str, open_browser: bool, quick: bool) -> 
 
     # A later full demo must not reuse a quick one's runs, so these have names of their own.
     suffix = " (quick)" if quick else ""
-    shortened = {"max_steps": QUICK_STEPS} if quick else {}
+    shortened = {"max_steps": QUICK_STEPS, "batch_size": 1} if quick else {}
+    taught = _balanced_pairs(api, words)[: QUICK_STEPS if quick else None]
     scored = words if quick else sentences
     score = _run(api, SCORE + suffix, "score", scored, {"model": STARTER_MODEL})
     _post(
@@ -111,7 +112,7 @@ def _run_story(api: httpx.Client, url: str, open_browser: bool, quick: bool) -> 
         FINE_TUNE + suffix,
         "train",
         words,
-        {**FINE_TUNE_CONFIG, **shortened, "selection": {"pairs": _balanced_pairs(api, words)}},
+        {**FINE_TUNE_CONFIG, **shortened, "selection": {"pairs": taught}},
     )
 
     def watch(run: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from app.core.settings import PROJECT_ROOT, Settings
+from app.core.settings import Settings
 from app.local.embedded import Services, free_port
 from app.local.errors import SetupError
 from app.local.stack import (
@@ -24,12 +24,6 @@ from app.local.stack import (
     web_url,
 )
 from tests import support
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with support.short_folder() as folder:
-        yield folder
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
@@ -99,12 +93,21 @@ def test_a_second_stack_on_the_same_folder_is_refused(folder: Path) -> None:
 
 
 @pytest.fixture
-def up(folder: Path, tiny_model_dir: Path) -> "Iterator[subprocess.Popen[str]]":
+def project(tmp_path: Path) -> Path:
+    """A user's folder with packages of its own that have the names of ours."""
+    for name in ("app", "worker", "chesboard"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('not to be imported')")
+    return tmp_path
+
+
+@pytest.fixture
+def up(folder: Path, project: Path, tiny_model_dir: Path) -> "Iterator[subprocess.Popen[str]]":
     """A whole stack in a process of its own, once it has said that it is ready."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "up", "--port", str(free_port())],
+        [sys.executable, "-P", "-m", "app.cli", "up", "--port", str(free_port())],
         env=support.stack_environment(folder, tiny_model_dir.parent),
-        cwd=PROJECT_ROOT,
+        cwd=project,
         stdout=subprocess.PIPE,
         stderr=(folder / "up.log").open("w"),
         text=True,
