@@ -269,15 +269,15 @@ def token_text(tokenizer: Any, token_id: int) -> str:
         text = _show_bytes(raw)
     if raw is not None and raw.startswith("▁") and not text.startswith(" "):
         text = f" {text}"  # SentencePiece drops the space of a text's first token
-    return storable(text) or f"<{raw or token_id}>"
+    return show_null(text) or f"<{raw or token_id}>"
 
 
 def token_texts(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:
     return [token_text(tokenizer, token_id) for token_id in token_ids]
 
 
-def storable(text: str) -> str:
-    """Text without the one character that PostgreSQL refuses."""
+def show_null(text: str) -> str:
+    """U+0000 written as its byte, like other bytes of tokens: PostgreSQL cannot store it."""
     return text.replace("\x00", "<00>")
 
 

@@ -9,10 +9,10 @@ from sqlalchemy.orm import Session
 from app.audit.schemas import AuditEventOut, AuditPage
 from app.core.csv import csv_line
 from app.core.database import transaction
+from app.core.paging import EXPORT_ROWS
 from app.store.audit import AuditEvent
 
 COLUMNS = ("id", "at", "action", "actor", "role", "address", "subject", "details")
-EXPORT_ROWS = 1000
 
 
 def list_events(

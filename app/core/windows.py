@@ -1,9 +1,8 @@
 """The window of a long series that a request asks for: its range of steps and its resolution."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Depends, Query
 from sqlalchemy import ColumnElement
 
 MAX_STEP = 2**31 - 1
@@ -32,22 +31,3 @@ class Window:
 
 
 WHOLE = Window()
-
-
-def _window(
-    points: Annotated[
-        int | None,
-        Query(
-            ge=2,
-            le=1_000_000,
-            description="Downsample to about this many steps, keeping the extremes. Default: all "
-            "steps.",
-        ),
-    ] = None,
-    from_step: Annotated[int | None, Query(ge=0, le=MAX_STEP, description="First step.")] = None,
-    to_step: Annotated[int | None, Query(ge=0, le=MAX_STEP, description="Last step.")] = None,
-) -> Window:
-    return Window(from_step, to_step, points)
-
-
-WindowDep = Annotated[Window, Depends(_window)]

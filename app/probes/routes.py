@@ -4,7 +4,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from app.core.windows import WindowDep
 from app.probes import bands, ledgers, listing, lookup, series
 from app.probes.schemas import (
     AnswerList,
@@ -15,6 +14,7 @@ from app.probes.schemas import (
     WatchedSeries,
 )
 from app.web.session import SessionDep
+from app.web.windows import WindowDep
 
 router = APIRouter(tags=["probes"])
 

@@ -14,7 +14,6 @@ from app.core.broker import enqueue, wake
 from app.core.database import transaction
 from app.core.paging import PAGE_SIZE, Offset
 from app.core.settings import get_settings
-from app.core.windows import WindowDep
 from app.runs import queries, requests, selection, weights
 from app.runs.schemas import (
     MetricList,
@@ -28,6 +27,7 @@ from app.runs.schemas import (
 from app.store.lookup import Id, require_run
 from app.store.runs import Kind, Status
 from app.web.session import SessionDep
+from app.web.windows import WindowDep
 from chesboard.configs import Selection
 
 router = APIRouter(tags=["runs"])

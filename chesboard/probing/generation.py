@@ -15,7 +15,7 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 
 from chesboard.model import LoadedModel, autocast, causal_model
 from chesboard.reporting import Control
-from chesboard.tokenization import find_end_of_turn, storable
+from chesboard.tokenization import find_end_of_turn, show_null
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ def _greedy(max_new_tokens: int, ends: list[int], pad: int) -> GenerationConfig:
 def _decode(tokenizer: Any, ids: list[int], ends: Sequence[int]) -> Answer:
     end = next((k for k, token_id in enumerate(ids) if token_id in ends), None)
     text: str = tokenizer.decode(ids[:end])
-    return Answer(storable(text), end is not None)
+    return Answer(show_null(text), end is not None)
 
 
 def _end_ids(loaded: LoadedModel) -> list[int]:

@@ -17,7 +17,7 @@ from chesboard.probing.tracker import PositionTracker, max_positions
 from chesboard.records import PositionRecord, ProbeRecord, ProbeStepRecord, Response
 from chesboard.tokenization import (
     EmptyTextError,
-    storable,
+    show_null,
     token_texts,
     tokenize_prompt,
 )
@@ -150,7 +150,7 @@ class WatchedPair(Probe):
         return ProbeRecord(
             pair=self.pair,
             kind="pair",
-            prompt=storable(tokenizer.decode(self.prompt_ids)),
+            prompt=show_null(tokenizer.decode(self.prompt_ids)),
             preferred_tokens=token_texts(tokenizer, self.tokens.preferred_ids),
             dispreferred_tokens=token_texts(tokenizer, self.tokens.dispreferred_ids),
             fork_position=self.tokens.fork_position,
@@ -190,7 +190,7 @@ class WatchedPrompt(Probe):
             pair=self.pair,
             kind="prompt",
             name=self.config.name,
-            prompt=storable(tokenizer.decode(self.prompt_ids)),
+            prompt=show_null(tokenizer.decode(self.prompt_ids)),
             preferred_tokens=[],
             dispreferred_tokens=[],
             fork_position=0,
