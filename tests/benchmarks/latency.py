@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.core.database import transaction
 from app.core.settings import get_settings
@@ -29,11 +29,14 @@ from worker import execution as runtime
 from worker.models.cache import ModelCache
 from worker.recorder import Recorder
 
+if TYPE_CHECKING:
+    from playwright.sync_api import ViewportSize
+
 WARM_UP = 10
 PAUSE_SECONDS = (0.05, 0.25)
 PROBES = 4
-WINDOW = {"width": 1440, "height": 900}
-WHOLE_PAGE = {"width": 1440, "height": 4200}
+WINDOW: "ViewportSize" = {"width": 1440, "height": 900}
+WHOLE_PAGE: "ViewportSize" = {"width": 1440, "height": 4200}
 
 # Remembers for each step of a chart when it was first on the screen, in ms since the epoch.
 WATCH = """(selector) => {
@@ -88,7 +91,7 @@ def rows(steps: int = 200) -> Iterator[tuple[str, ...]]:
         yield what, str(len(milliseconds)), f"{cuts[49]:.0f}", f"{cuts[94]:.0f}", floor
 
 
-def measure(steps: int, since: str, window: dict[str, int]) -> list[float]:
+def measure(steps: int, since: str, window: "ViewportSize") -> list[float]:
     """Milliseconds of each step. since: "ended", to the margin's curve; "probed", to the fork's."""
     from playwright.sync_api import sync_playwright
 
@@ -137,11 +140,11 @@ def _folders() -> Iterator[ModelCache]:
         save_tiny_model(Path(folder) / "models" / "tiny")
         os.environ.update(zip(names, (folder, f"{folder}/models"), strict=True))
         get_settings.cache_clear()
-        usual, runtime.Recorder = runtime.Recorder, StampingRecorder  # type: ignore[misc]
+        setattr(runtime, "Recorder", StampingRecorder)  # noqa: B010
         try:
             yield ModelCache(get_settings())
         finally:
-            runtime.Recorder = usual  # type: ignore[misc]
+            setattr(runtime, "Recorder", Recorder)  # noqa: B010
             for name in names:
                 del os.environ[name]
             get_settings.cache_clear()

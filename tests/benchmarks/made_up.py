@@ -1,6 +1,9 @@
 """Records of a run that nobody trains, as large as a worker's."""
 
+from typing import Any
+
 from chesboard.records import (
+    METRICS,
     LedgerEntry,
     LedgerRecord,
     MetricRecord,
@@ -12,7 +15,7 @@ from worker.recorder import Recorder
 
 PROBES = 4
 RESPONSE_TOKENS, WATCHED, LEDGER, GROUPS = 8, 110, 10, 2
-METRIC_VALUES = 12
+METRIC_VALUES = len(METRICS)
 PROBE_VALUES = 2 * RESPONSE_TOKENS + WATCHED + GROUPS + 6
 """Numbers of a look that are series of their own; its ledgers are not among them."""
 
@@ -24,7 +27,8 @@ def hand_over_probes(recorder: Recorder) -> None:
 
 def hand_over_step(recorder: Recorder, step: int, steps: int, *, probes: bool) -> None:
     """As training does at the end of a step."""
-    recorder.put(MetricRecord(step, *[0.5] * (METRIC_VALUES - 1), tokens_seen=100 * step))
+    values: dict[str, Any] = dict.fromkeys(METRICS, 0.5) | {"tokens_seen": 100 * step}
+    recorder.put(MetricRecord(step=step, **values))
     recorder.progress(step, steps, "steps")
     for pair in range(PROBES if probes else 0):
         recorder.put(_look(pair, step))

@@ -3,6 +3,7 @@
 import pkgutil
 import subprocess
 import sys
+from typing import cast
 
 import pytest
 import torch
@@ -81,7 +82,7 @@ def fresh(kind, dtype=torch.float32):
     model = load(kind, dtype).model
     for module in model.modules():
         if type(module) is onednn.OneDNNLinear:
-            module.__class__ = torch.nn.Linear
+            module.__class__ = torch.nn.Linear  # type: ignore[assignment]
     return model
 
 
@@ -186,7 +187,7 @@ def test_what_is_cut_is_counted_and_logged(llama, caplog):
         (Pair("", "a", "b"), ValueError, "prompt of pair 1 is empty"),
         (Pair("a", "", "b"), ValueError, "preferred response of pair 1 is empty"),
         (("a", "b", "c"), TypeError, "Pair 1 is a tuple"),
-        (Pair("a", None, "b"), TypeError, "preferred response of pair 1 is not text"),
+        (Pair("a", cast(str, None), "b"), TypeError, "preferred response of pair 1 is not text"),
         (Pair([{"from": "human"}], "a", "b"), TypeError, "prompt of pair 1 is neither"),
     ],
 )

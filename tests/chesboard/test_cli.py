@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import chesboard
 from chesboard import cli
-from chesboard.formats.scores import KINDS
+from chesboard.formats.scores import KINDS, WRITERS
 from tests.tiny_models import build_llama, build_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -201,7 +201,7 @@ def test_a_table_that_fails_half_way_leaves_the_old_one(tmp_path, model, monkeyp
         yield b"half"
         raise RuntimeError("disk full")
 
-    monkeypatch.setitem(cli.WRITERS, ".csv", fail)
+    monkeypatch.setitem(WRITERS, ".csv", fail)
     file, output = written(tmp_path / "a.jsonl", ROWS), tmp_path / "a.csv"
     output.write_text("old")
     score(file, "--model", model, "-o", output, "--overwrite", status=1)
@@ -265,5 +265,8 @@ def test_every_command_of_the_server_is_known_and_score_is_among_them():
     from app.cli import cli as server
 
     groups = [group.name for group in server.registered_groups]
-    commands = [command.name or command.callback.__name__ for command in server.registered_commands]
+    commands = [
+        command.name or getattr(command.callback, "__name__", "")
+        for command in server.registered_commands
+    ]
     assert {*groups, *commands} == {*cli.SERVER_COMMANDS, "score"}

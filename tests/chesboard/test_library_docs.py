@@ -67,6 +67,7 @@ def test_every_argument_option_and_field_is_documented():
     for field in dataclasses.fields(chesboard.ScoreRecord):
         assert f"`{field.name}`" in TEXT, field.name
     [command] = [c for c in cli.cli.registered_commands if c.callback is cli.score]
+    assert command.callback is not None
     for name in inspect.signature(command.callback).parameters:
         if name not in ("file", "model", "output"):
             assert f"`--{name.replace('_', '-')}`" in TEXT, name

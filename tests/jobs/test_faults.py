@@ -20,12 +20,14 @@ from app.core.settings import get_settings
 from app.store import leases
 from app.store.runs import Metric, Run
 from app.store.scores import Score
+from chesboard.records import MetricRecord, Record
 from tests.app import factories
 from worker import execution as runtime
 from worker import retry
 from worker.execution import execute
 from worker.lease_keeper import LOOK_SECONDS
 from worker.models.cache import ModelCache
+from worker.recorder import Recorder
 from worker.training import checkpoints
 from worker.training import execution as training
 
@@ -65,7 +67,7 @@ def losses(run_id: int) -> list[tuple[int, float | None]]:
 
 
 def calls_before(
-    monkeypatch: pytest.MonkeyPatch, where: Any, name: str, fault: Callable[[], None]
+    monkeypatch: pytest.MonkeyPatch, where: Any, name: str, fault: Callable[[], object]
 ) -> None:
     """Call `fault` each time before the function of that name is called; it may raise."""
     really = getattr(where, name)
@@ -100,7 +102,7 @@ def test_two_workers_that_hear_of_a_run_at_once_do_it_once(
     models: ModelCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both_are_there = threading.Barrier(2, timeout=30)
-    calls_before(monkeypatch, leases, "claim", lambda: both_are_there.wait() and None)
+    calls_before(monkeypatch, leases, "claim", both_are_there.wait)
     run_id = queued("score")
     did: list[bool] = []
     workers = [
@@ -218,7 +220,13 @@ def test_a_run_whose_disk_ran_full_says_so_and_goes_on_once_there_is_room(
     with transaction() as session:
         session.get_one(Run, run_id).status = "queued"
     steps: list[int] = []
-    calls_before(monkeypatch, runtime.Recorder, "metric", lambda: steps.append(1))
+    really = Recorder.put
+
+    def put(self: Recorder, *records: Record) -> None:
+        steps.extend(record.step for record in records if isinstance(record, MetricRecord))
+        really(self, *records)
+
+    monkeypatch.setattr(Recorder, "put", put)
     execute(run_id, "grace", models)
     assert stored(run_id).status == "succeeded"
     assert len(steps) == PAIRS - 2  # those after the checkpoint that stayed whole
@@ -248,14 +256,14 @@ PHASES = {
 def phases_entered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The phases that recorders are told of, each once where it is entered."""
     entered: list[str] = []
-    really = runtime.Recorder.phase
+    really = Recorder.phase
 
-    def phase(self: runtime.Recorder, name: Any, *counts: Any) -> None:
+    def phase(self: Recorder, name: Any, *counts: Any) -> None:
         if entered[-1:] != [name]:
             entered.append(name)
         really(self, name, *counts)
 
-    monkeypatch.setattr(runtime.Recorder, "phase", phase)
+    monkeypatch.setattr(Recorder, "phase", phase)
     return entered
 
 
@@ -297,10 +305,10 @@ def test_a_run_is_cancelled_before_its_first_number(
 ) -> None:
     """The flag is set as the phase begins, and read before the phase's end."""
     run_id = queued("score")
-    really = runtime.Recorder.phase
+    really = Recorder.phase
     seen: list[str] = []
 
-    def cancel(self: runtime.Recorder, name: Any, *counts: Any) -> None:
+    def cancel(self: Recorder, name: Any, *counts: Any) -> None:
         really(self, name, *counts)
         seen.append(name)
         if name == phase and seen.count(name) == 1:
@@ -308,7 +316,7 @@ def test_a_run_is_cancelled_before_its_first_number(
                 session.get_one(Run, run_id).cancel_requested = True
             time.sleep(2 * LOOK_SECONDS)
 
-    monkeypatch.setattr(runtime.Recorder, "phase", cancel)
+    monkeypatch.setattr(Recorder, "phase", cancel)
     execute(run_id, "ada", models)
     assert (stored(run_id).status, stored(run_id).phase) == ("cancelled", None)
     assert seen[-1] == phase

@@ -306,13 +306,13 @@ def test_a_phase_is_written_seldom_but_to_its_end(
     claim: leases.Claim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[int | None] = []
-    really = recording.recording.write
+    really = recording.write
 
     def write(session: Session, run_id: int, token: str, batch: Any) -> int:
         written.append(batch.phase.done)
         return really(session, run_id, token, batch)
 
-    monkeypatch.setattr(recording.recording, "write", write)
+    monkeypatch.setattr(recording, "write", write)
     with Recorder(claim.run_id, claim.token) as recorder:
         for done in range(10_001):
             recorder.phase("downloading", done, 10_000, "bytes")
@@ -328,7 +328,7 @@ def test_the_time_left_counts_from_where_a_phase_began(
     claim: leases.Claim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(recording.time, "monotonic", lambda: now)
+    monkeypatch.setattr("worker.recorder.time.monotonic", lambda: now)
     with Recorder(claim.run_id, claim.token) as recorder:
         recorder.phase("loading")
         recorder.progress(0, 60, "pairs")

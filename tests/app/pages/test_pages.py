@@ -205,7 +205,7 @@ class TestFull:
 
     def test_runs_show_what_they_are_doing(self, client: "TestClient", session: Session) -> None:
         dataset = factories.dataset(session)
-        download = {"phase_done": 3_100_000_000, "phase_total": 15_000_000_000}
+        download: dict[str, Any] = {"phase_done": 3_100_000_000, "phase_total": 15_000_000_000}
         run = factories.run(
             session,
             dataset.id,

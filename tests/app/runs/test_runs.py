@@ -257,7 +257,7 @@ def test_runs_are_listed_newest_first_and_filtered(
     assert (page["total"], [run["id"] for run in page["items"]]) == (3, [second])
 
 
-PHASE_OF_STATUS = {
+PHASE_OF_STATUS: dict[str, dict[str, Any] | None] = {
     "queued": {"name": "waiting for a worker", "done": None, "total": None, "unit": None},
     "running": {"name": "dequantizing", "done": 4, "total": 12, "unit": "tensors"},
     "succeeded": None,
@@ -270,9 +270,14 @@ PHASE_OF_STATUS = {
 def test_a_run_says_what_it_is_doing_until_it_is_finished(
     client: TestClient, make_run: Callable[..., int], status: str
 ) -> None:
-    phase = {"phase_done": 4, "phase_total": 12, "phase_unit": "tensors", "phase_eta_seconds": NAN}
+    phase: dict[str, Any] = {
+        "phase_done": 4,
+        "phase_total": 12,
+        "phase_unit": "tensors",
+        "phase_eta_seconds": NAN,
+    }
     run_id = make_run(status=status, phase="dequantizing", **phase)
-    expected = PHASE_OF_STATUS[status]
+    expected: dict[str, Any] | None = PHASE_OF_STATUS[status]
     found = client.get(f"{API}/runs/{run_id}").json()["phase"]
     assert found == (None if expected is None else {**expected, "eta_seconds": None})
 

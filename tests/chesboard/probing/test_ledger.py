@@ -17,8 +17,11 @@ def test_ledger_of_numbers_worked_by_hand():
     initial = torch.tensor([0.5, 0.2, 0.2, 0.1])
     now = torch.tensor([0.1, 0.5, 0.2, 0.2])
     ledger = make_ledger(initial, now, top=1)
-    assert ledger.gainers == [(1, pytest.approx(0.3))]
-    assert ledger.losers == [(0, pytest.approx(-0.4))]
+    [gainer], [loser] = ledger.gainers, ledger.losers
+    assert gainer[0] == 1
+    assert gainer[1] == pytest.approx(0.3)
+    assert loser[0] == 0
+    assert loser[1] == pytest.approx(-0.4)
     assert ledger.rest_change == pytest.approx(0.1)
     assert ledger.moved_mass == pytest.approx(0.4)
 

@@ -19,9 +19,9 @@ PAIRS = random_pairs(6)  # pair 4 is identical
 GROUPS = {"affirmative": ["Yes", "zebra"], "negative": ["No"]}
 
 
-def watch(loaded, pairs=PAIRS, **config):
+def watch(loaded, pairs=PAIRS, **settings):
     reporter = KeepingReporter()
-    config = TrainConfig(token_groups=GROUPS, ledger_top=4, **config)
+    config = TrainConfig(token_groups=GROUPS, ledger_top=4, **settings)
     probes = ProbeObserver(loaded, SharedPrefixForward(loaded), pairs, config, reporter, GoOn())
     probes.begin()
     return probes, reporter
@@ -271,7 +271,9 @@ def test_a_small_step_along_the_margin_does_what_theory_predicts(llama):
         norm = llama.model.model.norm
         norm.weight.add_(norm.weight.grad, alpha=1e-4)
     probes.observe(1)
-    assert reporter.probe_steps[-1].ledger.rank_agreement > 0.3
+    agreement = reporter.probe_steps[-1].ledger.rank_agreement
+    assert agreement is not None
+    assert agreement > 0.3
 
 
 # --- when displacement began --------------------------------------------------------------------

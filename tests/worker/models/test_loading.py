@@ -9,6 +9,7 @@ from typing import ClassVar
 import psutil
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.core.settings import Settings
 from app.runs.weights import zip_stream
@@ -274,7 +275,7 @@ def test_a_hub_that_does_not_answer_is_no_reason_not_to_try(
 
 
 def test_parameters_are_counted_without_reading_weights(tiny_model_dir: Path) -> None:
-    model = loading.AutoModelForCausalLM.from_pretrained(tiny_model_dir)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_dir)
     assert count_parameters(tiny_model_dir) == sum(p.numel() for p in model.parameters())
 
 
@@ -284,10 +285,10 @@ def test_downloaded_weights_open_with_from_pretrained(settings: Settings, tmp_pa
     pieces = zip_stream(tmp_path / "result", "run-3")
     with zipfile.ZipFile(io.BytesIO(b"".join(pieces))) as archive:
         archive.extractall(tmp_path)
-    again = loading.AutoModelForCausalLM.from_pretrained(tmp_path / "run-3")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "run-3")
     for name, weights in loaded.model.state_dict().items():
         assert torch.equal(again.state_dict()[name], weights), name
-    tokenizer = loading.AutoTokenizer.from_pretrained(tmp_path / "run-3")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run-3")
     assert tokenizer("No, never.")["input_ids"] == loaded.tokenizer("No, never.")["input_ids"]
 
 

@@ -5,9 +5,10 @@ import torch
 from torch.nn import Parameter
 
 from chesboard.configs import TrainConfig
+from chesboard.probing.probes import ProbeState
 from worker import disk
 from worker.training import checkpoints
-from worker.training.checkpoints import CheckpointMismatchError, ProbeState, Progress, RandomState
+from worker.training.checkpoints import CheckpointMismatchError, Progress, RandomState
 from worker.training.optim import make_optimizer
 
 CPU = torch.device("cpu")

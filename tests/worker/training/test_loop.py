@@ -2,6 +2,7 @@ import copy
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ def naive_gradient(loaded, pairs, config, reference):
     """Two forward passes a pair, full logits, torch's own log-softmax, all losses at once."""
     model = loaded.model
     model.zero_grad()
-    total = 0.0
+    total = torch.zeros(())
     for pair in pairs:
         logprobs = []
         for response in (pair.preferred_ids, pair.dispreferred_ids):
@@ -173,7 +174,7 @@ WATCHED = {
 
 def everything(reporter):
     """What was recorded last under each key, in the order of the keys."""
-    kept = {
+    kept: dict[str, dict[Any, Any]] = {
         "steps": {(r.pair, r.step): r for r in reporter.probe_steps},
         "positions": {(r.pair, r.response, r.position, r.step): r for r in reporter.position_steps},
         "answers": {(r.pair, r.step): r for r in reporter.answers},

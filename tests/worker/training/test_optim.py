@@ -6,8 +6,8 @@ from chesboard.configs import TrainConfig
 from worker.training.optim import clip_gradients, learning_rate, make_optimizer, set_learning_rate
 
 
-def rates(steps=10, **config):
-    config = TrainConfig(learning_rate=1.0, **config)
+def rates(steps=10, **settings):
+    config = TrainConfig(learning_rate=1.0, **settings)
     return [learning_rate(config, step, steps) for step in range(1, steps + 1)]
 
 
