@@ -61,7 +61,7 @@ def execute(run_id: int, worker: str, models: ModelCache) -> bool:
     )
     if claim is None:
         return False
-    log.info("run %s: %s, try %s", run_id, claim.kind, claim.attempt)
+    log.info("run %s: %s, attempt %s", run_id, claim.kind, claim.attempt)
     wake(run_id, claim.revision)
     outcome = _Outcome(claim)
     try:
@@ -133,6 +133,7 @@ def _work(
     )
     recorder.progress(0, len(raw_pairs), "pairs")
     on_phase = _phases(recorder, control)
+    on_phase("loading")
     loaded = models.load(config, on_phase)
     recorder.device(f"{describe_device(loaded.device)}, {_dtype_name(loaded.compute_dtype)}")
     if other := other_precision(config, loaded):

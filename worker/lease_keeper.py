@@ -13,7 +13,7 @@ from chesboard.reporting import LeaseLostError, RunCancelledError, RunInterrupte
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.25
+CANCEL_POLL_SECONDS = 0.25
 """Between two reads of the cancel flag: short enough to feel immediate to who cancels."""
 
 shutting_down = threading.Event()
@@ -57,7 +57,7 @@ class LeaseKeeper:
     def _run(self) -> None:
         settings = get_settings()
         renewed = time.monotonic()
-        while not self._stop.wait(LOOK_SECONDS):
+        while not self._stop.wait(CANCEL_POLL_SECONDS):
             due = time.monotonic() - renewed >= settings.heartbeat.total_seconds()
             try:
                 with transaction() as session:
@@ -67,6 +67,6 @@ class LeaseKeeper:
                         )
                         renewed = time.monotonic()
                     else:
-                        self._state = leases.look(session, self._run_id, self._token)
+                        self._state = leases.read_state(session, self._run_id, self._token)
             except SQLAlchemyError as error:
                 log.warning("run %s: no heartbeat: %s", self._run_id, str(error).splitlines()[0])

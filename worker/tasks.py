@@ -49,7 +49,7 @@ def execute_run(run_id: int) -> None:
     """Execute this run, then every other one that is queued."""
     waiting: int | None = run_id
     while waiting is not None and not shutting_down.is_set():
-        _presence.works_on(waiting)
+        _heartbeat.set_run(waiting)
         try:
             with logs.working_on(waiting):
                 execute(waiting, WORKER_NAME, _models())
@@ -57,20 +57,20 @@ def execute_run(run_id: int) -> None:
         except RunInterruptedError:
             return
         finally:
-            _presence.works_on(None)
+            _heartbeat.set_run(None)
             return_freed_memory()
 
 
-class _Presence:
+class _Heartbeat:
     """This worker's row in the table of workers, updated by a heartbeat thread."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
         self._run_id: int | None = None
-        self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        self._announce()
+        self._send()
         self._thread.start()
 
     def stop(self) -> None:
@@ -82,15 +82,15 @@ class _Presence:
             # The row goes stale by itself, and stale workers are not shown.
             log.debug("the worker could not delete its row: %s", error)
 
-    def works_on(self, run_id: int | None) -> None:
+    def set_run(self, run_id: int | None) -> None:
         self._run_id = run_id
-        self._announce()
+        self._send()
 
     def _run(self) -> None:
         while not self._stop.wait(get_settings().heartbeat.total_seconds()):
-            self._announce()
+            self._send()
 
-    def _announce(self) -> None:
+    def _send(self) -> None:
         row: dict[str, Any] = {
             "name": WORKER_NAME,
             "device": describe_device(choose_device("auto")),
@@ -108,7 +108,7 @@ class _Presence:
             log.warning("no heartbeat of the worker: %s", str(error).splitlines()[0])
 
 
-_presence = _Presence()
+_heartbeat = _Heartbeat()
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
@@ -129,7 +129,7 @@ def _set_up_database(**_: object) -> None:
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def _start_heartbeat(**_: object) -> None:
-    _presence.start()
+    _heartbeat.start()
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
@@ -139,4 +139,4 @@ def _request_shutdown(**_: object) -> None:
 
 @signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
 def _end_heartbeat(**_: object) -> None:
-    _presence.stop()
+    _heartbeat.stop()

@@ -127,7 +127,7 @@ def renew(
     return LeaseState(cancel is not None, bool(cancel))
 
 
-def look(session: Session, run_id: int, token: str) -> LeaseState:
+def read_state(session: Session, run_id: int, token: str) -> LeaseState:
     """Read the state of the lease without extending it: cheap enough for several times a second."""
     cancel = session.execute(
         select(Run.cancel_requested).where(_own(run_id, token))

@@ -25,7 +25,7 @@ from tests.app import factories
 from worker import execution as runtime
 from worker import retry
 from worker.execution import execute
-from worker.lease_keeper import LOOK_SECONDS
+from worker.lease_keeper import CANCEL_POLL_SECONDS
 from worker.models.cache import ModelCache
 from worker.recorder import Recorder
 from worker.training import checkpoints
@@ -314,7 +314,7 @@ def test_a_run_is_cancelled_before_its_first_number(
         if name == phase and seen.count(name) == 1:
             with transaction() as session:
                 session.get_one(Run, run_id).cancel_requested = True
-            time.sleep(2 * LOOK_SECONDS)
+            time.sleep(2 * CANCEL_POLL_SECONDS)
 
     monkeypatch.setattr(Recorder, "phase", cancel)
     execute(run_id, "ada", models)

@@ -104,7 +104,7 @@ def test_a_worker_that_wakes_up_late_can_change_nothing(run_id: int) -> None:
         assert leases.finish(session, run_id, late.token, "failed") is None
         assert leases.hand_back(session, run_id, late.token) is None
         assert not leases.renew(session, run_id, late.token, LEASE).held
-        assert not leases.look(session, run_id, late.token).held
+        assert not leases.read_state(session, run_id, late.token).held
     assert (stored(run_id).status, stored(run_id).worker) == ("running", "grace")
 
 
@@ -123,7 +123,7 @@ def test_the_holder_hears_of_a_wish_to_cancel(run_id: int) -> None:
     with transaction() as session:
         session.get_one(Run, run_id).cancel_requested = True
     with transaction() as session:
-        assert leases.look(session, run_id, taken.token).cancel_requested
+        assert leases.read_state(session, run_id, taken.token).cancel_requested
 
 
 def lose_a_worker(run_id: int, now: datetime, *batches: recording.Batch) -> Run:
