@@ -9,14 +9,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from chesboard.api import score
+    from chesboard.measures.ches import (
+        ches,
+        last_hidden_inner_product,
+        length_normalized_ches,
+    )
     from chesboard.pairs import Pair
     from chesboard.records import ScoreRecord
 
-__all__ = ["Pair", "ScoreRecord", "score"]
+__all__ = [
+    "Pair",
+    "ScoreRecord",
+    "ches",
+    "last_hidden_inner_product",
+    "length_normalized_ches",
+    "score",
+]
 
 _MODULES = {
     "Pair": "chesboard.pairs",
     "ScoreRecord": "chesboard.records",
+    "ches": "chesboard.measures.ches",
+    "last_hidden_inner_product": "chesboard.measures.ches",
+    "length_normalized_ches": "chesboard.measures.ches",
     "score": "chesboard.api",
 }
 

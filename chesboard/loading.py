@@ -1,4 +1,4 @@
-"""Loading a model from a folder, a GGUF file or the hub, for `chesboard score`.
+"""Loading a model from a folder, a GGUF file or the hub; devices and precisions by their names.
 
 Weights are read from safetensors or GGUF only, and no code that comes with a model is run.
 """
@@ -15,7 +15,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class ModelError(Exception):
-    """A model or a device that cannot be used; the message is for the user."""
+    """A model or device that cannot be used; the message is for the user and says what to do."""
 
 
 def load(config: ModelConfig) -> tuple[Any, Any]:
@@ -24,9 +24,8 @@ def load(config: ModelConfig) -> tuple[Any, Any]:
     Raises:
         ModelError: no such model or device, or one that cannot be loaded.
     """
-    device = _device(config.device)
-    automatic = torch.bfloat16 if device.type == "cuda" else torch.float32
-    dtype = DTYPES.get(config.dtype, automatic)
+    device = choose_device(config.device)
+    dtype = asked_dtype(config.dtype, device)
     path = Path(config.model).expanduser()
     try:
         if path.suffix == ".gguf":
@@ -43,11 +42,25 @@ def load(config: ModelConfig) -> tuple[Any, Any]:
     return model.to(device).eval(), tokenizer
 
 
-def _device(asked: str) -> torch.device:
+def choose_device(asked: str) -> torch.device:
+    """The device that a configuration names; `auto` is the first GPU, or the CPU without one.
+
+    Raises:
+        ModelError: the GPU is not available.
+    """
     if asked == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(asked)
-    count = torch.cuda.device_count()
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device.type == "cuda" and (device.index or 0) >= count:
-        raise ModelError(f"There is no device {asked}: PyTorch sees {count} GPUs.")
+        raise ModelError(
+            f"There is no device {asked}: PyTorch sees {count} GPUs. Choose device auto or cpu."
+        )
     return device
+
+
+def asked_dtype(asked: str, device: torch.device) -> torch.dtype:
+    """The precision that a configuration names; `auto` is bfloat16 on a GPU, float32 on a CPU."""
+    if asked == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return DTYPES[asked]

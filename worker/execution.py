@@ -16,6 +16,7 @@ from app.core.settings import get_settings
 from app.store import leases
 from app.store.selection import chosen_pairs
 from chesboard.configs import CONFIGS, ModelConfig, Selection, TrainConfig
+from chesboard.loading import ModelError
 from chesboard.model import LoadedModel
 from chesboard.pairs import Pair, TokenizedPair
 from chesboard.reporting import (
@@ -28,7 +29,6 @@ from chesboard.tokenization import tokenize_pairs
 from worker import disk
 from worker.lease_keeper import LeaseKeeper
 from worker.models.cache import ModelCache
-from worker.models.files import ModelError
 from worker.models.loading import describe_device, other_precision
 from worker.models.progress import OnPhase
 from worker.recorder import Recorder

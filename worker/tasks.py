@@ -23,13 +23,14 @@ from app.core.database import limit_idle_transactions, transaction
 from app.core.settings import get_settings
 from app.store import leases
 from app.store.runs import Worker
+from chesboard.loading import choose_device
 from chesboard.reporting import RunInterruptedError
 from worker import telemetry
 from worker.execution import execute
 from worker.lease_keeper import shutting_down
 from worker.memory import keep_freed_memory, return_freed_memory
 from worker.models.cache import ModelCache
-from worker.models.loading import choose_device, describe_device
+from worker.models.loading import describe_device
 from worker.retry import run_with_retry
 
 log = logging.getLogger(__name__)

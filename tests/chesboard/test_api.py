@@ -25,7 +25,7 @@ PAIRS = [
 ]
 SERVER_ONLY = (
     "fastapi", "starlette", "sqlalchemy", "psycopg", "celery", "redis", "pydantic_settings",
-    "app",
+    "app", "worker",
 )  # fmt: skip
 
 

@@ -6,10 +6,11 @@ from app.core.settings import Settings
 from chesboard import cpu
 from chesboard.configs import ModelConfig, TrainConfig
 from chesboard.cpu.precision import computed_in
+from chesboard.loading import asked_dtype, choose_device
 from chesboard.model import LoadedModel
 from worker.models.files import Source, find_source, folder_source
 from worker.models.gguf import dequantized_folder
-from worker.models.loading import asked_dtype, choose_device, load_model
+from worker.models.loading import load_model
 from worker.models.progress import OnPhase, ignore_phase
 
 

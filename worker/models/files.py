@@ -13,10 +13,7 @@ import torch
 from safetensors import safe_open
 
 from app.core.settings import Settings
-
-
-class ModelError(Exception):
-    """A model that can't be used; the message is for the user and says what to do."""
+from chesboard.loading import ModelError
 
 
 @dataclass(frozen=True, slots=True)

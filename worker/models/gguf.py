@@ -10,8 +10,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.core.settings import Settings
+from chesboard.loading import ModelError
 from chesboard.reporting import RunStoppedError
-from worker.models.files import ModelError, save_folder
+from worker.models.files import save_folder
 from worker.models.progress import OnPhase, tensors_reported
 
 log = logging.getLogger(__name__)

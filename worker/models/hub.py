@@ -12,8 +12,8 @@ from typing import Any
 
 from huggingface_hub import get_safetensors_metadata, snapshot_download
 
+from chesboard.loading import ModelError
 from chesboard.reporting import RunStoppedError
-from worker.models.files import ModelError
 from worker.models.progress import OnPhase, Transfer, download_bar
 
 log = logging.getLogger(__name__)

@@ -9,32 +9,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from chesboard import cpu
 from chesboard.configs import ModelConfig, TrainConfig
+from chesboard.loading import DTYPES, ModelError
 from chesboard.model import LoadedModel
 from chesboard.reporting import RunStoppedError
 from worker.models import hub
-from worker.models.files import ModelError, Source, count_parameters
+from worker.models.files import Source, count_parameters
 from worker.models.progress import OnPhase, tensors_reported
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-def choose_device(asked: str) -> torch.device:
-    """The device that a configuration names; `auto` is the first GPU, or the CPU without one.
-
-    Raises:
-        ModelError: the GPU is not available.
-    """
-    if asked == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(asked)
-    if device.type == "cuda" and (
-        not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
-    ):
-        raise ModelError(
-            f"The run asks for {asked}, but this worker sees {torch.cuda.device_count()} GPUs. "
-            "Choose device auto or cpu."
-        )
-    return device
 
 
 def describe_device(device: torch.device) -> str:
@@ -55,13 +35,6 @@ def other_precision(config: ModelConfig, loaded: LoadedModel) -> str | None:
         "This worker's processor has no instructions for bfloat16 (AMX or AVX-512 BF16), so "
         f"bfloat16 would be slow. The run computes in float32{weights}."
     )
-
-
-def asked_dtype(asked: str, device: torch.device) -> torch.dtype:
-    """The precision that a configuration names; `auto` is bfloat16 on a GPU, float32 on a CPU."""
-    if asked == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return DTYPES[asked]
 
 
 def load_model(

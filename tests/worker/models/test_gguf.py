@@ -9,9 +9,9 @@ import pytest
 
 from app.core.settings import Settings
 from chesboard.configs import ScoreConfig
+from chesboard.loading import ModelError
 from chesboard.reporting import PhaseName, RunCancelledError
 from worker.models.cache import ModelCache
-from worker.models.files import ModelError
 
 WIDTH, HEADS, LAYERS = 32, 2, 1
 TOKENS = ["<s>", "</s>", *"abcdefghij", "ab"]

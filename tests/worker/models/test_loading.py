@@ -17,11 +17,12 @@ from chesboard.configs import ScoreConfig, TrainConfig
 from chesboard.cpu import precision
 from chesboard.cpu.precision import computed_in
 from chesboard.forward.select import select_forward
+from chesboard.loading import ModelError
 from chesboard.model import LoadedModel, autocast
 from tests.tiny_models import build_tokenizer, load, random_pairs
 from worker.models import hub, loading
 from worker.models.cache import ModelCache
-from worker.models.files import ModelError, count_parameters, save_folder
+from worker.models.files import count_parameters, save_folder
 from worker.models.loading import other_precision
 
 
@@ -228,7 +229,7 @@ def test_a_folder_with_pickled_weights_is_refused(settings: Settings, tmp_path: 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that is not there")
 def test_a_gpu_that_is_not_there_is_refused(settings: Settings) -> None:
-    with pytest.raises(ModelError, match="this worker sees 0 GPUs"):
+    with pytest.raises(ModelError, match="PyTorch sees 0 GPUs"):
         ModelCache(settings).load(ScoreConfig(model="tiny", device="cuda"))
 
 
