@@ -19,10 +19,11 @@ import psycopg
 import redis
 from sqlalchemy import Connection, make_url, text
 
-from app.core.settings import PROJECT_ROOT, Settings
+from app.core.settings import Settings
 from app.local.embedded import Services, free_port, start_services
 from app.local.migrate import METADATA
 from app.local.pull import STARTER_MODEL, is_pulled
+from tests import PROJECT_ROOT
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.core.settings import PROJECT_ROOT
+from tests import PROJECT_ROOT
 
 HEAVY = {"torch", "transformers", "peft", "tokenizers", "numpy", "gguf", "safetensors", "worker"}
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.core.settings import PROJECT_ROOT, Settings
+from app.core.settings import Settings
+from tests import PROJECT_ROOT
 
 DOCUMENTS = sorted(
     [*PROJECT_ROOT.glob("*.md"), *(PROJECT_ROOT / "docs").rglob("*.md")],

@@ -11,9 +11,6 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
-"""Folder that holds templates/, static/ and migrations/."""
-
 
 def _none_if_empty(value: object) -> object:
     # docker-compose passes an unset variable as an empty string.

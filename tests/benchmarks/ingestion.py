@@ -20,9 +20,9 @@ from typing import Any
 import httpx
 import psutil
 
-from app.core.settings import PROJECT_ROOT
 from app.local import migrate as migrations
 from app.local.embedded import free_port
+from tests import PROJECT_ROOT
 from tests.support import disposable_services
 
 PAIRS = 200_000

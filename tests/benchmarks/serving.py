@@ -12,10 +12,11 @@ import httpx
 from app.core import broker
 from app.core import database as db
 from app.core.database import transaction
-from app.core.settings import PROJECT_ROOT, get_settings
+from app.core.settings import get_settings
 from app.local import migrate as migrations
 from app.local.embedded import Services, free_port, start_services
 from app.store import leases
+from tests import PROJECT_ROOT
 from tests.app import factories
 from tests.support import embedded_settings, eventually, short_folder
 

@@ -4,8 +4,8 @@ import json
 import random
 from pathlib import Path
 
-from app.core.settings import PROJECT_ROOT
 from chesboard.pairs import Pair
+from tests import PROJECT_ROOT
 
 SHARED = PROJECT_ROOT.parent / "shared" / "data"
 

@@ -15,12 +15,13 @@ import psutil
 import psycopg
 import redis
 
-from app.core.settings import PROJECT_ROOT, Settings
+from app.core.settings import Settings
 from app.local import migrate as migrations
 from app.local.embedded import Services, free_port, start_valkey
 from app.local.postgres import start_postgres
 from app.local.processes import Children, ChildSpec
 from app.local.stack import child_environment, web_command, worker_command
+from tests import PROJECT_ROOT
 from tests.support import save_tiny_model, short_folder
 
 LEASE = {

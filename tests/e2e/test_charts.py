@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app.core.settings import PROJECT_ROOT
+from tests import PROJECT_ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from app.core.settings import PROJECT_ROOT
+from tests import PROJECT_ROOT
 
 WEB = {"fastapi", "starlette", "uvicorn", "jinja2"}
 

@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from app.core import resources
-from app.core.settings import PROJECT_ROOT
+from tests import PROJECT_ROOT
 
 
 @pytest.mark.parametrize("name", get_args(resources.Name))

@@ -20,13 +20,14 @@ from sqlalchemy.exc import OperationalError
 
 from app.core.broker import get_redis, reset_broker, wake
 from app.core.database import transaction
-from app.core.settings import PROJECT_ROOT, get_settings
+from app.core.settings import get_settings
 from app.local.embedded import Services, free_port
 from app.main import create_app
 from app.store.revisions import next_revision
 from app.store.runs import Run
 from app.streaming import events, feed
 from app.streaming.hub import Hub
+from tests import PROJECT_ROOT
 from tests.app import factories
 from tests.support import eventually
 

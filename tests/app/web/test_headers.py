@@ -4,7 +4,7 @@ import re
 
 from fastapi.testclient import TestClient
 
-from app.core.settings import PROJECT_ROOT
+from tests import PROJECT_ROOT
 
 
 def test_every_answer_carries_the_security_headers(http: TestClient) -> None:
