@@ -5,7 +5,8 @@
  *
  * @template {keyof HTMLElementTagNameMap} T
  * @param {T} tag
- * @param {Record<string, any> | null} attributes "on…" adds a listener; null, undefined and false are left out
+ * @param {Record<string, any> | null} attributes "on…" adds a listener, "style" takes an object of properties; null,
+ *   undefined and false are left out
  * @param {any[]} children elements, texts and nested lists of them; null and undefined are left out
  * @returns {HTMLElementTagNameMap[T]}
  */
@@ -15,6 +16,8 @@ export function h(tag, attributes = {}, ...children) {
     if (value === undefined || value === null || value === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (name === "dataset") Object.assign(element.dataset, value);
+    // Not as an attribute: the Content Security Policy blocks those.
+    else if (name === "style") for (const [key, text] of Object.entries(value)) element.style.setProperty(key, text);
     else element.setAttribute(name, value === true ? "" : value);
   }
   element.append(...children.flat(Number.POSITIVE_INFINITY).filter((child) => child !== null && child !== undefined));

@@ -80,7 +80,14 @@ def test_upload_score_flag_train_and_watch(live_stack: str, browser_page: Any, f
     page.locator("[data-flag]").click()
     expect(page.locator("[data-scores]")).to_contain_text("flagged")
 
-    page.goto(page.locator(".crumbs a").last.evaluate("link => link.href"))
+    dataset = page.locator(".crumbs a").last.evaluate("link => link.href")
+    page.goto(f"{dataset}/review?sort=-ches")
+    # The first pair has the highest score: its marker stands at the end of the bar.
+    marker = page.locator(".at-bar").first
+    expect(marker).to_be_visible()
+    assert marker.evaluate("bar => bar.style.getPropertyValue('--at')") == "100.0%"
+
+    page.goto(dataset)
     page.get_by_role("link", name="Train", exact=True).click()
     choose(page, "model", "tiny")
     choose(page, "learning_rate", "0.001")

@@ -107,7 +107,7 @@ function measureRow(label, { value, percentile }) {
     h(
       "td",
       { class: "at" },
-      h("div", { class: "at-bar", style: `--at: ${percentile.toFixed(1)}%`, "aria-hidden": "true" }, h("i", {})),
+      h("div", { class: "at-bar", style: { "--at": `${percentile.toFixed(1)}%` }, "aria-hidden": "true" }, h("i", {})),
     ),
     h(
       "td",
