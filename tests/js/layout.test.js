@@ -30,12 +30,14 @@ test("a template loads no page script but its own", () => {
   }
 });
 
-test("no line of a script is longer than 120 columns", () => {
-  for (const script of filesOf("static/", ".js")) {
-    read(`static/${script}`)
+test("no line of a script or template is longer than 120 columns", () => {
+  const scripts = filesOf("static/", ".js").map((name) => `static/${name}`);
+  const templates = filesOf("templates/", ".html").map((name) => `templates/${name}`);
+  for (const file of [...scripts, ...templates]) {
+    read(file)
       .split("\n")
       .forEach((line, i) => {
-        assert.ok([...line].length <= COLUMNS, `static/${script}:${i + 1} has ${[...line].length} columns`);
+        assert.ok([...line].length <= COLUMNS, `${file}:${i + 1} has ${[...line].length} columns`);
       });
   }
 });
