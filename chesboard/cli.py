@@ -165,6 +165,8 @@ def _read(file: Path, mapping: str | None) -> list[PairRow]:
         raise reader.why_nothing_is_usable()
     rejected = [row for row in found if isinstance(row, RowError)]
     _list_items([row.as_item() for row in rejected])
+    for sentence in reader.warnings:
+        typer.echo(f"Warning: {sentence}", err=True)
     if rejected:
         typer.echo(f"{reader.rejected:,} of {len(found):,} rows were rejected.", err=True)
     return [row for row in found if isinstance(row, PairRow)]

@@ -18,7 +18,8 @@ from typing import Any
 from app.core.errors import InvalidInputError
 from chesboard.formats import parquet_rows
 from chesboard.formats.csv_lines import FORMULA_SIGNS
-from chesboard.formats.csv_rows import JSON_SUFFIX, QUOTED, header_of, looks_like_messages
+from chesboard.formats.csv_rows import JSON_SUFFIX, QUOTED, header_of
+from chesboard.formats.message_text import looks_like_messages
 
 Cells = dict[str, Any]
 Rows = Callable[[], Iterator[Cells]]

@@ -111,6 +111,7 @@ def _doubts(intake: Intake, pairs: list[PairRow], *, is_guess: bool) -> Iterator
         yield "No row could be parsed with this mapping."
     elif intake.rejected > TOLERATED_REJECTED * seen:
         yield f"{intake.rejected:,} of {seen:,} rows could not be parsed with this mapping."
+    yield from intake.warnings
     if intake.statistics.forms.get("implicit"):
         yield "There is no prompt column: the common beginning of both responses is the prompt."
     if len(intake.statistics.forms) > 1:

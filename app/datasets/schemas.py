@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from chesboard.pairs import Prompt
 
@@ -40,6 +40,14 @@ class DatasetOut(BaseModel):
     same_file: list[int] = Field(
         [], description="On upload: earlier datasets made from the same file."
     )
+
+    @computed_field(  # type: ignore[prop-decorator]
+        description="What looks like part of the prompts but is not read: a sentence each, with "
+        "the number of rows."
+    )
+    @property
+    def warnings(self) -> list[str]:
+        return list(self.statistics.get("warnings", ()))
 
 
 class DatasetList(BaseModel):

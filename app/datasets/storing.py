@@ -146,6 +146,7 @@ def _describe(session: Session, dataset: Dataset, intake: Intake) -> None:
         "duplicates": issues["duplicate"],
         "issues": issues,
         "rejected": dict(intake.reasons),
+        "warnings": intake.warnings,
     }
     if intake.rejections:
         session.execute(

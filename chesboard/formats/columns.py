@@ -13,6 +13,9 @@
     instruction, input, output_1, output_2, preference            alpacafarm
     history, human_ref_A, human_ref_B, labels (or the scores)     shp
     prompt, response_0, response_1, better_response_id            safe-rlhf
+    input, preferred_output, non_preferred_output                 chat (OpenAI)
+    messages, rejected_response                                   chat (ms-swift)
+    query, response, rejected_response                            text (ms-swift)
 
 `preferred` and `dispreferred` are accepted for `chosen` and `rejected`, and `question`,
 `instruction` (with `input`) or `conversations` for `prompt`; any form may have a `system` column.
@@ -21,6 +24,7 @@ A mapping gives the roles of columns with other names.
 
 import dataclasses
 from collections.abc import Iterable
+from collections.abc import Mapping as NamesByName
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +50,8 @@ KNOWN = (
     "messages, or text as in HH-RLHF), system/question/chosen/rejected, "
     "prompt/chosen_response/rejected_response, question/answer_matching_behavior/"
     "answer_not_matching_behavior (persona), instruction/output_1/output_2/preference "
-    "(AlpacaFarm), history/human_ref_A/human_ref_B/labels (SHP)"
+    "(AlpacaFarm), history/human_ref_A/human_ref_B/labels (SHP), input/preferred_output/"
+    "non_preferred_output (OpenAI), messages/rejected_response (ms-swift)"
 )
 
 
@@ -124,6 +129,9 @@ KNOWN_COLUMNS = (
     Columns("prompt", "chosen", "rejected"),
     Columns("prompt", "preferred", "dispreferred"),
     Columns("prompt", "chosen_response", "rejected_response", form="h2o"),
+    Columns("input", "preferred_output", "non_preferred_output"),  # OpenAI, Together, Fireworks
+    Columns("prompt", "messages", "rejected_response"),  # ms-swift
+    Columns("query", "response", "rejected_response"),  # ms-swift
     Columns("question", "answer_matching_behavior", "answer_not_matching_behavior", persona=True),
     Columns(
         "instruction",
@@ -144,8 +152,37 @@ _CONTEXTS = {"instruction": "input"}
 
 
 def recognize(found: Iterable[str]) -> Columns | None:
-    """The known form that these columns match, if any."""
-    names = set(found)
+    """The known form that these columns match, if any; as they are, else without regard to case."""
+    names = list(found)
+    columns = _recognize(set(names))
+    if columns is not None:
+        return columns
+    folded = {name.casefold().strip(): name for name in names}
+    if len(folded) < len(names):
+        return None  # which of two columns is meant cannot be told
+    columns = _recognize(set(folded))
+    return None if columns is None else _renamed(columns, folded)
+
+
+def _renamed(columns: Columns, names: NamesByName[str, str]) -> Columns:
+    """The same roles with the names that the file has for the columns."""
+
+    def name(known: str) -> str:
+        return names.get(known, known)
+
+    return dataclasses.replace(
+        columns,
+        prompt=name(columns.prompt),
+        preferred=name(columns.preferred),
+        dispreferred=name(columns.dispreferred),
+        system=columns.system and name(columns.system),
+        context=columns.context and name(columns.context),
+        choice=columns.choice and (name(columns.choice[0]), *columns.choice[1:]),
+        scores=columns.scores and (name(columns.scores[0]), name(columns.scores[1])),
+    )
+
+
+def _recognize(names: set[str]) -> Columns | None:
     for columns in KNOWN_COLUMNS:
         if columns.fit(names):
             return _with_optional(columns, names)
@@ -163,6 +200,21 @@ def _with_optional(columns: Columns, names: set[str]) -> Columns:
         system=next((name for name in _SYSTEMS if name in names), None),
         context=context if context in names else None,
         has_scores={"prompt", "score_chosen", "score_rejected"} <= names,
+    )
+
+
+def extend(columns: Columns, found: Iterable[str]) -> Columns:
+    """The form with its optional columns (system prompt, input) that a later row brings first."""
+    names = set(found)
+    if columns.persona or (columns.system and columns.context):
+        return columns
+    wider = _with_optional(columns, names | set(columns.all()))
+    if wider.prompt != columns.prompt:
+        return columns
+    return dataclasses.replace(
+        columns,
+        system=columns.system or wider.system,
+        context=columns.context or wider.context,
     )
 
 

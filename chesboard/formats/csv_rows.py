@@ -1,17 +1,17 @@
 """Reads CSV, with conventions for values that are not text.
 
 - A column named `x:json` is the column `x` with JSON in its cells; an empty cell is missing.
-- A cell of any column may be a list of chat messages, as JSON or as a Python literal.
+- A cell of any column may be a list of chat messages, as JSON, as a Python literal, or as NumPy
+  prints one.
+- A first line `sep=;` names the delimiter, as Excel writes it.
 - `chesboard:quoted` lists the columns of a row whose text was given a leading apostrophe as a guard
   against formulas; the apostrophe is removed.
 
 The server's export (app/datasets/export_files.py) writes the first and the third.
 """
 
-import ast
 import csv
 import io
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +20,7 @@ from chesboard.formats.columns import recognize
 from chesboard.formats.csv_lines import FORMULA_SIGNS
 from chesboard.formats.errors import FormatError
 from chesboard.formats.json_rows import MAX_ROW_BYTES, parse
+from chesboard.formats.message_text import parse_messages
 from chesboard.formats.rows import SNIPPET_CHARACTERS, RowError, SourceRow
 from chesboard.formats.unpacking import Buffered
 
@@ -27,11 +28,10 @@ JSON_SUFFIX = ":json"
 QUOTED = "chesboard:quoted"
 QUOTED_SUFFIX = ":quoted"
 DELIMITERS = ",;\t"
-MAX_PRINTED_CHARACTERS = 1 << 20
 
 csv.field_size_limit(MAX_ROW_BYTES)
 
-_MESSAGES = re.compile(r"""\s*\[\s*\{\s*["'](?:role|content|from|value)["']\s*:""")
+_SEPARATOR = re.compile(r'"?sep=([,;\t|])"?\s*$', re.I)
 
 
 def read(file: Buffered) -> Iterator[SourceRow | RowError]:
@@ -42,8 +42,11 @@ def read(file: Buffered) -> Iterator[SourceRow | RowError]:
         first = next(lines, "")
         while first and not first.strip():
             first = next(lines, "")
-        delimiter = _delimiter(first)
-        lines.put_back(first)
+        if named := _SEPARATOR.match(first):
+            delimiter = named[1]
+        else:
+            delimiter = _delimiter(first)
+            lines.put_back(first)
         rows = csv.reader(lines, delimiter=delimiter)
         header = _header(next(rows, []))
     except csv.Error as error:
@@ -122,7 +125,13 @@ def _unquoted(name: str) -> str:
 
 def has_known_header(start: bytes) -> bool:
     """Whether a file with this beginning is a CSV table whose columns match a known form."""
-    line = start.partition(b"\n")[0].decode("utf-8", "replace")
+    line, _, rest = start.partition(b"\n")
+    if _SEPARATOR.match(line.decode("utf-8", "replace")):
+        line = rest.partition(b"\n")[0]
+    return _has_known_names(line.decode("utf-8", "replace"))
+
+
+def _has_known_names(line: str) -> bool:
     return recognize(map(_plain, _names(line, _delimiter(line)))) is not None
 
 
@@ -172,28 +181,9 @@ def _remove_apostrophes(columns: dict[str, str]) -> None:
 def _values(columns: dict[str, str]) -> Iterator[tuple[str, Any]]:
     for name, cell in columns.items():
         if not name.endswith(JSON_SUFFIX):
-            yield name, _messages(cell) if _MESSAGES.match(cell) else cell
+            yield name, parse_messages(cell)
         elif cell:
             try:
                 yield _plain(name), parse(cell)
             except ValueError as error:
                 raise _CellError(name, f"not JSON: {error}") from error
-
-
-def looks_like_messages(text: str) -> bool:
-    """Whether `read` would parse this text as chat messages."""
-    return _MESSAGES.match(text) is not None
-
-
-def _messages(cell: str) -> Any:
-    """The list in a cell, as JSON or as a Python literal; the cell itself where there is none."""
-    try:
-        value = json.loads(cell)
-    except (ValueError, RecursionError):
-        if len(cell) > MAX_PRINTED_CHARACTERS:
-            return cell
-        try:
-            value = ast.literal_eval(cell.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            return cell
-    return value if isinstance(value, list) else cell

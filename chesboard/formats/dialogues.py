@@ -16,8 +16,13 @@ _HH_TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 _HH_ROLES = {"Human": "user", "Assistant": "assistant"}
 _HH_SPEAKERS = {role: speaker for speaker, role in _HH_ROLES.items()}
 
-# ShareGPT's names. Other roles (system, tool, …) stay as they are.
-_SPEAKER_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant"}
+_ROLES = {
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "ai", "bot"), "assistant"),
+    **dict.fromkeys(("tool", "observation"), "tool"),
+    **dict.fromkeys(("system",), "system"),
+}
+"""Names of roles, in lower case, and the role that chat templates know. Others stay as they are."""
 
 
 class UnusableError(Exception):
@@ -37,10 +42,23 @@ def read_messages(value: Any, field: str) -> Messages:
         UnusableError: not a list of such messages, or one with content that is not text.
     """
     if isinstance(value, dict):
-        value = [value]
+        value = _from_struct(value) or [value]
     if not isinstance(value, list) or not value:
         raise UnusableError(field, "must be a list of chat messages, at least one")
     return [_read_message(message, number, field) for number, message in enumerate(value, start=1)]
+
+
+def _from_struct(value: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """{"role": ["user"], "content": ["Hi"]} -> [{"role": "user", "content": "Hi"}].
+
+    How pyarrow and `datasets` write a list of messages column by column. None for anything else.
+    """
+    columns = list(value.values())
+    if not columns or not all(isinstance(column, list) for column in columns):
+        return None
+    if len({len(column) for column in columns}) != 1:
+        return None
+    return [dict(zip(value, message, strict=True)) for message in zip(*columns, strict=True)]
 
 
 def _read_message(message: Any, number: int, field: str) -> dict[str, str]:
@@ -49,9 +67,8 @@ def _read_message(message: Any, number: int, field: str) -> dict[str, str]:
             role, content = message["role"], _text_of(message.get("content"))
         else:
             role, content = message.get("from"), message.get("value")
-            role = _SPEAKER_ROLES.get(role, role) if isinstance(role, str) else role
         if isinstance(role, str) and role and isinstance(content, str):
-            return {"role": role, "content": content}
+            return {"role": _ROLES.get(role.strip().casefold(), role), "content": content}
     raise UnusableError(
         field, f"message {number} must have a `role` and a `content`, both text", "unusable"
     )

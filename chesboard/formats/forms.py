@@ -5,6 +5,8 @@ assistant's, is the response.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from chesboard.formats.columns import Columns
@@ -18,8 +20,9 @@ from chesboard.formats.dialogues import (
     read_messages,
 )
 from chesboard.formats.layouts import source_of
+from chesboard.formats.message_text import parse_messages
 from chesboard.formats.rows import PairRow, RowError, SourceRow, snippet_of
-from chesboard.formats.text import find_unstorable
+from chesboard.formats.text import find_unstorable, sanitize
 from chesboard.pairs import Prompt
 
 MAX_DEPTH = 64
@@ -36,10 +39,7 @@ class _Pair(NamedTuple):
 def parse_row(source: SourceRow, columns: Columns) -> PairRow | RowError:
     """The pair of a row, or the reason why it is rejected. Never raises, whatever the row holds."""
     try:
-        cells = {
-            _storable_text(name, name): _storable(value, name)
-            for name, value in source.columns.items()
-        }
+        cells = _cells(source, columns)
         pair = _pair(cells, columns)
         _check_pair(pair, columns)
     except UnusableError as error:
@@ -55,7 +55,32 @@ def parse_row(source: SourceRow, columns: Columns) -> PairRow | RowError:
     return PairRow(source.row, *pair, meta, origin)
 
 
+def _cells(source: SourceRow, columns: Columns) -> dict[str, Any]:
+    """The row's cells as PostgreSQL can store them.
+
+    Characters that it cannot store reject a row only in the cells that make up the pair; in the
+    others they are replaced.
+
+    Raises:
+        UnusableError: a cell of the pair cannot be stored, or any is nested too deeply.
+    """
+    pair = {*columns.all(), *(columns.scores or ())}
+    cells = {}
+    for name, value in source.columns.items():
+        if name in pair:
+            cells[name] = _storable(value, name, partial(_storable_text, field=name))
+        else:
+            cells[sanitize(name)] = _storable(value, name, sanitize)
+    return cells
+
+
 def _pair(cells: dict[str, Any], columns: Columns) -> _Pair:
+    # A table written as text holds messages as text, in every kind of file.
+    cells = cells | {
+        name: parse_messages(cells[name])
+        for name in (columns.prompt, columns.preferred, columns.dispreferred)
+        if isinstance(cells.get(name), str)
+    }
     prompt = _prompt_cell(cells, columns)
     preferred, dispreferred = _ordered(cells, columns)
     if isinstance(preferred, str) and isinstance(dispreferred, str):
@@ -67,6 +92,11 @@ def _pair(cells: dict[str, Any], columns: Columns) -> _Pair:
             read_messages(dispreferred, columns.dispreferred),
             columns,
         )
+    elif isinstance(preferred, list) and isinstance(dispreferred, str):
+        # A whole dialogue, and another answer to its last question.
+        dialogue = read_messages(preferred, columns.preferred)
+        other = [*dialogue[:-1], {"role": "assistant", "content": dispreferred}]
+        pair = _from_messages(prompt, dialogue, other, columns)
     elif type(preferred) is not type(dispreferred):
         raise UnusableError(
             columns.dispreferred, f"must be of the same type as {columns.preferred}"
@@ -78,6 +108,8 @@ def _pair(cells: dict[str, Any], columns: Columns) -> _Pair:
 
 def _prompt_cell(cells: dict[str, Any], columns: Columns) -> Any:
     prompt = cells.get(columns.prompt)
+    if isinstance(prompt, dict) and "messages" in prompt:
+        prompt = prompt["messages"]  # OpenAI's `input`
     context = cells.get(columns.context) if columns.context else None
     if isinstance(prompt, str) and context:
         if not isinstance(context, str):
@@ -215,25 +247,26 @@ def _check_pair(pair: _Pair, columns: Columns) -> None:
         raise UnusableError(columns.dispreferred, "the two responses are identical", "identical")
 
 
-def _storable(value: Any, field: str, depth: int = 1) -> Any:
+def _storable(value: Any, field: str, text: Callable[[str], str], depth: int = 1) -> Any:
     """The value as PostgreSQL can store it in JSON: NaN and infinity become null.
 
+    text: what becomes of each text in it, names of fields included.
+
     Raises:
-        UnusableError: it holds a NUL character or a lone surrogate, or is nested too deeply.
+        UnusableError: it is nested too deeply, or `text` raised it.
     """
     match value:
         case str():
-            return _storable_text(value, field)
+            return text(value)
         case float():
             return value if math.isfinite(value) else None
         case list() | dict() if depth > MAX_DEPTH:
             raise UnusableError(field, f"nested too deeply (more than {MAX_DEPTH} levels)")
         case list():
-            return [_storable(item, field, depth + 1) for item in value]
+            return [_storable(item, field, text, depth + 1) for item in value]
         case dict():
             return {
-                _storable_text(key, field): _storable(item, field, depth + 1)
-                for key, item in value.items()
+                text(key): _storable(item, field, text, depth + 1) for key, item in value.items()
             }
     return value
 

@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from chesboard.formats.columns import KNOWN, Columns, guess, nearest, recognize
+from chesboard.formats.columns import KNOWN, Columns, extend, guess, nearest, recognize
+from chesboard.formats.context import Unread, unread_context, warning
 from chesboard.formats.errors import ErrorItem, FormatError
 from chesboard.formats.forms import parse_row
 from chesboard.formats.rows import PairRow, RowError, SourceRow, shortened, snippet_of
@@ -13,6 +14,7 @@ MAX_ERRORS = 100
 MAX_REJECTIONS = 10_000
 """How many rejected rows are kept."""
 MAX_COLUMNS = 200
+MAX_WARNINGS = 20
 NAMED_COLUMNS = 50
 
 
@@ -20,7 +22,7 @@ class PairReader:
     """Turns the rows of one file into pairs and counts what was usable and what was not.
 
     columns: from a mapping; None: the first row whose columns make up a known form decides for
-        the whole file.
+        the whole file, and later rows may add the optional columns of that form.
     """
 
     def __init__(self, columns: Columns | None = None) -> None:
@@ -31,11 +33,21 @@ class PairReader:
         self.rejections: list[RowError] = []
         self.reasons: Counter[str] = Counter()
         self._found: dict[str, None] = {}  # a set that keeps the order
+        self._unread: Counter[Unread] = Counter()
+        self._first_unread: dict[Unread, int] = {}
 
     @property
     def found_columns(self) -> list[str]:
         """The names of the columns, in the order in which rows brought them, at most 200."""
         return list(self._found)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What looks like part of the prompts but is not read, a sentence each."""
+        return [
+            warning(unread, rows, self._first_unread[unread])
+            for unread, rows in self._unread.most_common(MAX_WARNINGS)
+        ]
 
     @property
     def errors(self) -> list[ErrorItem]:
@@ -50,12 +62,16 @@ class PairReader:
                 self._reject(row)
             else:
                 self.pairs += 1
+                if isinstance(source, SourceRow) and self.columns is not None:
+                    self._see_context(source, self.columns, row)
             yield row
 
     def _parse(self, source: SourceRow) -> PairRow | RowError:
         self._see_columns(source.columns)
         if self.columns is None:
             self.columns = recognize(source.columns)
+        elif not self.is_mapped:
+            self.columns = extend(self.columns, source.columns)
         if self.columns is not None:
             return parse_row(source, self.columns)
         near = nearest(source.columns)
@@ -70,6 +86,11 @@ class PairReader:
             # A file in which every row has other keys must not fill the memory.
             if name not in self._found and len(self._found) < MAX_COLUMNS:
                 self._found[shortened(name)] = None
+
+    def _see_context(self, source: SourceRow, columns: Columns, pair: PairRow) -> None:
+        for unread in unread_context(source.columns, columns, pair):
+            self._unread[unread] += 1
+            self._first_unread.setdefault(unread, source.row)
 
     def _reject(self, error: RowError) -> None:
         self.rejected += 1

@@ -18,29 +18,13 @@ from typing import Literal
 from chesboard.formats import csv_rows, json_rows, parquet_rows
 from chesboard.formats.errors import FormatError
 from chesboard.formats.rows import RowError, SourceRow
+from chesboard.formats.sniffing import what_it_is
 from chesboard.formats.unpacking import Source, buffered, unpacked
 
 Kind = Literal["jsonl", "json", "csv", "parquet"]
 
 BOM = b"\xef\xbb\xbf"
 PEEKED_BYTES = 1 << 16
-UNREADABLE = {
-    b"PK\x03\x04": "Archives are not opened. Upload the file that is inside.",
-    b"PK\x05\x06": "Archives are not opened. Upload the file that is inside.",
-    b"7z\xbc\xaf\x27\x1c": "Archives are not opened. Upload the file that is inside.",
-    b"Rar!": "Archives are not opened. Upload the file that is inside.",
-    b"BZh": "The file is packed with bzip2. Pack it with gzip, or not at all.",
-    b"\xfd7zXZ\x00": "The file is packed with xz. Pack it with gzip, or not at all.",
-    b"\x28\xb5\x2f\xfd": "The file is packed with zstd. Pack it with gzip, or not at all.",
-    b"\x1f\x8b": "The file is gzipped twice. Unpack it once.",
-    b"ARROW1": "The file is Arrow or Feather. Save the table as Parquet or JSONL.",
-    b"\x80\x04\x95": "Pickles are never opened: they can run code. Save the data as JSONL.",
-    b"\x80\x05\x95": "Pickles are never opened: they can run code. Save the data as JSONL.",
-    b"%PDF": "The file is a PDF, not a dataset.",
-    b"SQLite format 3": "The file is an SQLite database. Save the table as CSV or JSONL.",
-    b"\xff\xfe": "The file is UTF-16. Save it as UTF-8.",
-    b"\xfe\xff": "The file is UTF-16. Save it as UTF-8.",
-}
 PARQUET = b"PAR1"
 GZIP = b"\x1f\x8b"
 
@@ -86,9 +70,8 @@ def open_rows(file: Source, filename: str, max_bytes: int) -> Opened:
         # Parquet has its metadata at the end, so the reader needs the file itself.
         table = plain if is_packed else file
         return Opened("parquet", is_packed, _guarded(parquet_rows.read(table, max_bytes)))
-    for magic, message in UNREADABLE.items():
-        if start.startswith(magic):
-            raise FormatError(message)
+    if (message := what_it_is(start)) is not None:
+        raise FormatError(message)
     if start.startswith(BOM):
         plain.read(len(BOM))
         start = start[len(BOM) :]

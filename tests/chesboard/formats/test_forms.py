@@ -350,3 +350,42 @@ def test_public_persona_file_is_read() -> None:
     assert (len(pairs), intake.rejected) == (1000, 0)
     assert {(pair.preferred, pair.dispreferred) for pair in pairs} == {("Yes", "No"), ("No", "Yes")}
     assert {pair.source is None for pair in pairs} == {True}
+
+
+SERVICES: dict[str, dict[str, Any]] = {
+    "OpenAI, Together, Fireworks": {
+        "input": {"messages": [SYSTEM, QUESTION], "tools": [], "parallel_tool_calls": True},
+        "preferred_output": [YES],
+        "non_preferred_output": [NO],
+    },
+    "ms-swift, messages": {
+        "messages": [SYSTEM, QUESTION, YES],
+        "rejected_response": NO["content"],
+    },
+    "ms-swift, query": {
+        "system": SYSTEM["content"],
+        "query": QUESTION["content"],
+        "response": YES["content"],
+        "rejected_response": NO["content"],
+    },
+}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_forms_of_training_services_are_read(name: str) -> None:
+    pair = understand_row(SERVICES[name])
+    assert pair.prompt == [SYSTEM, QUESTION]
+    assert (pair.preferred, pair.dispreferred) == (YES["content"], NO["content"])
+
+
+def test_columns_are_recognized_in_any_case_and_keep_their_names() -> None:
+    pairs, reader = understand("Prompt,CHOSEN,Rejected\nIs it?,Yes,No\n", "a.csv")
+    assert [(pair.prompt, pair.preferred, pair.dispreferred) for pair in pairs] == [
+        ("Is it?", "Yes", "No")
+    ]
+    assert reader.columns is not None
+    assert reader.columns.all() == ("Prompt", "CHOSEN", "Rejected")
+
+
+def test_two_columns_of_one_name_but_for_case_are_not_guessed_between() -> None:
+    assert recognize(["prompt", "Prompt", "Chosen", "rejected"]) is None

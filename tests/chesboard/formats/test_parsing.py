@@ -228,7 +228,6 @@ TEXT = {"prompt": "a", "chosen": "b", "rejected": "c"}
         (TEXT | {"rejected": "  "}, "rejected", "the response is empty"),
         (TEXT | {"rejected": "b"}, "rejected", "identical"),
         (TEXT | {"chosen": "b\0"}, "chosen", "NUL"),
-        (TEXT | {"note": ["\0"]}, "note", "NUL"),
         (TEXT | {"prompt": "\ud800"}, "prompt", "broken Unicode at character 1"),
         ({"chosen": "b", "rejected": "c"}, "prompt", "is missing, and chosen is no dialogue"),
         ({"chosen": [QUESTION], "rejected": [QUESTION]}, "chosen", "message of the assistant"),
@@ -253,6 +252,13 @@ def test_unusable_row_says_field_and_reason(row: Any, field: str | None, message
     found_field, found_message = why_not(row)
     assert found_field == field
     assert message in found_message
+
+
+def test_only_the_cells_of_the_pair_can_reject_a_row() -> None:
+    """What cannot be stored in others is replaced, and the row is kept."""
+    pair = understand_row(TEXT | {"note": ["x\0"], "b\0": "\ud800"})
+    assert (pair.preferred, pair.meta["note"]) == ("b", ["x\N{SYMBOL FOR NULL}"])
+    assert pair.meta["b\N{SYMBOL FOR NULL}"] == "?"
 
 
 def test_deep_nesting_is_a_row_error() -> None:
