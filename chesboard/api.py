@@ -13,11 +13,12 @@ from chesboard import cpu
 from chesboard.configs import ScoreConfig
 from chesboard.cpu import precision
 from chesboard.model import LoadedModel, without_adapters
-from chesboard.pairs import Pair, TokenizedPair
+from chesboard.pairs import Pair
 from chesboard.records import Record, ScoreRecord
 from chesboard.reporting import Reporter
 from chesboard.scoring import score_pairs
-from chesboard.tokenization import EmptyTextError, render_prompt, tokenize_pairs
+from chesboard.text_check import TextCheck
+from chesboard.tokenization import tokenize_pairs
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,10 @@ def score(
     numbered = [_numbered(pair, number) for number, pair in enumerate(pairs)]
     if not numbered:
         return []
-    tokenized = _tokenize(tokenizer, numbered, config)
+    check = TextCheck(tokenizer)
+    tokenized = tokenize_pairs(tokenizer, numbered, max_prompt_tokens, max_response_tokens, check)
+    for finding in check.messages():
+        log.warning("%s", finding)
     collector = _Collector(progress)
     with _ready_to_score(model) as (device, compute_dtype):
         loaded = LoadedModel(model, tokenizer, device, compute_dtype, type(model).__name__)
@@ -90,30 +94,6 @@ def _is_message(turn: object) -> bool:
     return isinstance(turn, dict) and all(
         isinstance(turn.get(name), str) for name in ("role", "content")
     )
-
-
-def _tokenize(tokenizer: Any, pairs: Sequence[Pair], config: ScoreConfig) -> list[TokenizedPair]:
-    try:
-        return tokenize_pairs(
-            tokenizer, pairs, config.max_prompt_tokens, config.max_response_tokens
-        )
-    except EmptyTextError:
-        raise
-    except Exception:
-        # Chat templates raise errors of their own (roles must alternate, no system prompt) that do
-        # not say which prompt they are about.
-        _find_rejected_prompt(tokenizer, pairs)
-        raise
-
-
-def _find_rejected_prompt(tokenizer: Any, pairs: Sequence[Pair]) -> None:
-    for pair in pairs:
-        try:
-            render_prompt(tokenizer, pair.prompt)
-        except Exception as error:
-            raise ValueError(
-                f"The tokenizer's chat template rejects the prompt of pair {pair.pair}: {error}"
-            ) from error
 
 
 @contextmanager

@@ -49,6 +49,14 @@ class TokenizedPair:
         return self.prompt_cut + self.preferred_cut + self.dispreferred_cut
 
     @property
+    def has_same_tokens(self) -> bool:
+        """Whether both responses are the same to the model, by truncation or by the tokenizer.
+
+        Such a pair has no fork and no preference: CHES would be 0 and rank it worst.
+        """
+        return self.preferred_ids == self.dispreferred_ids
+
+    @property
     def tokens(self) -> int:
         """Tokens of prompt and both responses, each counted once."""
         return len(self.prompt_ids) + len(self.preferred_ids) + len(self.dispreferred_ids)

@@ -9,7 +9,7 @@ import torch
 
 from chesboard.configs import ModelConfig
 from chesboard.forward.batching import TokenBudget, in_batches
-from chesboard.forward.select import refuse_too_long, select_forward
+from chesboard.forward.select import refuse_too_long, refuse_unknown_tokens, select_forward
 from chesboard.forward.states import PairForward
 from chesboard.measures.ches import hidden_measures
 from chesboard.measures.edit_distance import normalized_edit_distance
@@ -18,6 +18,7 @@ from chesboard.model import LoadedModel
 from chesboard.pairs import TokenizedPair
 from chesboard.records import ScoreRecord
 from chesboard.reporting import Control, Reporter
+from chesboard.text_check import named
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -47,6 +48,7 @@ def score_pairs(
     """
     scored = dict(already or {})
     todo = [pair for pair in pairs if pair.pair not in scored]
+    refuse_unknown_tokens(loaded, pairs)
     refuse_too_long(loaded, pairs)
 
     def score(batch: list[TokenizedPair]) -> None:
@@ -60,6 +62,7 @@ def score_pairs(
     if reason:
         reporter.message(reason)
     report_truncation(pairs, reporter)
+    report_same_tokens(pairs, reporter, "have no CHES and are not ranked")
     started = time.perf_counter()
     reporter.phase("scoring")
     reporter.progress(len(scored), len(pairs), "pairs")
@@ -91,6 +94,28 @@ def report_truncation(pairs: Sequence[TokenizedPair], reporter: Reporter) -> Non
         )
 
 
+def report_same_tokens(
+    pairs: Sequence[TokenizedPair], reporter: Reporter, consequence: str
+) -> None:
+    """Report the pairs whose two responses are the same tokens to the model, and what would help.
+
+    consequence: what becomes of these pairs, as the end of a sentence.
+    """
+    same = [pair for pair in pairs if pair.has_same_tokens]
+    if not same:
+        return
+    cut = sum(pair.preferred_cut > 0 for pair in same)
+    advice = (
+        f"{cut} of them differ only behind the cut: raise max_response_tokens to keep them apart."
+        if cut
+        else "The tokenizer turns both texts into the same tokens."
+    )
+    reporter.message(
+        f"In {len(same)} of {len(pairs)} pairs ({named([pair.pair for pair in same])}) both "
+        f"responses are the same tokens to the model, so they {consequence}. {advice}"
+    )
+
+
 @torch.no_grad()
 def _score_batch(
     forward: PairForward, batch: Sequence[TokenizedPair], measures: bool
@@ -106,13 +131,16 @@ def _score_batch(
             hidden.ln_ches_B.tolist(),
             hidden.last_hidden_inner_product_B.tolist(),
         ]
+    # Of equal responses every measure says "most similar", which would rank a pair without any
+    # preference as the worst of a dataset.
+    is_measured = [measures and not pair.has_same_tokens for pair in batch]
     return [
         ScoreRecord(
             pair=pair.pair,
-            ches=columns[0][b] if measures else None,
-            ln_ches=columns[1][b] if measures else None,
-            last_hidden_inner_product=columns[2][b] if measures else None,
-            normalized_edit_distance=normalized_edit_distance(pair) if measures else None,
+            ches=columns[0][b] if is_measured[b] else None,
+            ln_ches=columns[1][b] if is_measured[b] else None,
+            last_hidden_inner_product=columns[2][b] if is_measured[b] else None,
+            normalized_edit_distance=normalized_edit_distance(pair) if is_measured[b] else None,
             preferred_logprob=preferred[b],
             dispreferred_logprob=dispreferred[b],
             preferred_tokens=len(pair.preferred_ids),
@@ -134,6 +162,7 @@ def _summarize(
         "tokens": sum(pair.tokens for pair in pairs),
         "cut_tokens": sum(pair.cut_tokens for pair in pairs),
         "cut_pairs": sum(pair.cut_tokens > 0 for pair in pairs),
+        "same_token_pairs": sum(pair.has_same_tokens for pair in pairs),
         "retokenised_pairs": sum(pair.retokenized for pair in pairs),
         "measures": {name: _statistics([one[name] for one in scored]) for name in MEASURE_NAMES},
     }

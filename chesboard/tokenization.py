@@ -11,9 +11,14 @@ from itertools import pairwise
 from typing import Any
 
 from chesboard.pairs import Pair, Prompt, TokenizedPair
+from chesboard.text_check import TextCheck
 
 TEXTS_PER_CALL = 1024
 """Texts in one call of the tokenizer: enough for its threads, little memory."""
+
+
+class ChatTemplateError(ValueError):
+    """The chat template rejects a prompt; the message names the pair and its turns."""
 
 
 class EmptyTextError(ValueError):
@@ -34,14 +39,17 @@ def tokenize_pairs(
     raw_pairs: Sequence[Pair],
     max_prompt_tokens: int,
     max_response_tokens: int,
+    check: TextCheck | None = None,
 ) -> list[TokenizedPair]:
     """Tokenize pairs, in their order.
 
     tokenizer: a transformers tokenizer, slow or fast. Prompts are truncated at the left (a leading
     BOS stays), responses at the right (which removes the end token first).
+    check: sees each pair with its rendered prompt.
 
     Raises:
         EmptyTextError: a prompt or response is empty; the message names the pair.
+        ChatTemplateError: the chat template rejects a prompt; the message names the pair.
         ValueError: the tokenizer has no token that ends a response.
     """
     end_id = find_end_of_turn(tokenizer)
@@ -49,7 +57,7 @@ def tokenize_pairs(
     tokenized = []
     for start in range(0, len(raw_pairs), TEXTS_PER_CALL):
         chunk = raw_pairs[start : start + TEXTS_PER_CALL]
-        for raw, prompt_ids, responses, retokenized in _tokenize_chunk(tokenizer, chunk):
+        for raw, prompt_ids, responses, retokenized in _tokenize_chunk(tokenizer, chunk, check):
             if prompt_ids[: len(prefix_ids)] != prefix_ids:
                 prompt_ids = prefix_ids + prompt_ids
             tokenized.append(
@@ -167,12 +175,15 @@ def _estimate_ends(tokenizer: Any, ids: Sequence[int], characters: int) -> list[
 
 
 def _tokenize_chunk(
-    tokenizer: Any, chunk: Sequence[Pair]
+    tokenizer: Any, chunk: Sequence[Pair], check: TextCheck | None
 ) -> list[tuple[Pair, list[int], list[_Encoded], bool]]:
     """For each pair: prompt ids, both responses, and whether these were tokenized apart."""
     for raw in chunk:
         _refuse_empty(raw)
-    prompts = [render_prompt(tokenizer, raw.prompt) for raw in chunk]
+    prompts = [_rendered(tokenizer, raw) for raw in chunk]
+    if check is not None:
+        for raw, prompt in zip(chunk, prompts, strict=True):
+            check.see(raw, prompt)
     prompt_ids = [ids for ids, _ in _encode(tokenizer, prompts)]
     texts = [(raw.preferred, raw.dispreferred) for raw in chunk]
     joined = _encode(
@@ -191,6 +202,20 @@ def _tokenize_chunk(
         _refuse_no_tokens(raw, prompt_ids[i], responses)
         results.append((raw, prompt_ids[i], responses, not kept))
     return results
+
+
+def _rendered(tokenizer: Any, raw: Pair) -> str:
+    try:
+        return render_prompt(tokenizer, raw.prompt)
+    except Exception as error:
+        # Templates raise errors of their own (roles must alternate, no system turn), which do not
+        # say which prompt they are about.
+        roles = "user" if isinstance(raw.prompt, str) else ", ".join(t["role"] for t in raw.prompt)
+        raise ChatTemplateError(
+            f"The tokenizer's chat template rejects the prompt of pair {raw.pair}: {error} (its "
+            f"turns: {roles}). Leave the pair out, change its turns, or choose a model whose "
+            "template takes them."
+        ) from error
 
 
 def _refuse_empty(raw: Pair) -> None:

@@ -25,6 +25,7 @@ from chesboard.reporting import (
     RunCancelledError,
     RunInterruptedError,
 )
+from chesboard.text_check import TextCheck
 from chesboard.tokenization import tokenize_pairs
 from worker import disk
 from worker.lease_keeper import LeaseKeeper
@@ -138,7 +139,10 @@ def _work(
     recorder.device(f"{describe_device(loaded.device)}, {_dtype_name(loaded.compute_dtype)}")
     if other := other_precision(config, loaded):
         recorder.message(other)
-    pairs = _tokenize(loaded, raw_pairs, config, on_phase)
+    check = TextCheck(loaded.tokenizer)
+    pairs = _tokenize(loaded, raw_pairs, config, on_phase, check)
+    for finding in check.messages():
+        recorder.message(finding)
     if isinstance(config, TrainConfig):
         return train_run(claim, config, loaded, pairs, recorder, control)
     return score(claim, config, loaded, pairs, recorder, control)
@@ -160,7 +164,11 @@ def _phases(recorder: Recorder, control: LeaseKeeper) -> OnPhase:
 
 
 def _tokenize(
-    loaded: LoadedModel, raw_pairs: list[Pair], config: ModelConfig, on_phase: OnPhase
+    loaded: LoadedModel,
+    raw_pairs: list[Pair],
+    config: ModelConfig,
+    on_phase: OnPhase,
+    check: TextCheck,
 ) -> list[TokenizedPair]:
     """Tokenize slice by slice, so that a large dataset shows progress and can be cancelled."""
     pairs: list[TokenizedPair] = []
@@ -171,6 +179,7 @@ def _tokenize(
             raw_pairs[start : start + TOKENIZED_AT_A_TIME],
             config.max_prompt_tokens,
             config.max_response_tokens,
+            check,
         )
     on_phase("tokenizing", len(raw_pairs), len(raw_pairs), "pairs")
     return pairs

@@ -16,6 +16,7 @@ from chesboard.configs import ProbesConfig, TrainConfig
 from chesboard.model import LoadedModel
 from chesboard.pairs import Pair, TokenizedPair
 from chesboard.reporting import Control, Reporter
+from chesboard.scoring import report_same_tokens
 from chesboard.tokenization import tokenize_pairs
 from worker import disk
 from worker.models.files import save_folder
@@ -39,6 +40,13 @@ def train_run(
         DiskFullError: there is no room for the trained model.
         What `train` raises.
     """
+    report_same_tokens(pairs, reporter, "are not trained on")
+    pairs = [pair for pair in pairs if not pair.has_same_tokens]
+    if not pairs:
+        raise ValueError(
+            "In every pair both responses are the same tokens to the model, so there is nothing to "
+            "train on. Raise max_response_tokens if they differ behind the cut."
+        )
     trained = [pair.pair for pair in pairs]
     probe_raw = run_with_retry(
         f"run {claim.run_id}",
