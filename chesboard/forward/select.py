@@ -219,6 +219,25 @@ def _logprobs_of_both(states: PairStates) -> Tensor:
     return torch.cat([states.preferred_token_logprobs_N(), states.dispreferred_token_logprobs_N()])
 
 
+def refuse_unknown_tokens(loaded: LoadedModel, pairs: Sequence[TokenizedPair]) -> None:
+    """Check that the model has an embedding of every token. A GPU would fail without a reason.
+
+    Raises:
+        ValueError: a token has none; the message names it and its pair.
+    """
+    rows = causal_model(loaded).get_input_embeddings().weight.shape[0]
+    for pair in pairs:
+        largest = max(max(pair.prompt_ids), max(pair.preferred_ids), max(pair.dispreferred_ids))
+        if largest >= rows:
+            token = loaded.tokenizer.convert_ids_to_tokens(largest)
+            raise ValueError(
+                f"The model has no embedding of the token “{token}” (id {largest}) of pair "
+                f"{pair.pair}: its embedding has {rows} rows, but the tokenizer has "
+                f"{len(loaded.tokenizer)} tokens. Resize the embedding (resize_token_embeddings), "
+                "or load the tokenizer that belongs to the model."
+            )
+
+
 def refuse_too_long(loaded: LoadedModel, pairs: Sequence[TokenizedPair]) -> None:
     """Check the pairs' lengths against a model with learned positions.
 

@@ -29,11 +29,15 @@ def named_model(monkeypatch):
     torch.manual_seed(7)
     model = build_llama()
 
-    def load(kind):
-        return lambda name, **_: model if kind == "model" else build_tokenizer(chat=True)
+    def load_model(name, **settings):
+        info = {"missing_keys": set(), "mismatched_keys": set()}
+        return (model, info) if settings.get("output_loading_info") else model
 
-    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", load("model"))
-    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", load("tokenizer"))
+    def load_tokenizer(name, **_):
+        return build_tokenizer(chat=True)
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", load_model)
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", load_tokenizer)
 
 
 @pytest.mark.usefixtures("named_model")

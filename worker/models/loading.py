@@ -5,11 +5,11 @@ Weights are read from safetensors only, and no code that comes with a model is r
 
 import psutil
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from chesboard import cpu
 from chesboard.configs import ModelConfig, TrainConfig
-from chesboard.loading import DTYPES, ModelError
+from chesboard.loading import DTYPES, ModelError, read_causal_lm
 from chesboard.model import LoadedModel
 from chesboard.reporting import RunStoppedError
 from worker.models import hub
@@ -48,7 +48,7 @@ def load_model(
     """Load a model in eval mode; download it first where it is a hub model.
 
     Raises:
-        ModelError: unreadable, or too large for the device.
+        ModelError: unreadable, incomplete, damaged, or too large for the device.
         RunStoppedError: `on_phase` raised it.
     """
     parameters = _prepare(config, source, device, weights_dtype, on_phase)
@@ -56,13 +56,8 @@ def load_model(
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.location, trust_remote_code=False)
         with tensors_reported(on_phase, "loading"):
-            model = AutoModelForCausalLM.from_pretrained(
-                source.location,
-                dtype=weights_dtype,
-                use_safetensors=True,
-                trust_remote_code=False,
-            )
-    except RunStoppedError:
+            model = read_causal_lm(source.location, weights_dtype)
+    except (RunStoppedError, ModelError):
         raise
     except Exception as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)

@@ -18,7 +18,7 @@ from torch.nn import Parameter
 
 from chesboard.configs import TrainConfig
 from chesboard.forward.batching import TokenBudget, token_batches
-from chesboard.forward.select import refuse_too_long, select_forward
+from chesboard.forward.select import refuse_too_long, refuse_unknown_tokens, select_forward
 from chesboard.forward.states import PairForward, PairStates
 from chesboard.model import LoadedModel
 from chesboard.objectives import PairLogprobs, losses
@@ -67,6 +67,7 @@ def train(
     """
     if not pairs:
         raise ValueError("There are no pairs to train on: the selection leaves none.")
+    refuse_unknown_tokens(loaded, [*pairs, *probe_pairs])
     refuse_too_long(loaded, [*pairs, *probe_pairs])
     torch.manual_seed(config.seed)
     prepare_model(loaded, config.lora)

@@ -253,7 +253,7 @@ def test_a_hub_model_too_large_is_refused_before_it_is_downloaded(
 
     monkeypatch.setattr(hub, "get_safetensors_metadata", lambda name: Metadata)
     monkeypatch.setattr(hub, "snapshot_download", None)  # not to be reached
-    monkeypatch.setattr(loading, "AutoModelForCausalLM", None)
+    monkeypatch.setattr(loading, "read_causal_lm", None)
     with pytest.raises(ModelError, match=r"“example/huge” has 401,000 million parameters"):
         ModelCache(settings).load(ScoreConfig(model="example/huge", device="cpu"))
 
