@@ -37,7 +37,7 @@ def disposable_services() -> Iterator[Services]:
     database_url = os.environ.get("CHESBOARD_TEST_DATABASE_URL")
     redis_url = _own_redis()
     if database_url and redis_url:
-        with scratch_database(database_url, f"chesboard_test_{os.getpid()}") as url:
+        with scratch_database(database_url, "chesboard_test") as url:
             _flush(redis_url)
             yield Services(url, redis_url, stop=lambda: None)
             _flush(redis_url)
@@ -78,7 +78,11 @@ def short_folder() -> Iterator[Path]:
 
 @contextmanager
 def scratch_database(server_url: str, name: str) -> Iterator[str]:
-    """The URL of a new database on a server; dropped in the end."""
+    """The URL of a new database on a server; dropped in the end.
+
+    Its name is this test process's own: others may use the same server at the same time.
+    """
+    name = f"{name}_{os.getpid()}"
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         connection.execute(f'CREATE DATABASE "{name}"')
@@ -163,7 +167,7 @@ def _servers_of_a_stack() -> Iterator[dict[str, str]]:
     if not (database_url and redis_url):
         yield {}
         return
-    with scratch_database(database_url, f"chesboard_stack_{os.getpid()}") as url:
+    with scratch_database(database_url, "chesboard_stack") as url:
         yield {"DATABASE_URL": url, "REDIS_URL": redis_url}
 
 
