@@ -67,11 +67,13 @@ class PairReader:
             yield row
 
     def _parse(self, source: SourceRow) -> PairRow | RowError:
-        self._see_columns(source.columns)
+        has_new_columns = self._see_columns(source.columns)
+        is_first = self.columns is None
         if self.columns is None:
             self.columns = recognize(source.columns)
-        elif not self.is_mapped:
-            self.columns = extend(self.columns, source.columns)
+        if self.columns is not None and not self.is_mapped and (is_first or has_new_columns):
+            # Also by what rows before the first of this form had.
+            self.columns = extend(self.columns, self._found)
         if self.columns is not None:
             return parse_row(source, self.columns)
         near = nearest(source.columns)
@@ -81,11 +83,14 @@ class PairReader:
         missing = [name for name in near.needed() if name not in source.columns]
         return RowError(source.row, "is missing", missing[0], snippet_of(source), "missing")
 
-    def _see_columns(self, columns: Iterable[str]) -> None:
-        for name in columns:
+    def _see_columns(self, columns: Iterable[str]) -> bool:
+        """Remember the names; whether the row brings one that no earlier row had."""
+        new = [name for name in columns if name not in self._found]
+        for name in new:
             # A file in which every row has other keys must not fill the memory.
-            if name not in self._found and len(self._found) < MAX_COLUMNS:
+            if len(self._found) < MAX_COLUMNS:
                 self._found[shortened(name)] = None
+        return bool(new)
 
     def _see_context(self, source: SourceRow, columns: Columns, pair: PairRow) -> None:
         for unread in unread_context(source.columns, columns, pair):
