@@ -1,9 +1,26 @@
 """Preference pairs, as text and as token ids."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
-Prompt = str | list[dict[str, str]]
-"""Plain text, or chat messages with `role` and `content`."""
+Message = dict[str, Any]
+"""A chat message: `role` and `content` as text, and where the row has them the fields of
+`MESSAGE_FIELDS`, which chat templates may write out."""
+
+MESSAGE_FIELDS = (
+    *("tool_calls", "tool_call_id", "function_call", "name", "tools", "functions"),
+    *("reasoning_content", "reasoning", "thinking"),
+)
+
+Prompt = str | list[Message]
+"""Plain text, or chat messages."""
+
+
+def prompt_characters(prompt: Prompt) -> int:
+    """Characters of a prompt; of chat messages, those of their contents."""
+    if isinstance(prompt, str):
+        return len(prompt)
+    return sum(len(message["content"]) for message in prompt)
 
 
 @dataclass(frozen=True, slots=True)

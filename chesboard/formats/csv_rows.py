@@ -4,22 +4,34 @@
 - A cell of any column may be a list of chat messages, as JSON, as a Python literal, or as NumPy
   prints one.
 - A first line `sep=;` names the delimiter, as Excel writes it.
+- A broken quotation mark, or a row of another width, rejects that row by its line.
 - `chesboard:quoted` lists the columns of a row whose text was given a leading apostrophe as a guard
   against formulas; the apostrophe is removed.
 
-The server's export (app/datasets/export_files.py) writes the first and the third.
+The server's export (app/datasets/export_files.py) writes the first and the last.
 """
 
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from chesboard.formats.columns import recognize
+from chesboard.formats.csv_dialects import (
+    BLANK_BEFORE_QUOTE,
+    SAMPLE_CHARACTERS,
+    choose_dialect,
+    has_blanks_behind,
+)
+from chesboard.formats.csv_doubts import Doubts
 from chesboard.formats.csv_lines import FORMULA_SIGNS
+from chesboard.formats.csv_records import Broken, Dialect, Lines, Record, Records
 from chesboard.formats.errors import FormatError
-from chesboard.formats.json_rows import MAX_ROW_BYTES, parse
+from chesboard.formats.file_warnings import FileWarnings
+from chesboard.formats.json_rows import parse
+from chesboard.formats.json_text import MAX_ROW_BYTES
+from chesboard.formats.known_forms import recognize
 from chesboard.formats.message_text import parse_messages
 from chesboard.formats.rows import SNIPPET_CHARACTERS, RowError, SourceRow
 from chesboard.formats.unpacking import Buffered
@@ -27,75 +39,94 @@ from chesboard.formats.unpacking import Buffered
 JSON_SUFFIX = ":json"
 QUOTED = "chesboard:quoted"
 QUOTED_SUFFIX = ":quoted"
-DELIMITERS = ",;\t"
-
-csv.field_size_limit(MAX_ROW_BYTES)
+DELIMITERS = ",;\t|"
 
 _SEPARATOR = re.compile(r'"?sep=([,;\t|])"?\s*$', re.I)
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
-def read(file: Buffered) -> Iterator[SourceRow | RowError]:
-    # Invalid UTF-8 becomes lone surrogates, which are rejected row by row.
+def read(file: Buffered, warnings: FileWarnings) -> Iterator[SourceRow | RowError]:
+    """The rows of a table.
+
+    warnings: gets what is doubtful about how the file is written.
+
+    Raises:
+        FormatError: no usable header, or so many quotes are broken that there is no telling.
+    """
+    # Invalid UTF-8 becomes lone surrogates, which are rejected where they are part of a pair.
     text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
-    lines = _Lines(text)
+    doubts = Doubts()
+    warnings.watch(doubts.sentences)
+    lines = Lines(doubts.seen(_lines(text)))
+    header, delimiter, first = _read_header(lines)
+    sample = lines.sample(SAMPLE_CHARACTERS)
+    is_quoted = '"' in first
+    has_blanks = has_blanks_behind(first, delimiter)
+    dialect = choose_dialect(
+        sample, delimiter, len(header), is_header_quoted=is_quoted, has_blanks=has_blanks
+    )
+    doubts.begin(dialect, is_header_quoted=is_quoted)
+    try:
+        for record in Records(lines, dialect, len(header)):
+            if isinstance(record, Broken):
+                snippet = "".join(record.lines[:1])[:SNIPPET_CHARACTERS] or None
+                yield RowError(record.line, record.message, snippet=snippet)
+                continue
+            doubts.see(record)
+            if len(record.cells) == len(header):
+                yield _row(record.line, header, record.cells)
+            elif record.cells:
+                yield _ragged(record, len(header), delimiter)
+    except csv.Error as error:
+        raise FormatError(f"The table is not read beyond line {lines.last:,}: {error}.") from error
+
+
+def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+    """The lines; of an overlong one the beginning."""
+    while line := text.readline(MAX_ROW_BYTES + 1):
+        yield line
+        while len(line) > MAX_ROW_BYTES and not line.endswith(("\n", "\r")):
+            line = text.readline(MAX_ROW_BYTES + 1)
+
+
+def _read_header(lines: Lines) -> tuple[list[str], str, str]:
+    """(names of the columns, delimiter, the line as it stands in the file)
+
+    Raises:
+        FormatError: no header, or a name stands twice.
+    """
     try:
         first = next(lines, "")
         while first and not first.strip():
             first = next(lines, "")
-        if named := _SEPARATOR.match(first):
-            delimiter = named[1]
-        else:
-            delimiter = _delimiter(first)
-            lines.put_back(first)
-        rows = csv.reader(lines, delimiter=delimiter)
-        header = _header(next(rows, []))
+        named = _SEPARATOR.match(first)
+        if named:
+            first = next(lines, "")
+        delimiter = named[1] if named else _delimiter(first)
+        lines.put_back([first])
+        has_blanks = BLANK_BEFORE_QUOTE.search(first) is not None
+        header = _header(next(Dialect(delimiter, skips_blanks=has_blanks).reader(lines), []))
     except csv.Error as error:
         raise FormatError(f"The first line is no CSV header: {error}.") from error
-    if len(set(header)) < len(header):
-        raise FormatError("The CSV header names a column twice.")
-    while True:
-        row = lines.number + 1
-        try:
-            cells = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield RowError(row, f"not CSV: {error}")
-            continue
-        if len(cells) == len(header):
-            yield _row(row, header, cells)
-        elif cells:
-            message = f"{len(cells)} cells, but the header names {len(header)} columns"
-            yield RowError(row, message, snippet=delimiter.join(cells[:8])[:SNIPPET_CHARACTERS])
+    _check_names(header)
+    return header, delimiter, first
 
 
-class _Lines:
-    """Iterates over lines; an overlong one raises csv.Error and is skipped."""
+def _check_names(header: list[str]) -> None:
+    """Raises:
+    FormatError: a name stands twice.
+    """
+    twice = [name for name, times in Counter(header).items() if times > 1]
+    if twice:
+        names = ", ".join(repr(name[:SNIPPET_CHARACTERS]) for name in twice[:5])
+        raise FormatError(f"The CSV header names a column twice: {names}. Rename one of them.")
 
-    def __init__(self, text: io.TextIOWrapper) -> None:
-        self._text = text
-        self._put_back: str | None = None
-        self.number = 0
 
-    def put_back(self, line: str) -> None:
-        self._put_back = line
-        self.number -= 1
-
-    def __iter__(self) -> "_Lines":
-        return self
-
-    def __next__(self) -> str:
-        line, self._put_back = self._put_back, None
-        if line is None:
-            line = self._text.readline(MAX_ROW_BYTES + 1)
-        if not line:
-            raise StopIteration
-        self.number += 1
-        if len(line) <= MAX_ROW_BYTES:
-            return line
-        while len(line) > MAX_ROW_BYTES and not line.endswith("\n"):
-            line = self._text.readline(MAX_ROW_BYTES + 1)
-        raise csv.Error(f"the line is longer than {MAX_ROW_BYTES:,} characters")
+def _ragged(record: Record, width: int, delimiter: str) -> RowError:
+    message = f"{len(record.cells)} cells, but the header names {width} columns"
+    return RowError(
+        record.line, message, snippet=delimiter.join(record.cells[:8])[:SNIPPET_CHARACTERS]
+    )
 
 
 def _header(names: list[str]) -> list[str]:
@@ -125,10 +156,8 @@ def _unquoted(name: str) -> str:
 
 def has_known_header(start: bytes) -> bool:
     """Whether a file with this beginning is a CSV table whose columns match a known form."""
-    line, _, rest = start.partition(b"\n")
-    if _SEPARATOR.match(line.decode("utf-8", "replace")):
-        line = rest.partition(b"\n")[0]
-    return _has_known_names(line.decode("utf-8", "replace"))
+    lines = [line.decode("utf-8", "replace") for line in _LINE_END.split(start, maxsplit=2)[:2]]
+    return _has_known_names(lines[-1 if _SEPARATOR.match(lines[0]) else 0])
 
 
 def _has_known_names(line: str) -> bool:

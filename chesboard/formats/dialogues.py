@@ -1,25 +1,21 @@
-"""Parses chat messages and dialogues in one text, and finds where two of them diverge.
+"""Parses chat messages, and finds where two dialogues, or two texts, diverge.
 
 Dialogues are split between turns, and plain texts between words, never inside a word: displacement
 is measured at the first tokens of the two responses.
 """
 
-import re
 import unicodedata
 from typing import Any
 
 from chesboard.formats.rows import Reason
+from chesboard.pairs import MESSAGE_FIELDS, Message
 
-Messages = list[dict[str, str]]
+Messages = list[Message]
 
-_HH_TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
-_HH_ROLES = {"Human": "user", "Assistant": "assistant"}
-_HH_SPEAKERS = {role: speaker for speaker, role in _HH_ROLES.items()}
-
-_ROLES = {
+ROLES = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "ai", "bot"), "assistant"),
-    **dict.fromkeys(("tool", "observation"), "tool"),
+    **dict.fromkeys(("tool", "observation", "function", "ipython"), "tool"),
     **dict.fromkeys(("system",), "system"),
 }
 """Names of roles, in lower case, and the role that chat templates know. Others stay as they are."""
@@ -38,17 +34,20 @@ class UnusableError(Exception):
 def read_messages(value: Any, field: str) -> Messages:
     """Chat messages {role, content}, or ShareGPT's {from, value}, as {role, content}.
 
+    The fields of `MESSAGE_FIELDS` stay beside them. A turn that only calls tools has the content
+    null, as OpenAI writes it, or none; it becomes "".
+
     Raises:
         UnusableError: not a list of such messages, or one with content that is not text.
     """
     if isinstance(value, dict):
-        value = _from_struct(value) or [value]
+        value = from_struct(value) or [value]
     if not isinstance(value, list) or not value:
         raise UnusableError(field, "must be a list of chat messages, at least one")
     return [_read_message(message, number, field) for number, message in enumerate(value, start=1)]
 
 
-def _from_struct(value: dict[str, Any]) -> list[dict[str, Any]] | None:
+def from_struct(value: dict[str, Any]) -> list[dict[str, Any]] | None:
     """{"role": ["user"], "content": ["Hi"]} -> [{"role": "user", "content": "Hi"}].
 
     How pyarrow and `datasets` write a list of messages column by column. None for anything else.
@@ -61,17 +60,30 @@ def _from_struct(value: dict[str, Any]) -> list[dict[str, Any]] | None:
     return [dict(zip(value, message, strict=True)) for message in zip(*columns, strict=True)]
 
 
-def _read_message(message: Any, number: int, field: str) -> dict[str, str]:
-    if isinstance(message, dict):
-        if "role" in message:
-            role, content = message["role"], _text_of(message.get("content"))
-        else:
-            role, content = message.get("from"), message.get("value")
-        if isinstance(role, str) and role and isinstance(content, str):
-            return {"role": _ROLES.get(role.strip().casefold(), role), "content": content}
-    raise UnusableError(
-        field, f"message {number} must have a `role` and a `content`, both text", "unusable"
-    )
+def _read_message(message: Any, number: int, field: str) -> Message:
+    if not isinstance(message, dict):
+        raise UnusableError(field, f"message {number} {_NO_MESSAGE}")
+    if "role" in message:
+        role, content = message["role"], _text_of(message.get("content"))
+    else:
+        role, content = message.get("from"), message.get("value")
+    more = {name: message[name] for name in MESSAGE_FIELDS if not is_blank(message.get(name))}
+    if content is None and more.keys() & _CALLS:
+        content = ""
+    if not isinstance(role, str) or not role or not isinstance(content, str):
+        unread = _kind_of_part(content)
+        problem = f"has a part of type `{unread}`, which is not read" if unread else _NO_MESSAGE
+        raise UnusableError(field, f"message {number} {problem}")
+    return {"role": ROLES.get(role.strip().casefold(), role), "content": content, **more}
+
+
+_NO_MESSAGE = "must have a `role` and a `content`, both text"
+_CALLS = {"tool_calls", "function_call"}
+
+
+def is_blank(value: Any) -> bool:
+    """Whether a field or a cell holds nothing: null, no items, or blank text."""
+    return value is None or value in ([], {}) or (isinstance(value, str) and not value.strip())
 
 
 def _text_of(content: Any) -> Any:
@@ -83,32 +95,18 @@ def _text_of(content: Any) -> Any:
     return content
 
 
+def _kind_of_part(content: Any) -> str | None:
+    """The kind of the first part that is not text, such as image_url."""
+    parts = content if isinstance(content, list) else []
+    kinds = (p.get("type") for p in parts if isinstance(p, dict) and _text_of_part(p) is None)
+    return next((kind for kind in kinds if isinstance(kind, str)), None)
+
+
 def _text_of_part(part: Any) -> str | None:
     if isinstance(part, dict) and part.get("type", "text") == "text":
         text = part.get("text")
         return text if isinstance(text, str) else None
     return None
-
-
-def is_dialogue(text: str) -> bool:
-    return _HH_TURN.match(text.lstrip()) is not None
-
-
-def read_dialogue(text: str) -> Messages:
-    """'\\n\\nHuman: Hi\\n\\nAssistant: Hello' -> [{user, Hi}, {assistant, Hello}]"""
-    _, *parts = _HH_TURN.split(text.lstrip())
-    return [
-        {"role": _HH_ROLES[speaker], "content": said.strip()}
-        for speaker, said in zip(parts[::2], parts[1::2], strict=True)
-    ]
-
-
-def write_dialogue(messages: Messages) -> str:
-    """The inverse of `read_dialogue`."""
-    return "".join(
-        f"\n\n{_HH_SPEAKERS.get(message['role'], message['role'])}: {message['content']}"
-        for message in messages
-    )
 
 
 def cut(ours: Messages, theirs: Messages, fields: tuple[str, str]) -> tuple[Messages, str, str]:
@@ -120,6 +118,13 @@ def cut(ours: Messages, theirs: Messages, fields: tuple[str, str]) -> tuple[Mess
     for field, dialogue in zip(fields, (ours, theirs), strict=True):
         if not dialogue or dialogue[-1]["role"] != "assistant":
             raise UnusableError(field, "must end with a message of the assistant")
+        calls = sorted(dialogue[-1].keys() & _CALLS)
+        if calls and not dialogue[-1]["content"].strip():
+            raise UnusableError(
+                field,
+                f"the response has no text, only `{calls[0]}`, which is not read: write the call "
+                "into the content as the model writes it",
+            )
     if ours[:-1] != theirs[:-1]:
         raise UnusableError(
             fields[1],
@@ -138,7 +143,7 @@ def common_words(ours: str, theirs: str) -> int:
     at = _common_characters(ours, theirs)
     if at == min(len(ours), len(theirs)):
         at -= 1  # one of them would have no response left
-    while at > 0 and not (_begins_word(ours, at) and _begins_word(theirs, at)):
+    while at > 0 and not (begins_word(ours, at) and begins_word(theirs, at)):
         at -= 1
     return max(at, 0)
 
@@ -152,7 +157,7 @@ def _common_characters(ours: str, theirs: str) -> int:
     return low
 
 
-def _begins_word(text: str, at: int) -> bool:
+def begins_word(text: str, at: int) -> bool:
     """Whether there is a word boundary at `at`; signs and ideographs are words of their own."""
     before, after = text[at - 1], text[at]
     if before.isspace() or _continues(after) or before == "\N{ZERO WIDTH JOINER}":

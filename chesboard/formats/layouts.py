@@ -10,8 +10,10 @@ file, and almost nothing is stored twice.
 from collections.abc import Iterator
 from typing import Any
 
+from chesboard.formats.choices import first_is_preferred
 from chesboard.formats.columns import Columns
-from chesboard.formats.dialogues import Messages, common_words, write_dialogue
+from chesboard.formats.dialogues import Messages, common_words
+from chesboard.formats.transcripts import write_dialogue
 from chesboard.pairs import Prompt
 
 Cells = dict[str, Any]
@@ -20,12 +22,15 @@ Cells = dict[str, Any]
 def source_of(
     columns: Columns, prompt: Prompt, preferred: str, dispreferred: str, cells: Cells
 ) -> dict[str, Any] | None:
-    """What `restore` needs besides the pair: None, {"layout": number} or {"cells": …}."""
+    """What `restore` needs besides the pair: None, {"layout": number} or {"cells": …}; also
+    `layout` beside cells."""
     consumed = {name: cells[name] for name in columns.all() if name in cells}
     for number, layout in enumerate(layouts(columns, prompt, preferred, dispreferred)):
         if layout == consumed:
             return {"layout": number} if number else None
-    return {"cells": consumed}
+    # An edited pair is written with its responses in the order of its row.
+    is_swapped = not first_is_preferred(cells, columns)
+    return {"cells": consumed, **({"layout": 1} if is_swapped else {})}
 
 
 def restore(
@@ -64,10 +69,11 @@ def layouts(columns: Columns, prompt: Prompt, preferred: str, dispreferred: str)
         if columns.choice:
             name, first, second = columns.choice
             swapped = {columns.preferred: theirs, columns.dispreferred: ours}
-            for kind in (int, str):  # in CSV every value is text
+            kinds = (int, str) if isinstance(first, int) else (str,)  # in CSV every value is text
+            for kind in kinds:
                 yield {**cells, **pair, name: kind(first)}
                 yield {**cells, **swapped, name: kind(second)}
-        elif columns.scores:
+        elif columns.verdicts():
             yield {**cells, **pair}
             yield {**cells, columns.preferred: theirs, columns.dispreferred: ours}
         else:

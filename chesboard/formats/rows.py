@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from chesboard.formats.errors import ErrorItem
+from chesboard.formats.remarks import Remark
 from chesboard.formats.text import sanitize
 from chesboard.pairs import Prompt
 
-Reason = Literal["unreadable", "missing", "empty", "identical", "undecided", "unusable"]
+Reason = Literal["unreadable", "missing", "empty", "identical", "undecided", "unpaired", "unusable"]
 """Why a row is rejected: it cannot be read, a column is missing, the prompt or a response is
-empty, the two responses are identical, neither is preferred, or any other reason."""
+empty, the two responses are identical, neither is preferred, a single response has no counterpart,
+or any other reason."""
 
 SNIPPET_CHARACTERS = 120
 SNIPPET_COLUMNS = 4
@@ -28,7 +30,7 @@ class PairRow:
     """A row parsed into a pair. PostgreSQL can store all of its texts.
 
     meta: the other columns, and `row`. source: what `chesboard.formats.layouts` needs besides to
-    restore the row.
+    restore the row. remarks: what reading the row mended or left open in its prompt and responses.
     """
 
     row: int
@@ -38,6 +40,7 @@ class PairRow:
     dispreferred: str
     meta: dict[str, Any]
     source: dict[str, Any] | None = None
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +76,20 @@ def snippet_of(source: SourceRow, field: str | None = None) -> str | None:
 def _beginning(value: Any) -> str:
     """The beginning of a value as text; a row may have megabytes, only a little is formatted."""
     if isinstance(value, list):
-        value = [_beginning(item) if isinstance(item, list | dict) else item for item in value[:2]]
+        value = [_without_lists(item) for item in value[:2]]
     elif isinstance(value, dict):
-        value = dict(list(value.items())[:SNIPPET_COLUMNS])
-        value = {name: "…" if isinstance(v, list | dict) else v for name, v in value.items()}
+        value = _without_lists(value)
     elif isinstance(value, str):
         return value[:SNIPPET_CHARACTERS]
     return str(value)[:SNIPPET_CHARACTERS]
+
+
+def _without_lists(value: Any) -> Any:
+    """The value, with the lists and objects in it left out: a cell may be nested without end."""
+    if isinstance(value, dict):
+        first = list(value.items())[:SNIPPET_COLUMNS]
+        return {name: "…" if isinstance(v, list | dict) else v for name, v in first}
+    return "…" if isinstance(value, list) else value
 
 
 def shortened(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from chesboard.formats import parquet_rows
+from chesboard.formats import table_rows
 from chesboard.formats.csv_lines import csv_line
 from chesboard.formats.rows import PairRow
 from chesboard.records import ScoreRecord
@@ -28,6 +28,12 @@ KINDS = {
     "normalized_edit_distance": "number",
     "preferred_logprob": "number",
     "dispreferred_logprob": "number",
+    "implicit_gap": "number",
+    "length_gap": "number",
+    "head_shift": "number",
+    "head_cosine": "number",
+    "preferred_grad_norm": "number",
+    "dispreferred_grad_norm": "number",
     "preferred_tokens": "integer",
     "dispreferred_tokens": "integer",
     "prompt_tokens": "integer",
@@ -59,7 +65,7 @@ def write_parquet(scored: Sequence[ScoredPair], with_text: bool) -> Iterator[byt
     if with_text:
         columns += [{"name": name, "kind": "text"} for name in TEXTS]
     rows = (_cells(pair) for pair in scored)
-    yield from parquet_rows.write(
+    yield from table_rows.write(
         columns, ([_flat(cells[column["name"]]) for column in columns] for cells in rows)
     )
 

@@ -26,6 +26,11 @@ def find_unstorable(text: str) -> Unstorable | None:
     return None
 
 
+def has_stray_bytes(text: str) -> bool:
+    """Whether a text has bytes that are not UTF-8, decoded as lone surrogates (surrogateescape)."""
+    return any("\udc80" <= character <= "\udcff" for character in text)
+
+
 def sanitize(text: str) -> str:
     """The text with U+0000 and lone surrogates replaced by characters that can be stored."""
     return text.encode("utf-8", "replace").decode("utf-8").replace("\0", NULL_SYMBOL)

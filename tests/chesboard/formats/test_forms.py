@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chesboard.formats.columns import guess, recognize
 from chesboard.formats.dialogues import common_words
+from chesboard.formats.guessing import guess
+from chesboard.formats.known_forms import recognize
 from chesboard.formats.layouts import restore
 from tests.chesboard.formats.test_parsing import (
     NO,
@@ -361,6 +362,10 @@ SERVICES: dict[str, dict[str, Any]] = {
     "ms-swift, messages": {
         "messages": [SYSTEM, QUESTION, YES],
         "rejected_response": NO["content"],
+    },
+    "ms-swift, two dialogues": {
+        "messages": [SYSTEM, QUESTION, YES],
+        "rejected_messages": [SYSTEM, QUESTION, NO],
     },
     "ms-swift, query": {
         "system": SYSTEM["content"],

@@ -1,6 +1,8 @@
 """Chat messages that a table holds as text, whatever printed them and whatever the file's kind."""
 
 import json
+import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chesboard.formats.message_text import parse_messages
-from tests.chesboard.formats.test_parsing import NO, QUESTION, YES, said, understand, understand_row
+from tests.chesboard.formats.test_parsing import (
+    NO,
+    QUESTION,
+    YES,
+    said,
+    understand,
+    understand_row,
+    why_not,
+)
 
 MESSAGES = st.lists(
     st.fixed_dictionaries(
@@ -42,6 +52,26 @@ def test_text_cells_of_messages_are_messages_in_jsonl_too() -> None:
     pair = understand_row(row)
     assert pair.prompt == [QUESTION]
     assert (pair.preferred, pair.dispreferred) == (YES["content"], NO["content"])
+
+
+@pytest.mark.parametrize(
+    ("escape", "message"), [("\\u0000", "NUL character"), ("\\ud800", "broken Unicode")]
+)
+@pytest.mark.parametrize("column", ["prompt", "chosen", "rejected", "history"])
+def test_escapes_in_a_text_cell_are_checked_as_text_is(
+    column: str, escape: str, message: str
+) -> None:
+    row: dict[str, Any] = {
+        "history": "[]",
+        "prompt": json.dumps([QUESTION]),
+        "chosen": json.dumps([QUESTION, YES]),
+        "rejected": json.dumps([QUESTION, NO]),
+    }
+    assert understand_row(row).prompt == [QUESTION]
+    broken = json.dumps([QUESTION, YES]).replace('"content": "', f'"content": "{escape}')
+    field, why = why_not(row | {column: broken})
+    assert field == column
+    assert message in why
 
 
 def test_a_table_printed_by_numpy_is_read() -> None:
@@ -87,6 +117,28 @@ def test_messages_may_come_as_a_struct_of_lists() -> None:
     assert (pair.preferred, pair.dispreferred) == (YES["content"], NO["content"])
 
 
+@pytest.mark.parametrize("write", [json.dumps, repr])
+def test_structs_of_lists_and_single_messages_may_come_as_text(write: Any) -> None:
+    struct = {"role": ["user"], "content": [QUESTION["content"]]}
+    row = {"prompt": write(struct), "chosen": write(YES), "rejected": write(NO)}
+    pair = understand_row(row)
+    assert pair.prompt == [QUESTION]
+    assert (pair.preferred, pair.dispreferred) == (YES["content"], NO["content"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"role": "admin", "content": "x"}',
+        '[{"from": "Berlin", "to": "Paris"}]',
+        '[{"name": "a", "role": "b"}]',
+        '{"answer": "x", "role": "user"}',
+    ],
+)
+def test_answers_that_are_objects_stay_text(text: str) -> None:
+    assert parse_messages(text) == text
+
+
 def test_a_system_prompt_that_only_later_rows_have_is_read() -> None:
     rows = [
         {"prompt": "Where is the Prado?", "chosen": "In Madrid.", "rejected": "In Lisbon."},
@@ -106,3 +158,25 @@ def test_excels_first_line_names_the_delimiter() -> None:
             (3, "Ice, light?", "Yes")
         ]
         assert reader.rejected == 0
+
+
+def test_openai_s_input_as_text_gives_its_messages() -> None:
+    row = {
+        "input": json.dumps({"messages": [QUESTION]}),
+        "preferred_output": json.dumps([YES]),
+        "non_preferred_output": json.dumps([NO]),
+    }
+    assert understand_row(row).prompt == [QUESTION]
+    # A response of this kind is the body of a request that was asked for.
+    body = json.dumps({"model": "m", "messages": [QUESTION]})
+    assert understand_row({"prompt": "Ask.", "chosen": body, "rejected": "x"}).preferred == body
+
+
+@given(MESSAGES)
+def test_messages_written_twice_or_as_numpy_represents_them(
+    messages: list[dict[str, str]],
+) -> None:
+    assert parse_messages(json.dumps(json.dumps(messages))) == messages
+    array = np.array(messages, dtype=object)
+    with np.printoptions(threshold=sys.maxsize):
+        assert parse_messages(repr(array)) == messages

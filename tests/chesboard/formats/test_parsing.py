@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chesboard.formats.columns import parse_mapping, recognize
 from chesboard.formats.errors import FileTooLargeError, FormatError
+from chesboard.formats.known_forms import recognize
+from chesboard.formats.mapping import parse_mapping
 from chesboard.formats.pair_reader import PairReader
 from chesboard.formats.reading import read_rows
 from chesboard.formats.rows import PairRow, RowError
@@ -261,6 +262,13 @@ def test_only_the_cells_of_the_pair_can_reject_a_row() -> None:
     assert pair.meta["b\N{SYMBOL FOR NULL}"] == "?"
 
 
+def test_deep_nesting_beside_the_pair_is_cut_off() -> None:
+    deep = "[" * 900 + "]" * 900
+    [pair], reader = understand(f'{{"prompt": "a", "chosen": "b", "rejected": "c", "x": {deep}}}')
+    assert (pair.preferred, reader.rejected) == ("b", 0)
+    assert json.dumps(pair.meta["x"]).count("[") == 64
+
+
 def test_deep_nesting_is_a_row_error() -> None:
     deep = "[" * 100_000 + "]" * 100_000
     _, reader = understand(f'{{"prompt": "a", "chosen": "b", "rejected": "c", "x": {deep}}}')
@@ -321,7 +329,7 @@ def test_csv_row_is_named_by_the_line_it_begins_on() -> None:
     ("data", "message"),
     [
         (b"PAR1 and so on", "The Parquet file is damaged"),
-        (b"PK\x03\x04 and so on", "Archives"),
+        (b"PK\x03\x04 and so on", "The zip archive is damaged"),
         ("\ufeff{}".encode("utf-16-le"), "UTF-16"),
         (gzip.compress(b"{}" * 1000, mtime=0)[:-9], "damaged or incomplete"),
         (b"\x1f\x8bnonsense", "damaged or incomplete"),
@@ -361,8 +369,10 @@ LINE = st.binary(max_size=60) | (ROW | JSON).map(lambda value: json.dumps(value)
 
 def accounted_for(rows: int, data: bytes, filename: str) -> None:
     pairs, reader = understand(data, filename)
-    assert len(pairs) + reader.rejected == rows
+    # A row may make several pairs; none is both a pair's and rejected whole.
+    assert len({pair.row for pair in pairs} | {error.row for error in reader.rejections}) == rows
     assert reader.pairs == len(pairs)
+    assert reader.rejected == len(reader.rejections)
     for pair in pairs:
         # What is handed on can be stored: UTF-8 without NUL, JSON without NaN.
         texts = json.dumps([pair.prompt, pair.meta, pair.preferred], ensure_ascii=False)

@@ -1,19 +1,20 @@
-"""Reads and writes Parquet in a child process (chesboard/formats/parquet_child.py).
+"""Reads Parquet, Arrow and ORC, and writes Parquet, in a child process (table_child.py).
 
-Parquet is decoded by a large C++ library. In a process of its own, with limits on memory and CPU
-time, a malicious file can harm nothing else, and the calling process stays small.
+They are decoded by a large C++ library, and so is zstd. In a process of its own, with limits on
+memory and CPU time, a malicious file can harm nothing else, and the calling process stays small.
 """
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Literal, cast
 
 from chesboard.formats.errors import FileTooLargeError, FormatError
 from chesboard.formats.json_rows import read_lines
@@ -22,24 +23,48 @@ from chesboard.formats.unpacking import Source, buffered
 
 log = logging.getLogger(__name__)
 
-PROGRAM = Path(__file__).resolve().with_name("parquet_child.py")
+PROGRAM = Path(__file__).resolve().with_name("table_child.py")
 """Run by its path, so that an installed package works from any folder."""
 
 COPY_BYTES = 1 << 20
-DAMAGED = "The Parquet file is damaged, or asks for more memory or time than a dataset needs."
+DAMAGED = "The file is damaged, or asks for more memory or time than a dataset needs."
+
+Kind = Literal["parquet", "arrow", "stream", "orc"]
 
 
-def read(file: Source, max_bytes: int) -> Iterator[SourceRow | RowError]:
+def read(file: Source, kind: Kind, max_bytes: int) -> Iterator[SourceRow | RowError]:
     """The rows of a table. A seekable file is read from its start, others from their position.
 
     Raises:
         FormatError: not a readable table.
         FileTooLargeError: its rows, written as JSON, take more than `max_bytes`.
     """
-    with _as_file(file) as table, _child("read", stdin=table) as child:
+    with _as_file(file) as table, _child(kind, stdin=table) as child:
         seen = _Limited(cast(IO[bytes], child.stdout), max_bytes)
         yield from read_lines(buffered(seen))
         _finish(child)
+
+
+class Unzstd:
+    """The decompressed contents of a zstd file, to be closed.
+
+    packed_bytes: the size of the file. Raises FormatError, while being read, where it is damaged.
+    """
+
+    def __init__(self, file: Source) -> None:
+        self._stack = ExitStack()
+        packed = self._stack.enter_context(_as_file(file))
+        self.packed_bytes = os.fstat(packed.fileno()).st_size
+        self._child = self._stack.enter_context(_child("zstd", stdin=packed))
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = cast(IO[bytes], self._child.stdout).read(size)
+        if not data:
+            _finish(self._child)
+        return data
+
+    def close(self) -> None:
+        self._stack.close()
 
 
 def write(columns: list[dict[str, str]], rows: Iterable[list[Any]]) -> Iterator[bytes]:
@@ -71,13 +96,10 @@ def write(columns: list[dict[str, str]], rows: Iterable[list[Any]]) -> Iterator[
 @contextmanager
 def _as_file(file: Source) -> Iterator[IO[bytes]]:
     """The upload as a file that another process can read: itself, or a copy on disk."""
-    with suppress(AttributeError, OSError):
-        # A spooled upload writes itself to disk when it is asked for its number.
-        number = file.fileno()  # type: ignore[attr-defined]
-        if number >= 0:
-            file.seek(0)  # type: ignore[attr-defined]
-            yield cast(IO[bytes], file)
-            return
+    if _has_number(file):
+        cast(IO[bytes], file).seek(0)
+        yield cast(IO[bytes], file)
+        return
     with tempfile.TemporaryFile() as copy:
         if hasattr(file, "seekable") and file.seekable():
             file.seek(0)  # type: ignore[attr-defined]
@@ -86,6 +108,14 @@ def _as_file(file: Source) -> Iterator[IO[bytes]]:
         copy.flush()
         copy.seek(0)
         yield cast(IO[bytes], copy)
+
+
+def _has_number(file: Source) -> bool:
+    """Whether it is a file of the system; a spooled upload writes itself to disk to become one."""
+    try:
+        return cast(IO[bytes], file).fileno() >= 0
+    except (AttributeError, OSError):
+        return False
 
 
 @contextmanager
@@ -123,7 +153,7 @@ def _finish(child: "subprocess.Popen[bytes]") -> None:
         message = json.loads(said.splitlines()[-1])["error"]
     except (IndexError, ValueError, KeyError, TypeError):
         message = DAMAGED
-        log.warning("the process that reads Parquet ended with %s: %s", child.wait(), said[-2000:])
+        log.warning("the process that reads tables ended with %s: %s", child.wait(), said[-2000:])
     raise FormatError(message)
 
 
