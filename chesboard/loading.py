@@ -3,19 +3,42 @@
 Weights are read from safetensors or GGUF only, and no code that comes with a model is run.
 """
 
+import logging
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
+from chesboard.causal_lm import (
+    ModelError,
+    placed,
+    read_causal_lm,
+    reason_of,
+    source_of,
+    unusable,
+)
 from chesboard.configs import ModelConfig
+from chesboard.hub.errors import HubError
+from chesboard.hub.models import fetch
+from chesboard.model import embedding_rows
+from chesboard.model_files.folder import model_at
+from chesboard.model_files.inspection import has_tokenizer
+
+__all__ = [
+    "DTYPES",
+    "ModelError",
+    "asked_dtype",
+    "choose_device",
+    "load",
+    "read_tokenizer",
+    "tokenizer_notes",
+]
+
+log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-class ModelError(Exception):
-    """A model or device that cannot be used; the message is for the user and says what to do."""
 
 
 def load(config: ModelConfig) -> tuple[Any, Any]:
@@ -26,63 +49,102 @@ def load(config: ModelConfig) -> tuple[Any, Any]:
     """
     device = choose_device(config.device)
     dtype = asked_dtype(config.dtype, device)
-    path = Path(config.model).expanduser()
+    location, adapter = _locate(config)
+    tokenizer = read_tokenizer(config.model, location, adapter)
+    read = read_causal_lm(config.model, location, dtype, adapter)
+    model = placed(config.model, read.model, device)
+    for note in (*read.notes, *tokenizer_notes(tokenizer, model)):
+        log.warning("%s", note)
+    return model, tokenizer
+
+
+def _locate(config: ModelConfig) -> tuple[str, Path | None]:
+    """The path or hub name of a model, and the folder of an adapter that goes onto it."""
+    name = config.model
+    path = Path(name).expanduser()
+    if not path.exists():
+        return name if config.revision is None else _fetched(name, config.revision), None
+    if config.revision is not None:
+        raise ModelError(f"{path} is a folder: it has no revision “{config.revision}”.")
+    found = model_at(path)
+    if found is None:
+        raise unusable(name, "There is no model: neither safetensors nor a GGUF file.")
+    if found.problem:
+        raise unusable(name, found.problem)
+    adapter = path if found.files.adapter else None
+    base = found.base
+    if base is None:
+        return str(
+            path if path.is_dir() and found.files.kind == "folder" else found.files.weights[0]
+        ), adapter
+    return (base if isinstance(base, str) else str(base.path)), adapter
+
+
+def _fetched(name: str, revision: str) -> str:
+    """The folder of a hub model at a revision, downloaded where it is not there yet."""
     try:
-        if path.suffix == ".gguf":
-            source, gguf = str(path.parent), {"gguf_file": path.name}
-        else:
-            source, gguf = str(path) if path.exists() else config.model, {}
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **gguf)
-        model = read_causal_lm(source, dtype, **gguf)
-    except ModelError:
-        raise
-    except Exception as error:
-        first_line = (str(error).strip().splitlines() or [repr(error)])[0]
-        raise ModelError(f"The model “{config.model}” cannot be loaded: {first_line}") from error
-    return model.to(device).eval(), tokenizer
+        return fetch(name, revision)
+    except HubError as error:
+        raise ModelError(str(error)) from error
 
 
-def read_causal_lm(location: str, dtype: torch.dtype, **named: Any) -> Any:
-    """The CausalLM of a folder or hub name, with every weight from its files.
+def read_tokenizer(
+    name: str, location: str, adapter: Path | None = None, revision: str | None = None
+) -> Any:
+    """The tokenizer of a model, or the one that its adapter brings.
 
-    transformers fills what the files lack with random numbers, and only logs it: a base model
-    without its head would score differently at every run.
+    name: what messages call the model. location: a folder, a GGUF file or a hub name; revision: of
+    the last.
 
     Raises:
-        ModelError: the files lack a tensor or hold it in another shape, or a weight is NaN or
-            infinite; the message names the tensor.
+        ModelError: it cannot be read.
     """
-    model, info = AutoModelForCausalLM.from_pretrained(
-        location,
-        dtype=dtype,
-        use_safetensors=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # refused below, by name
-        **named,
+    if adapter is not None and has_tokenizer(adapter):
+        location = str(adapter)
+    source, gguf = source_of(location)
+    try:
+        return AutoTokenizer.from_pretrained(
+            source, revision=revision or "main", trust_remote_code=False, **gguf
+        )
+    except Exception as error:
+        reason = _sentencepiece_reason(source) or reason_of(error)
+        of = "tokenizer or the configuration of the model" if Path(source).exists() else "model"
+        raise ModelError(f"The {of} “{name}” cannot be loaded: {reason}") from error
+
+
+def _sentencepiece_reason(location: str) -> str | None:
+    """What a tokenizer needs that has a SentencePiece file alone; None where it has all."""
+    folder = Path(location)
+    names = [n for n in ("tokenizer.model", "spiece.model") if (folder / n).exists()]
+    if not names or (folder / "tokenizer.json").exists() or find_spec("sentencepiece"):
+        return None
+    return (
+        f"{names[0]} is a SentencePiece file, which needs the packages sentencepiece and protobuf "
+        "on the worker (`pip install sentencepiece protobuf`). Or copy the model's tokenizer.json "
+        "beside it."
     )
-    if missing := sorted(info["missing_keys"]):
-        raise ModelError(
-            f"The model's files lack {len(missing)} of its tensors ({_first(missing)}), which "
-            "would be random numbers. Save the whole model, its output head included, with "
-            "save_pretrained."
-        )
-    if mismatched := sorted(str(found[0]) for found in info["mismatched_keys"]):
-        raise ModelError(
-            f"{len(mismatched)} tensors in the model's files have another shape than its "
-            f"config.json says ({_first(mismatched)}). The files belong to different models."
-        )
-    damaged = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
-    if damaged:
-        raise ModelError(
-            f"{len(damaged)} tensors of the model hold NaN or infinity ({_first(damaged)}): the "
-            "training that made it diverged, or the file is damaged."
-        )
-    return model
 
 
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+TOO_MANY_ROWS = 1.25
+"""Rows of an embedding for each token of a tokenizer from which on they hardly belong together:
+models pad their embeddings by a few per cent at most."""
+
+
+def tokenizer_notes(tokenizer: Any, model: Any) -> list[str]:
+    """What is to be said of a tokenizer beside its model."""
+    notes = []
+    rows, tokens = embedding_rows(model), len(tokenizer)
+    if tokens > rows:
+        notes.append(
+            f"The tokenizer has {tokens:,} tokens, the model embeddings of {rows:,}: a pair with "
+            "one of the others is left out."
+        )
+    elif rows > TOO_MANY_ROWS * tokens:
+        notes.append(
+            f"The tokenizer has {tokens:,} tokens, the model embeddings of {rows:,}: the tokenizer "
+            "may be that of another model. Compare how it splits a text with the model's own."
+        )
+    return notes
 
 
 def choose_device(asked: str) -> torch.device:

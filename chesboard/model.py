@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from chesboard.products import TORCH_PRODUCTS, Products
+from chesboard.sharding import layer_class, whole_shape, whole_weight
 
 
 @dataclass
@@ -26,6 +27,8 @@ class LoadedModel:
     device: torch.device
     compute_dtype: torch.dtype
     name: str
+    notes: tuple[str, ...] = ()
+    """What is to be said of the model before its numbers, as sentences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,21 @@ def causal_model(loaded: LoadedModel) -> Any:
     return without_adapters(loaded.model)
 
 
+def embedding_rows(model: Any) -> int:
+    """How many tokens a CausalLM, or a PeftModel around one, has embeddings of."""
+    return whole_shape(without_adapters(model).get_input_embeddings().weight)[0]
+
+
+def max_positions(loaded: LoadedModel) -> int | None:
+    """The context length of a model with learned absolute positions; None with RoPE or the like,
+    which have no table that could end."""
+    config = causal_model(loaded).config.get_text_config()
+    if getattr(config, "rope_parameters", None) is not None:
+        return None
+    limit: int | None = getattr(config, "max_position_embeddings", None)
+    return limit
+
+
 def decoder_of(loaded: LoadedModel) -> Any:
     """The CausalLM without its output head."""
     model = causal_model(loaded)
@@ -69,17 +87,19 @@ def decoder_of(loaded: LoadedModel) -> Any:
 
 
 def head_of(loaded: LoadedModel) -> Head | None:
-    """The model's unembedding, or None where it is not a plain linear layer."""
+    """The model's unembedding, or None where its logits are no linear map of the hidden states."""
     model = causal_model(loaded)
     layer = model.get_output_embeddings()
+    if getattr(model.config.get_text_config(), "final_logit_softcapping", None):  # Gemma 2
+        return None
     # Subclasses of Linear may compute something else (quantized layers do). One that computes the
     # same by another backend says so by naming its products.
     products = getattr(layer, "products", None)
-    if type(layer) is not torch.nn.Linear and products is None:
+    if layer_class(layer) is not torch.nn.Linear and products is None:
         return None
     return Head(
-        layer.weight,
-        layer.bias,
+        whole_weight(layer.weight),
+        None if layer.bias is None else whole_weight(layer.bias),
         loaded.compute_dtype,
         _logit_scale(model.config),
         products or TORCH_PRODUCTS,
@@ -94,8 +114,7 @@ def _logit_scale(config: Any) -> float:
 
 def unembedding_VD(loaded: LoadedModel) -> Tensor:
     """The unembedding's rows W_z (`docs/theory.md`, equation 10), in the weights' dtype."""
-    weight: Tensor = causal_model(loaded).get_output_embeddings().weight
-    return weight.detach()
+    return whole_weight(causal_model(loaded).get_output_embeddings().weight).detach()
 
 
 def reads_float32_with_narrow_weights(model: torch.nn.Module) -> bool:

@@ -24,10 +24,15 @@ from chesboard.model import LoadedModel
 from chesboard.pairs import TokenizedPair
 from chesboard.records import (
     AnswerRecord,
+    FilterRecord,
     FinalRecord,
+    FindingRecord,
+    GenerationRecord,
+    JudgmentRecord,
     MetricRecord,
     PositionRecord,
     PositionStepRecord,
+    PreflightRecord,
     ProbeRecord,
     ProbeStepRecord,
     Record,
@@ -231,7 +236,12 @@ class KeepingReporter:
     answers: list[AnswerRecord] = field(default_factory=list)
     final_records: list[FinalRecord] = field(default_factory=list)
     score_records: list[ScoreRecord] = field(default_factory=list)
-    references: dict[int, tuple[float, float]] = field(default_factory=dict)
+    findings: list[FindingRecord] = field(default_factory=list)
+    preflights: list[PreflightRecord] = field(default_factory=list)
+    generations: list[GenerationRecord] = field(default_factory=list)
+    judgments: list[JudgmentRecord] = field(default_factory=list)
+    filtered: list[FilterRecord] = field(default_factory=list)
+    references: dict[int, tuple[Any, ...]] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     progresses: list[tuple[int, int, str]] = field(default_factory=list)
     phases: list[str] = field(default_factory=list)
@@ -251,7 +261,9 @@ class KeepingReporter:
         for record in records:
             match record:
                 case ReferenceRecord():
-                    self.references[record.pair] = (record.preferred, record.dispreferred)
+                    tails = (record.preferred_tail, record.dispreferred_tail)
+                    both = (record.preferred, record.dispreferred)
+                    self.references[record.pair] = both if tails == (None, None) else both + tails
                 case _:
                     self._lists()[type(record)].append(record)
 
@@ -265,6 +277,11 @@ class KeepingReporter:
             AnswerRecord: self.answers,
             FinalRecord: self.final_records,
             ScoreRecord: self.score_records,
+            FindingRecord: self.findings,
+            PreflightRecord: self.preflights,
+            GenerationRecord: self.generations,
+            JudgmentRecord: self.judgments,
+            FilterRecord: self.filtered,
         }
 
     def flush(self) -> None:
