@@ -10,15 +10,12 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
+from chesboard.mending import ReadPair, Renderer
 from chesboard.pairs import Pair, Prompt, TokenizedPair
-from chesboard.text_check import TextCheck
+from chesboard.text_check import ChatTemplateError, TextCheck
 
 TEXTS_PER_CALL = 1024
 """Texts in one call of the tokenizer: enough for its threads, little memory."""
-
-
-class ChatTemplateError(ValueError):
-    """The chat template rejects a prompt; the message names the pair and its turns."""
 
 
 class EmptyTextError(ValueError):
@@ -45,33 +42,36 @@ def tokenize_pairs(
 
     tokenizer: a transformers tokenizer, slow or fast. Prompts are truncated at the left (a leading
     BOS stays), responses at the right (which removes the end token first).
-    check: sees each pair with its rendered prompt.
+    check: collects what is found in the pairs. With one, a pair whose prompt the chat template
+    refuses, or with a token of which the model has no embedding, is a finding and left out of the
+    result.
 
     Raises:
         EmptyTextError: a prompt or response is empty; the message names the pair.
-        ChatTemplateError: the chat template rejects a prompt; the message names the pair.
+        ChatTemplateError: without a check, the chat template refuses a prompt; the message names
+            the pair.
         ValueError: the tokenizer has no token that ends a response.
     """
-    end_id = find_end_of_turn(tokenizer)
+    renderer = Renderer(tokenizer)
     prefix_ids = [] if tokenizer.chat_template else find_prefix(tokenizer)
     tokenized = []
     for start in range(0, len(raw_pairs), TEXTS_PER_CALL):
-        chunk = raw_pairs[start : start + TEXTS_PER_CALL]
-        for raw, prompt_ids, responses, retokenized in _tokenize_chunk(tokenizer, chunk, check):
+        chunk = _read_chunk(renderer, raw_pairs[start : start + TEXTS_PER_CALL], check)
+        for raw, prompt_ids, responses, retokenized in _tokenize_chunk(tokenizer, chunk):
             if prompt_ids[: len(prefix_ids)] != prefix_ids:
                 prompt_ids = prefix_ids + prompt_ids
-            tokenized.append(
-                _assemble(
-                    raw,
-                    _cut_prompt(prompt_ids, max_prompt_tokens, tokenizer.bos_token_id),
-                    len(prompt_ids),
-                    [
-                        _finish_response(response, end_id, max_response_tokens)
-                        for response in responses
-                    ],
-                    retokenized,
-                )
+            pair = _assemble(
+                raw,
+                _cut_prompt(prompt_ids, max_prompt_tokens, tokenizer.bos_token_id),
+                len(prompt_ids),
+                [
+                    _finish_response(response, renderer.end_id, max_response_tokens)
+                    for response in responses
+                ],
+                retokenized,
             )
+            if check is None or check.see_tokens(pair):
+                tokenized.append(pair)
     return tokenized
 
 
@@ -80,60 +80,23 @@ def tokenize_prompt(tokenizer: Any, prompt: Prompt, max_prompt_tokens: int) -> l
 
     Raises:
         EmptyTextError: the prompt has no tokens.
+        ChatTemplateError: the chat template refuses the prompt.
+        ValueError: the tokenizer has no token that ends a response.
     """
-    ids, _ = _encode(tokenizer, [render_prompt(tokenizer, prompt)])[0]
+    renderer = Renderer(tokenizer)
+    try:
+        text = renderer.prompt(prompt).text
+    except Exception as error:
+        raise ChatTemplateError(
+            f"The tokenizer's chat template rejects the prompt: {_refusal(prompt, error)}."
+        ) from error
+    ids, _ = _encode(tokenizer, [text])[0]
     prefix_ids = [] if tokenizer.chat_template else find_prefix(tokenizer)
     if ids and ids[: len(prefix_ids)] != prefix_ids:
         ids = prefix_ids + ids
     if not ids:
         raise EmptyTextError("A prompt has no tokens.")
     return _cut_prompt(ids, max_prompt_tokens, tokenizer.bos_token_id)
-
-
-def render_prompt(tokenizer: Any, prompt: Prompt) -> str:
-    """The prompt as text: by the chat template with its generation prompt, or as it is.
-
-    Without a template, several messages become paragraphs with a role each."""
-    if tokenizer.chat_template:
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        rendered: str = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=False
-        )
-        return rendered
-    if isinstance(prompt, str):
-        return prompt
-    if len(prompt) == 1:
-        return prompt[0]["content"]
-    turns = [f"{turn['role'].capitalize()}: {turn['content']}" for turn in prompt]
-    return "\n\n".join([*turns, "Assistant:"])
-
-
-def find_end_of_turn(tokenizer: Any) -> int:
-    """The token that ends a response.
-
-    With a chat template: the first special token that it writes after an assistant's message.
-    Otherwise, and where it writes none: EOS.
-
-    Raises:
-        ValueError: the tokenizer has neither.
-    """
-    if tokenizer.chat_template:
-        special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
-        for token_id in _encode(tokenizer, [_text_after_answer(tokenizer)])[0][0]:
-            if token_id in special:
-                return token_id
-    if tokenizer.eos_token_id is None:
-        raise ValueError(
-            "The tokenizer has neither an end-of-turn token in its chat template nor an EOS token."
-        )
-    return int(tokenizer.eos_token_id)
-
-
-def _text_after_answer(tokenizer: Any) -> str:
-    answer = "chesboard"
-    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
-    rendered: str = tokenizer.apply_chat_template(messages, tokenize=False)
-    return rendered.rpartition(answer)[2]
 
 
 def find_prefix(tokenizer: Any) -> list[int]:
@@ -174,24 +137,50 @@ def _estimate_ends(tokenizer: Any, ids: Sequence[int], characters: int) -> list[
     return ends
 
 
-def _tokenize_chunk(
-    tokenizer: Any, chunk: Sequence[Pair], check: TextCheck | None
-) -> list[tuple[Pair, list[int], list[_Encoded], bool]]:
-    """For each pair: prompt ids, both responses, and whether these were tokenized apart."""
+def _read_chunk(
+    renderer: Renderer, chunk: Sequence[Pair], check: TextCheck | None
+) -> list[tuple[Pair, ReadPair]]:
+    """Pairs with their rendered texts; without those that the template refuses."""
+    found = []
     for raw in chunk:
         _refuse_empty(raw)
-    prompts = [_rendered(tokenizer, raw) for raw in chunk]
-    if check is not None:
-        for raw, prompt in zip(chunk, prompts, strict=True):
-            check.see(raw, prompt)
+        try:
+            read = renderer.read(raw)
+        except Exception as error:
+            # Templates raise errors of their own (roles must alternate, no system turn), which do
+            # not say which prompt they are about.
+            if check is None:
+                raise ChatTemplateError(
+                    f"The tokenizer's chat template rejects the prompt of pair {raw.pair}: "
+                    f"{_refusal(raw.prompt, error)}. Leave the pair out, change its turns, or "
+                    "choose a model whose template takes them."
+                ) from error
+            check.refuse(raw, _refusal(raw.prompt, error))
+            continue
+        if check is not None:
+            check.see(raw, read, renderer)
+        found.append((raw, read))
+    return found
+
+
+def _refusal(prompt: Prompt, error: Exception) -> str:
+    roles = "user" if isinstance(prompt, str) else ", ".join(turn["role"] for turn in prompt)
+    return f"{error} (its turns: {roles})"
+
+
+def _tokenize_chunk(
+    tokenizer: Any, chunk: Sequence[tuple[Pair, ReadPair]]
+) -> list[tuple[Pair, list[int], list[_Encoded], bool]]:
+    """For each pair: prompt ids, both responses, and whether these were tokenized apart."""
+    prompts = [read.prompt.text for _, read in chunk]
     prompt_ids = [ids for ids, _ in _encode(tokenizer, prompts)]
-    texts = [(raw.preferred, raw.dispreferred) for raw in chunk]
+    texts = [[response.text for response in read.responses] for _, read in chunk]
     joined = _encode(
         tokenizer,
         [prompt + text for prompt, both in zip(prompts, texts, strict=True) for text in both],
     )
     results = []
-    for i, raw in enumerate(chunk):
+    for i, (raw, read) in enumerate(chunk):
         p, characters = len(prompt_ids[i]), len(prompts[i])
         both = joined[2 * i : 2 * i + 2]
         kept = all(ids[:p] == prompt_ids[i] for ids, _ in both)
@@ -200,22 +189,12 @@ def _tokenize_chunk(
         else:
             responses = _encode(tokenizer, texts[i])
         _refuse_no_tokens(raw, prompt_ids[i], responses)
-        results.append((raw, prompt_ids[i], responses, not kept))
+        in_original = [
+            (ids, [response.start + end for end in ends] if response.start else ends)
+            for response, (ids, ends) in zip(read.responses, responses, strict=True)
+        ]
+        results.append((raw, prompt_ids[i], in_original, not kept))
     return results
-
-
-def _rendered(tokenizer: Any, raw: Pair) -> str:
-    try:
-        return render_prompt(tokenizer, raw.prompt)
-    except Exception as error:
-        # Templates raise errors of their own (roles must alternate, no system turn), which do not
-        # say which prompt they are about.
-        roles = "user" if isinstance(raw.prompt, str) else ", ".join(t["role"] for t in raw.prompt)
-        raise ChatTemplateError(
-            f"The tokenizer's chat template rejects the prompt of pair {raw.pair}: {error} (its "
-            f"turns: {roles}). Leave the pair out, change its turns, or choose a model whose "
-            "template takes them."
-        ) from error
 
 
 def _refuse_empty(raw: Pair) -> None:

@@ -3,14 +3,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chesboard.pairs import Pair
+from chesboard.rendering import find_end_of_turn
+from chesboard.text_check import ChatTemplateError
 from chesboard.tokenization import (
     EmptyTextError,
-    find_end_of_turn,
     find_fork,
     find_prefix,
     token_text,
     token_texts,
     tokenize_pairs,
+    tokenize_prompt,
 )
 from tests.tiny_models import build_tokenizer
 
@@ -59,8 +61,8 @@ def test_chat_messages_are_rendered_as_given(chat_tokenizer):
     [
         ([{"role": "user", "content": "Say."}], "Say."),
         (
-            [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}],
-            "User: Hi\n\nAssistant: Ho\n\nAssistant:",
+            [{"role": "system", "content": "Hi"}, {"role": "user", "content": "Ho"}],
+            "System: Hi\n\nUser: Ho\n\nAssistant:",
         ),
     ],
 )
@@ -197,3 +199,14 @@ def test_no_token_text_is_empty_or_refused_by_the_store(tokenizer):
         assert text
         assert "\x00" not in text
         text.encode("utf-8")
+
+
+def test_a_prompt_alone_is_blamed_for_what_its_template_refuses_only():
+    tokenizer = build_tokenizer(chat=True)
+    tokenizer.chat_template = "{{ raise_exception('no such role') }}"
+    with pytest.raises(ChatTemplateError, match="no such role"):
+        tokenize_prompt(tokenizer, "Say.", 64)
+    tokenizer.eos_token = None
+    with pytest.raises(ValueError, match=r"end|EOS") as caught:
+        tokenize_prompt(tokenizer, "Say.", 64)
+    assert not isinstance(caught.value, ChatTemplateError)
