@@ -13,7 +13,12 @@ PhaseName = Literal[
     "reference pass",
     "initial probes",
     "scoring",
+    "pre-flight",
+    "fine-tuning on both responses",
+    "generating",
+    "judging",
     "training",
+    "filtering",
     "measuring displacement",
     "saving the model",
 ]

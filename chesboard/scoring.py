@@ -9,16 +9,17 @@ import torch
 
 from chesboard.configs import ModelConfig
 from chesboard.forward.batching import TokenBudget, in_batches
-from chesboard.forward.select import refuse_too_long, refuse_unknown_tokens, select_forward
-from chesboard.forward.states import PairForward
+from chesboard.forward.ready import ready_forward
+from chesboard.forward.states import PairForward, PairStates
 from chesboard.measures.ches import hidden_measures
 from chesboard.measures.edit_distance import normalized_edit_distance
+from chesboard.measures.head import head_measures
 from chesboard.measures.registry import MEASURE_NAMES
 from chesboard.model import LoadedModel
 from chesboard.pairs import TokenizedPair
 from chesboard.records import ScoreRecord
 from chesboard.reporting import Control, Reporter
-from chesboard.text_check import named
+from chesboard.text_messages import named
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -43,13 +44,12 @@ def score_pairs(
 
     Raises:
         MemoryError: one pair alone does not fit into the GPU's memory.
-        ValueError: a pair is longer than the model can read.
+        ValueError: a pair is longer than the model can read, or has a token that it does not know.
         What `control.check()` raises, between two batches.
     """
     scored = dict(already or {})
     todo = [pair for pair in pairs if pair.pair not in scored]
-    refuse_unknown_tokens(loaded, pairs)
-    refuse_too_long(loaded, pairs)
+    forward = ready_forward(loaded, pairs, reporter)
 
     def score(batch: list[TokenizedPair]) -> None:
         records = [r for r in _score_batch(forward, batch, measures) if r.pair not in scored]
@@ -57,10 +57,6 @@ def score_pairs(
         scored.update({r.pair: {name: getattr(r, name) for name in MEASURE_NAMES} for r in records})
         reporter.progress(len(scored), len(pairs), "pairs")
 
-    reporter.phase("comparing forward passes")
-    forward, reason = select_forward(loaded, pairs)
-    if reason:
-        reporter.message(reason)
     report_truncation(pairs, reporter)
     report_same_tokens(pairs, reporter, "have no CHES and are not ranked")
     started = time.perf_counter()
@@ -69,6 +65,11 @@ def score_pairs(
     budget = TokenBudget(config.batch_tokens, reporter.message)
     in_batches(pairs, forward.row_tokens, budget, control, score, done=frozenset(scored))
     seconds = time.perf_counter() - started
+    if any(one["ches"] is not None and one["head_shift"] is None for one in scored.values()):
+        reporter.message(
+            "What is measured at the output head (head shift, head cosine, gradient norms) is "
+            "missing: this model's logits are not a linear function of its hidden states."
+        )
     return {
         **_summarize(pairs, [scored[pair.pair] for pair in pairs]),
         "forward": forward.kind,
@@ -120,38 +121,56 @@ def report_same_tokens(
 def _score_batch(
     forward: PairForward, batch: Sequence[TokenizedPair], measures: bool
 ) -> list[ScoreRecord]:
-    states = forward(batch)
+    states = forward(batch, gram=measures)
     preferred = states.preferred_logprobs_B().tolist()
     dispreferred = states.dispreferred_logprobs_B().tolist()
-    hidden = hidden_measures(states) if measures else None
-    columns: list[list[float]] = []
-    if hidden is not None:
-        columns = [
-            hidden.ches_B.tolist(),
-            hidden.ln_ches_B.tolist(),
-            hidden.last_hidden_inner_product_B.tolist(),
-        ]
-    # Of equal responses every measure says "most similar", which would rank a pair without any
-    # preference as the worst of a dataset.
-    is_measured = [measures and not pair.has_same_tokens for pair in batch]
-    return [
-        ScoreRecord(
-            pair=pair.pair,
-            ches=columns[0][b] if is_measured[b] else None,
-            ln_ches=columns[1][b] if is_measured[b] else None,
-            last_hidden_inner_product=columns[2][b] if is_measured[b] else None,
-            normalized_edit_distance=normalized_edit_distance(pair) if is_measured[b] else None,
-            preferred_logprob=preferred[b],
-            dispreferred_logprob=dispreferred[b],
-            preferred_tokens=len(pair.preferred_ids),
-            dispreferred_tokens=len(pair.dispreferred_ids),
-            prompt_tokens=len(pair.prompt_ids),
-            cut_tokens=pair.cut_tokens,
-            preferred_ends=pair.preferred_ends,
-            dispreferred_ends=pair.dispreferred_ends,
+    columns = _similarity_columns(states) if measures else {}
+    records = []
+    for b, pair in enumerate(batch):
+        # Of equal responses every measure says "most similar", which would rank a pair without
+        # any preference as the worst of a dataset.
+        is_measured = measures and not pair.has_same_tokens
+        found = {name: column[b] if is_measured else None for name, column in columns.items()}
+        records.append(
+            ScoreRecord(
+                pair=pair.pair,
+                ches=found.pop("ches", None),
+                ln_ches=found.pop("ln_ches", None),
+                last_hidden_inner_product=found.pop("last_hidden_inner_product", None),
+                normalized_edit_distance=normalized_edit_distance(pair) if is_measured else None,
+                preferred_logprob=preferred[b],
+                dispreferred_logprob=dispreferred[b],
+                preferred_tokens=len(pair.preferred_ids),
+                dispreferred_tokens=len(pair.dispreferred_ids),
+                prompt_tokens=len(pair.prompt_ids),
+                cut_tokens=pair.cut_tokens,
+                preferred_ends=pair.preferred_ends,
+                dispreferred_ends=pair.dispreferred_ends,
+                implicit_gap=preferred[b] - dispreferred[b],
+                length_gap=float(len(pair.dispreferred_ids) - len(pair.preferred_ids)),
+                **found,
+            )
         )
-        for b, pair in enumerate(batch)
-    ]
+    return records
+
+
+def _similarity_columns(states: PairStates) -> dict[str, list[float]]:
+    """What hidden states and, where the head is linear, its gradients say of each pair, by name."""
+    hidden = hidden_measures(states)
+    columns = {
+        "ches": hidden.ches_B,
+        "ln_ches": hidden.ln_ches_B,
+        "last_hidden_inner_product": hidden.last_hidden_inner_product_B,
+    }
+    if states.head_gram is not None:
+        head = head_measures(states.head_gram)
+        columns |= {
+            "head_shift": head.head_shift_B,
+            "head_cosine": head.head_cosine_B,
+            "preferred_grad_norm": head.preferred_grad_norm_B,
+            "dispreferred_grad_norm": head.dispreferred_grad_norm_B,
+        }
+    return {name: column_B.tolist() for name, column_B in columns.items()}
 
 
 def _summarize(
@@ -164,11 +183,11 @@ def _summarize(
         "cut_pairs": sum(pair.cut_tokens > 0 for pair in pairs),
         "same_token_pairs": sum(pair.has_same_tokens for pair in pairs),
         "retokenised_pairs": sum(pair.retokenized for pair in pairs),
-        "measures": {name: _statistics([one[name] for one in scored]) for name in MEASURE_NAMES},
+        "measures": {name: statistics([one[name] for one in scored]) for name in MEASURE_NAMES},
     }
 
 
-def _statistics(values: Sequence[float | None]) -> dict[str, float] | None:
+def statistics(values: Sequence[float | None]) -> dict[str, float] | None:
     """Mean and quantiles of the finite values; None where there are none."""
     numbers = np.array([value for value in values if value is not None], dtype=float)
     finite = numbers[np.isfinite(numbers)]

@@ -106,12 +106,30 @@ def is_installed(model: torch.nn.Module) -> bool:
 
 
 class _Linear(torch.autograd.Function):
-    """y = x W^T + b with both of its backward products by oneDNN."""
+    """y = x W^T + b with the products of both its derivatives by oneDNN: reverse mode for training,
+    forward mode for a pre-flight."""
 
     @staticmethod
     def forward(ctx: Any, input_RI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
         ctx.save_for_backward(input_RI, weight_OI)
+        ctx.save_for_forward(input_RI, weight_OI)
         return _linear(input_RI, weight_OI, bias_O)
+
+    @staticmethod
+    def jvp(
+        ctx: Any, input_RI: Tensor | None, weight_OI: Tensor | None, bias_O: Tensor | None
+    ) -> Tensor:
+        """The arguments are the tangents: dy = x dW^T + dx W^T + db."""
+        at_input_RI, at_weight_OI = ctx.saved_tensors
+        rows = at_input_RI.shape[:-1]
+        tangent_RO: Tensor = at_input_RI.new_zeros(*rows, len(at_weight_OI))
+        if input_RI is not None:
+            tangent_RO += _linear(input_RI.contiguous(), at_weight_OI)
+        if weight_OI is not None:
+            tangent_RO += _linear(at_input_RI, weight_OI)
+        if bias_O is not None:
+            tangent_RO += bias_O
+        return tangent_RO
 
     @staticmethod
     @once_differentiable

@@ -2,12 +2,22 @@
 
 import random
 from collections import deque
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Hashable, Sequence
+from typing import Protocol, TypeVar
 
 import torch
 
-from chesboard.pairs import TokenizedPair
 from chesboard.reporting import Control
+
+
+class _OfAPair(Protocol):
+    @property
+    def pair(self) -> int:
+        """Ordinal of the pair that it is about."""
+
+
+Item = TypeVar("Item", bound=_OfAPair)
+"""What is computed in batches: a pair, or an answer to the prompt of one."""
 
 MIN_BATCH_SHARE = 1 / 8
 """Share of the budget from which on a batch is large enough to compute efficiently, so that it is
@@ -17,17 +27,17 @@ MIN_ROW_FILL = 0.8
 
 
 def token_batches(
-    pairs: Sequence[TokenizedPair],
-    row_tokens: Callable[[TokenizedPair], int],
+    pairs: Sequence[Item],
+    row_tokens: Callable[[Item], int],
     budget: int,
     most_pairs: int | None = None,
-) -> list[list[TokenizedPair]]:
+) -> list[list[Item]]:
     """Pairs sorted by length, longest first, in batches of at most `budget` padded tokens.
 
     A pair that is longer than the budget gets a batch of its own. A batch may end before the
     budget does where the next rows would be mostly padding.
     """
-    batches: list[list[TokenizedPair]] = []
+    batches: list[list[Item]] = []
     widest = 0
     for pair in sorted(pairs, key=row_tokens, reverse=True):
         tokens, held = row_tokens(pair), len(batches[-1]) if batches else 0
@@ -45,12 +55,19 @@ class TokenBudget:
 
     SMALLEST = 16
 
-    def __init__(self, tokens: int, report: Callable[[str], None]) -> None:
-        """report: receives a message each time the budget is halved."""
+    def __init__(
+        self,
+        tokens: int,
+        report: Callable[[str], None],
+        limits: str = "max_prompt_tokens or max_response_tokens",
+    ) -> None:
+        """report: receives a message each time the budget is halved. limits: the settings to lower
+        where a single pair does not fit."""
         self.tokens = tokens
         self._report = report
+        self._limits = limits
 
-    def halve(self, batch: Sequence[TokenizedPair]) -> None:
+    def halve(self, batch: Sequence[Item]) -> None:
         """Halve the budget after a batch that did not fit.
 
         Raises:
@@ -60,53 +77,59 @@ class TokenBudget:
         if len(batch) == 1 or self.tokens <= self.SMALLEST:
             raise MemoryError(
                 f"Pair {batch[0].pair} alone does not fit into the GPU's memory. Lower "
-                "max_prompt_tokens or max_response_tokens, or use a smaller model."
+                f"{self._limits}, or use a smaller model."
             )
         self.tokens = max(self.SMALLEST, self.tokens // 2)
         self._report(f"Out of GPU memory: continuing with {self.tokens} tokens in a forward pass.")
 
 
 def in_batches(
-    pairs: Sequence[TokenizedPair],
-    row_tokens: Callable[[TokenizedPair], int],
+    pairs: Sequence[Item],
+    row_tokens: Callable[[Item], int],
     budget: TokenBudget,
     control: Control,
-    work: Callable[[list[TokenizedPair]], None],
+    work: Callable[[list[Item]], None],
     most_pairs: int | None = None,
-    done: Container[int] = (),
+    done: Container[Hashable] = (),
+    key: Callable[[Item], Hashable] = lambda item: item.pair,
+    too_large: Callable[[Item], None] | None = None,
 ) -> None:
     """Call `work` on batches that together hold every pair once.
 
-    done: pairs that an earlier attempt at the run finished. The batches are made of all pairs, and
-    those whose pairs are all done are skipped: the sums over a batch are rounded by its shape, so a
-    resumed run that batched the rest anew would get other last digits than an uninterrupted one.
+    done: the keys of the pairs that an earlier attempt at the run finished. The batches are made of
+    all pairs, and those whose pairs are all done are skipped: the sums over a batch are rounded by
+    its shape, so a resumed run that batched the rest anew would get other last digits than an
+    uninterrupted one.
+    too_large: called with a single pair that does not fit, which is then left out.
 
     The longest batch comes first, so that memory runs out at once or never; the others in a fixed
     random order, so that the share of pairs done predicts the time that is left. A batch that runs
     out of GPU memory is split and retried, so `work` must have no effect before it has its results.
 
     Raises:
-        MemoryError: a single pair does not fit.
+        MemoryError: a single pair does not fit, and there is no `too_large`.
         What `control.check()` raises, between two batches.
     """
     waiting = _arrange(token_batches(pairs, row_tokens, budget.tokens, most_pairs))
     while waiting:
         control.check()
         batch = waiting.popleft()
-        if all(pair.pair in done for pair in batch):
+        if all(key(pair) in done for pair in batch):
             continue
         fits = True
         try:
             work(batch)
         except torch.OutOfMemoryError:
             fits = False
-        if not fits:  # outside the except block, whose traceback keeps tensors alive
+        if not fits and len(batch) == 1 and too_large is not None:
+            too_large(batch[0])
+        elif not fits:  # outside the except block, whose traceback keeps tensors alive
             budget.halve(batch)
             rest = [*batch, *(pair for other in waiting for pair in other)]
             waiting = _arrange(token_batches(rest, row_tokens, budget.tokens, most_pairs))
 
 
-def _arrange(batches: list[list[TokenizedPair]]) -> deque[list[TokenizedPair]]:
+def _arrange(batches: list[list[Item]]) -> deque[list[Item]]:
     others = batches[1:]
     random.Random(0).shuffle(others)  # noqa: S311 - an order, not a secret
     return deque([*batches[:1], *others])

@@ -40,7 +40,7 @@ KEEP_BYTES = {"cpu": 512 << 20, "cuda": 1 << 30}
 
 def head_logits(head: Head, hidden_UD: Tensor) -> Tensor:
     """float32 logits_UV of a few positions, all at once, without gradient."""
-    with torch.no_grad(), _autocast_off(hidden_UD):
+    with torch.no_grad(), autocast_off(hidden_UD):
         bias = None if head.bias_V is None else head.bias_V.to(head.dtype)
         return head.products.linear(
             head.scaled(hidden_UD).to(head.dtype), head.weight_VD.to(head.dtype), bias
@@ -65,16 +65,25 @@ def logprobs_of_logits(logits_UV: Tensor, targets_U2: Tensor) -> Tensor:
     return logits_UV.gather(1, targets_U2) - logits_UV.logsumexp(1, keepdim=True)
 
 
-def _autocast_off(like: Tensor) -> torch.autocast:
+def autocast_off(like: Tensor) -> torch.autocast:
     """This module chooses the dtype of each product itself."""
     return torch.autocast(like.device.type, enabled=False)
 
 
+def tile_height(device: torch.device) -> int:
+    """Positions of a tile at most."""
+    return TILE_POSITIONS.get(device.type, TILE_POSITIONS["cpu"])
+
+
+def tile_width(positions: int, device: torch.device) -> int:
+    """Words of a tile with so many positions."""
+    return max(1, TILE_BYTES.get(device.type, TILE_BYTES["cpu"]) // (4 * max(1, positions)))
+
+
 def _tiles(positions: int, vocabulary: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
     """Positions and words of each tile. All tiles of the same positions follow each other."""
-    kind = device.type if device.type in TILE_BYTES else "cpu"
-    height = min(positions, TILE_POSITIONS[kind])
-    width = max(1, TILE_BYTES[kind] // (4 * max(1, height)))
+    height = min(positions, tile_height(device))
+    width = tile_width(height, device)
     for top in range(0, positions, height):
         for left in range(0, vocabulary, width):
             yield slice(top, min(top + height, positions)), slice(left, left + width)
@@ -96,10 +105,10 @@ class _TokenLogprobs(torch.autograd.Function):
         target_logits_U2 = hidden_UD.new_zeros((positions, 2), dtype=torch.float32)
         normalizer_U = hidden_UD.new_full((positions,), -torch.inf, dtype=torch.float32)
         kept: list[Tensor] = []  # logits of the first tiles, as many as there is room for
-        with _autocast_off(hidden_UD):
+        with autocast_off(hidden_UD):
             for at_C, at_W in _tiles(positions, vocabulary, device):
-                logits_CW = _logits(
-                    products, hidden_UD[at_C], weight_VD[at_W], _part(bias_V, at_W), dtype
+                logits_CW = word_logits(
+                    products, hidden_UD[at_C], weight_VD[at_W], part_of(bias_V, at_W), dtype
                 )
                 # log of the softmax's denominator, accumulated over the tiles of these positions
                 normalizer_U[at_C] = torch.logaddexp(normalizer_U[at_C], logits_CW.logsumexp(1))
@@ -126,14 +135,14 @@ class _TokenLogprobs(torch.autograd.Function):
         grad_bias_V = torch.zeros_like(bias_V) if wants_bias else None
         # The same tiles in the same order as in the forward pass, so that kept logits line up.
         tiles = _tiles(len(hidden_UD), len(weight_VD), hidden_UD.device)
-        with _autocast_off(hidden_UD):
+        with autocast_off(hidden_UD):
             for number, (at_C, at_W) in enumerate(tiles):
                 hidden_CD, weight_WD = hidden_UD[at_C].to(ctx.dtype), weight_VD[at_W].to(ctx.dtype)
                 if number < len(ctx.kept):
                     logits_CW, ctx.kept[number] = ctx.kept[number], None  # freed after this tile
                 else:
-                    logits_CW = _logits(
-                        ctx.products, hidden_CD, weight_WD, _part(bias_V, at_W), ctx.dtype
+                    logits_CW = word_logits(
+                        ctx.products, hidden_CD, weight_WD, part_of(bias_V, at_W), ctx.dtype
                     )
                 grad_CW = _grad_logits(
                     logits_CW, normalizer_U[at_C], targets_U2[at_C], grad_U2[at_C], at_W
@@ -152,11 +161,11 @@ class _TokenLogprobs(torch.autograd.Function):
         return grad_hidden_UD, grad_weight_VD, grad_bias_V, None, None, None
 
 
-def _part(bias_V: Tensor | None, at_W: slice) -> Tensor | None:
+def part_of(bias_V: Tensor | None, at_W: slice) -> Tensor | None:
     return None if bias_V is None else bias_V[at_W]
 
 
-def _logits(
+def word_logits(
     products: Products,
     hidden_CD: Tensor,
     weight_WD: Tensor,
@@ -164,6 +173,7 @@ def _logits(
     dtype: torch.dtype,
 ) -> Tensor:
     bias = None if bias_W is None else bias_W.to(dtype)
+    """float32 logits of some words, from products in the dtype; autocast must be off."""
     return products.linear(hidden_CD.to(dtype), weight_WD.to(dtype), bias).float()
 
 

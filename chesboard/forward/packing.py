@@ -163,6 +163,16 @@ def two_pass_index(pairs: Sequence[TokenizedPair], device: torch.device) -> Resp
     return _index(preferred, dispreferred, forks, device)
 
 
+def response_tokens(pairs: Sequence[TokenizedPair], device: torch.device) -> tuple[Tensor, Tensor]:
+    """The token ids of all preferred and of all dispreferred responses, in the index's order."""
+    sides = [pair.preferred_ids for pair in pairs], [pair.dispreferred_ids for pair in pairs]
+    preferred, dispreferred = (
+        torch.tensor([token_id for ids in side for token_id in ids], device=device)
+        for side in sides
+    )
+    return preferred, dispreferred
+
+
 def _index(
     preferred: list[Any], dispreferred: list[Any], forks: list[int], device: torch.device
 ) -> ResponseIndex:

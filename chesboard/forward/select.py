@@ -11,6 +11,13 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from chesboard.forward.by_length import ByLengthForward
+from chesboard.forward.rope import (
+    LengthDependentRope,
+    length_dependent_rope,
+    rope_of,
+    text_lengths,
+)
 from chesboard.forward.shared_prefix import FLOAT32_TAIL_SHARE, SharedPrefixForward
 from chesboard.forward.states import PairForward, PairStates
 from chesboard.forward.two_pass import TwoPassForward
@@ -40,9 +47,24 @@ def select_forward(
         if support.mask_refusal is None:
             prefill = None if support.prefill else math.inf
             tails = FLOAT32_TAIL_SHARE if support.float32_tails else 0.0
-            return SharedPrefixForward(loaded, prefill, prefill, tails), None
+            shared = SharedPrefixForward(loaded, prefill, prefill, tails)
+            rope = length_dependent_rope(loaded.model)
+            if rope is None:
+                return shared, None
+            return ByLengthForward(loaded, rope, shared), _apart_by_length(rope, pairs)
         reason = support.mask_refusal
     return reference, f"Prompts are computed once for each response, which is slower: {reason}."
+
+
+def _apart_by_length(rope: LengthDependentRope, pairs: Sequence[TokenizedPair]) -> str | None:
+    apart = sum(not rope.same_for_both(pair) for pair in pairs)
+    if not apart:
+        return None
+    return (
+        "The model's rotary positions depend on the length of the text (LongRoPE, dynamic NTK): in "
+        f"{apart} of {len(pairs)} pairs they differ between the responses, so the prompt is "
+        "computed once for each, which is slower."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +88,27 @@ def _support(loaded: LoadedModel, pairs: Sequence[TokenizedPair]) -> _Support:
     found = _SUPPORT.setdefault(loaded.model, {})
     key = (causal_model(loaded).config._attn_implementation, loaded.compute_dtype)
     if key not in found:
-        reference, sensitive = TwoPassForward(loaded), _sensitive_pairs(pairs)
-        # Three variants, each with one feature more than the one before.
-        rows_only = SharedPrefixForward(loaded, math.inf, math.inf, 0.0)
-        prefilled = SharedPrefixForward(loaded, min_saved_tokens=1, float32_tail_share=0.0)
-        with_tails = SharedPrefixForward(loaded, float32_tail_share=math.inf)
-        mask_refusal = _difference(rows_only, reference, sensitive, loaded) or _leak(
-            rows_only, sensitive
-        )
-        prefill = (
-            mask_refusal is None and _difference(prefilled, reference, sensitive, loaded) is None
-        )
-        tails = prefill and _difference(with_tails, reference, sensitive, loaded) is None
-        found[key] = _Support(mask_refusal, prefill, tails)
+        sensitive = _sensitive_pairs(pairs)
+        # One length for all: what the mask does is compared, and never two lengths of text.
+        longest = max(max(text_lengths(pair)) for pair in sensitive)
+        with rope_of(loaded.model, [longest]):
+            found[key] = _compare(loaded, sensitive)
     return found[key]
+
+
+def _compare(loaded: LoadedModel, sensitive: Sequence[TokenizedPair]) -> _Support:
+    with torch.no_grad():
+        expected = TwoPassForward(loaded)(sensitive, forks=True)
+    # Three variants, each with one feature more than the one before.
+    rows_only = SharedPrefixForward.without_prefill(loaded)
+    prefilled = SharedPrefixForward(loaded, min_saved_tokens=1, float32_tail_share=0.0)
+    with_tails = SharedPrefixForward(loaded, float32_tail_share=math.inf)
+    mask_refusal = _difference(rows_only, expected, sensitive, loaded) or _leak(
+        rows_only, sensitive
+    )
+    prefill = mask_refusal is None and _difference(prefilled, expected, sensitive, loaded) is None
+    tails = prefill and _difference(with_tails, expected, sensitive, loaded) is None
+    return _Support(mask_refusal, prefill, tails)
 
 
 def _sensitive_pairs(pairs: Sequence[TokenizedPair]) -> list[TokenizedPair]:
@@ -109,10 +138,10 @@ def _cut_down(pair: TokenizedPair, prefix: Sequence[int]) -> TokenizedPair:
 def _config_refusal(loaded: LoadedModel, pairs: Sequence[TokenizedPair]) -> str | None:
     """Reasons from the model's configuration, which a comparison on two pairs could miss."""
     config = causal_model(loaded).config.get_text_config()
-    if head_of(loaded) is None:
-        return "the model's output head is not a plain linear layer"
     if getattr(config, "final_logit_softcapping", None):
         return "the model caps its logits"
+    if head_of(loaded) is None:
+        return "the model's output head is not a plain linear layer"
     window = _attention_window(config)
     longest = max(
         (
@@ -143,25 +172,25 @@ def _attention_window(config: Any) -> int | None:
 
 def _difference(
     shared: PairForward,
-    reference: PairForward,
+    expected: PairStates,
     pairs: Sequence[TokenizedPair],
     loaded: LoadedModel,
 ) -> str | None:
-    """How the two paths differ, or None where they agree within TOLERANCE."""
+    """How a path differs from what two passes gave, or None where they agree within TOLERANCE."""
     try:
         with torch.no_grad():
-            fast, slow = shared(pairs, forks=True), reference(pairs, forks=True)
+            states = shared(pairs, forks=True)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
         return f"the model does not take the mask ({type(error).__name__}: {error})"
-    assert fast.fork_logits_BV is not None
-    assert slow.fork_logits_BV is not None
+    assert states.fork_logits_BV is not None
+    assert expected.fork_logits_BV is not None
     tolerance = TOLERANCE.get(loaded.compute_dtype, 1e-3)
     for what, a, b in (
-        ("hidden states", _hidden_of_both(fast), _hidden_of_both(slow)),
-        ("logits", fast.fork_logits_BV, slow.fork_logits_BV),
-        ("log-probabilities", _logprobs_of_both(fast), _logprobs_of_both(slow)),
+        ("hidden states", _hidden_of_both(states), _hidden_of_both(expected)),
+        ("logits", states.fork_logits_BV, expected.fork_logits_BV),
+        ("log-probabilities", _logprobs_of_both(states), _logprobs_of_both(expected)),
     ):
         relative = ((a - b).norm() / b.norm().clamp_min(1e-12)).item()
         if not relative <= tolerance:  # NaN is a difference too
@@ -217,42 +246,3 @@ def _hidden_of_both(states: PairStates) -> Tensor:
 
 def _logprobs_of_both(states: PairStates) -> Tensor:
     return torch.cat([states.preferred_token_logprobs_N(), states.dispreferred_token_logprobs_N()])
-
-
-def refuse_unknown_tokens(loaded: LoadedModel, pairs: Sequence[TokenizedPair]) -> None:
-    """Check that the model has an embedding of every token. A GPU would fail without a reason.
-
-    Raises:
-        ValueError: a token has none; the message names it and its pair.
-    """
-    rows = causal_model(loaded).get_input_embeddings().weight.shape[0]
-    for pair in pairs:
-        largest = max(max(pair.prompt_ids), max(pair.preferred_ids), max(pair.dispreferred_ids))
-        if largest >= rows:
-            token = loaded.tokenizer.convert_ids_to_tokens(largest)
-            raise ValueError(
-                f"The model has no embedding of the token “{token}” (id {largest}) of pair "
-                f"{pair.pair}: its embedding has {rows} rows, but the tokenizer has "
-                f"{len(loaded.tokenizer)} tokens. Resize the embedding (resize_token_embeddings), "
-                "or load the tokenizer that belongs to the model."
-            )
-
-
-def refuse_too_long(loaded: LoadedModel, pairs: Sequence[TokenizedPair]) -> None:
-    """Check the pairs' lengths against a model with learned positions.
-
-    Raises:
-        ValueError: a pair has more tokens than the model has positions; the message names it.
-    """
-    config = causal_model(loaded).config.get_text_config()
-    limit = getattr(config, "max_position_embeddings", None)
-    if limit is None or getattr(config, "rope_parameters", None) is not None:
-        return  # rotary positions have no table that could end
-    for pair in pairs:
-        longest = max(len(pair.preferred_ids), len(pair.dispreferred_ids)) - 1
-        if len(pair.prompt_ids) + longest > limit:
-            raise ValueError(
-                f"Pair {pair.pair} has {len(pair.prompt_ids) + longest} tokens, but the model "
-                f"reads at most {limit}. Lower max_prompt_tokens and max_response_tokens so that "
-                "together they fit."
-            )

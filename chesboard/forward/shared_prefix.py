@@ -5,6 +5,7 @@ size, V vocabulary, U predicting positions of all pairs of a batch one after the
 `chesboard/forward/packing.py` shows a row.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -15,7 +16,9 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from chesboard.forward import packing
+from chesboard.forward.head_gram import measure_head
 from chesboard.forward.logprobs import head_logits, token_logprobs
+from chesboard.forward.rope import rope_of, text_lengths
 from chesboard.forward.states import PairStates
 from chesboard.model import (
     LoadedModel,
@@ -71,11 +74,29 @@ class SharedPrefixForward:
         can_widen = narrow and reads_float32_with_narrow_weights(loaded.model)
         self._float32_tail_share = float32_tail_share if can_widen else 0.0
 
+    @classmethod
+    def without_prefill(cls, loaded: LoadedModel) -> "SharedPrefixForward":
+        """Every row whole: no keys and values of one row serve another."""
+        return cls(loaded, math.inf, math.inf, 0.0)
+
     def row_tokens(self, pair: TokenizedPair) -> int:
         return packing.row_tokens(pair)
 
     def __call__(
-        self, pairs: Sequence[TokenizedPair], *, logprobs: bool = True, forks: bool = False
+        self,
+        pairs: Sequence[TokenizedPair],
+        *,
+        logprobs: bool = True,
+        forks: bool = False,
+        gram: bool = False,
+    ) -> PairStates:
+        # Where rotary positions depend on the length of the text, ByLengthForward sends only pairs
+        # here whose two texts have the same.
+        with rope_of(self._loaded.model, [max(text_lengths(pair)) for pair in pairs]):
+            return self._states(pairs, logprobs=logprobs, forks=forks, gram=gram)
+
+    def _states(
+        self, pairs: Sequence[TokenizedPair], *, logprobs: bool, forks: bool, gram: bool
     ) -> PairStates:
         loaded = self._loaded
         decoder = decoder_of(loaded)
@@ -104,13 +125,21 @@ class SharedPrefixForward:
         head = head_of(loaded)
         assert head is not None, "select_forward allows this path only with a linear head"
         head = replace(head, dtype=dtype)
+        logprobs_U2 = head_gram = None
+        if gram:
+            logprobs_U2, head_gram = measure_head(
+                head, hidden_UD, batch.index, *packing.response_tokens(pairs, loaded.device)
+            )
+        elif logprobs:
+            logprobs_U2 = token_logprobs(head, hidden_UD, batch.targets_U2)
         return PairStates(
             hidden_UD=hidden_UD,
-            logprobs_U2=token_logprobs(head, hidden_UD, batch.targets_U2) if logprobs else None,
+            logprobs_U2=logprobs_U2,
             fork_logits_BV=(
                 head_logits(head, hidden_UD.detach()[batch.index.fork_rows_B]) if forks else None
             ),
             index=batch.index,
+            head_gram=head_gram,
         )
 
     def _computes_tails_in_float32(self, pairs: Sequence[TokenizedPair]) -> bool:

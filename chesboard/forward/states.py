@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from chesboard.pairs import TokenizedPair
@@ -32,6 +33,19 @@ class ResponseIndex:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadGram:
+    """Inner products of the gradients of both responses' log-probabilities with respect to the
+    unembedding, of each pair of a batch (`docs/theory.md`, equation 18); float64 on the CPU.
+
+    preferred_B, dispreferred_B: squared norms. cross_B: of one with the other.
+    """
+
+    preferred_B: Tensor
+    dispreferred_B: Tensor
+    cross_B: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class PairStates:
     """Hidden states and log-probabilities of a batch of B pairs.
 
@@ -46,6 +60,8 @@ class PairStates:
     logprobs_U2: Tensor | None
     fork_logits_BV: Tensor | None
     index: ResponseIndex
+    head_gram: HeadGram | None = None
+    """Where it was asked for and the head is a linear layer."""
 
     def preferred_token_logprobs_N(self) -> Tensor:
         """float32 log-probability of each token of y+ of all pairs, in nats."""
@@ -67,6 +83,24 @@ class PairStates:
             self.dispreferred_token_logprobs_N(), self.index.dispreferred_pair_N, self.index.pairs
         )
 
+    def tail_logprobs_B(self) -> tuple[Tensor, Tensor]:
+        """Of each pair's y+ and y-: the part of the sum that its tokens past the length of the
+        other response make up, in nats; 0 for the shorter (`docs/theory.md`, equation 30)."""
+        index = self.index
+        sides = (
+            (self.preferred_token_logprobs_N(), index.preferred_pair_N),
+            (self.dispreferred_token_logprobs_N(), index.dispreferred_pair_N),
+        )
+        counts = [torch.bincount(pair_N, minlength=index.pairs) for _, pair_N in sides]
+        shorter_B = torch.minimum(*counts)
+        tails = []
+        for (values_N, pair_N), count_B in zip(sides, counts, strict=True):
+            first_B = count_B.cumsum(0) - count_B  # the tokens of a pair follow each other
+            position_N = torch.arange(len(pair_N), device=pair_N.device) - first_B[pair_N]
+            in_tail_N = position_N >= shorter_B[pair_N]
+            tails.append(_sum_by_pair(values_N.where(in_tail_N, 0.0), pair_N, index.pairs))
+        return tails[0], tails[1]
+
     def _token_logprobs(self, rows_N: Tensor, column: int) -> Tensor:
         assert self.logprobs_U2 is not None, "the forward pass was not asked for log-probabilities"
         return self.logprobs_U2.view(-1).index_select(0, 2 * rows_N + column)
@@ -85,7 +119,13 @@ class PairForward(Protocol):
         """Input tokens that the pair takes up in a batch, without padding."""
 
     def __call__(
-        self, pairs: Sequence[TokenizedPair], *, logprobs: bool = True, forks: bool = False
+        self,
+        pairs: Sequence[TokenizedPair],
+        *,
+        logprobs: bool = True,
+        forks: bool = False,
+        gram: bool = False,
     ) -> PairStates:
         """logprobs: compute the log-probabilities of the response tokens. forks: compute the
-        logits at the forks."""
+        logits at the forks. gram: compute the inner products of the head's gradients, which is
+        done without gradient."""

@@ -13,11 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from chesboard.forward.head_gram import measure_head
 from chesboard.forward.logprobs import logprobs_of_logits
 from chesboard.forward.packing import two_pass_index
-from chesboard.forward.states import PairStates
-from chesboard.model import LoadedModel, autocast, causal_model
+from chesboard.forward.rope import rope_of
+from chesboard.forward.states import HeadGram, PairStates, ResponseIndex
+from chesboard.model import LoadedModel, autocast, causal_model, head_of
 from chesboard.pairs import TokenizedPair
+
+SAME_LOGPROB = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
+"""Difference in nats, or relative, up to which the head alone and the model say the same."""
 
 
 class TwoPassForward:
@@ -37,7 +42,12 @@ class TwoPassForward:
         return 2 * (len(pair.prompt_ids) + longest - 1)
 
     def __call__(
-        self, pairs: Sequence[TokenizedPair], *, logprobs: bool = True, forks: bool = False
+        self,
+        pairs: Sequence[TokenizedPair],
+        *,
+        logprobs: bool = True,
+        forks: bool = False,
+        gram: bool = False,
     ) -> PairStates:
         preferred = self._side(pairs, [pair.preferred_ids for pair in pairs])
         dispreferred = self._side(pairs, [pair.dispreferred_ids for pair in pairs])
@@ -53,12 +63,37 @@ class TwoPassForward:
             )
         if forks:
             fork_logits_BV = preferred.logits_NV.detach()[index.fork_rows_B].float()
+        hidden_UD = torch.cat([preferred.hidden_ND, dispreferred.hidden_ND])
+        head_gram = self._gram(hidden_UD, index, preferred, dispreferred) if gram else None
         return PairStates(
-            hidden_UD=torch.cat([preferred.hidden_ND, dispreferred.hidden_ND]),
+            hidden_UD=hidden_UD,
             logprobs_U2=logprobs_U2,
             fork_logits_BV=fork_logits_BV,
             index=index,
+            head_gram=head_gram,
         )
+
+    def _gram(
+        self, hidden_UD: Tensor, index: ResponseIndex, preferred: "_Side", dispreferred: "_Side"
+    ) -> HeadGram | None:
+        """None where the head is no linear layer, or the model changes its logits afterwards (as
+        Gemma 2 caps them): the head alone then gives other log-probabilities than the model."""
+        head = head_of(self._loaded)
+        if head is None:
+            return None
+        tokens = preferred.targets_N, dispreferred.targets_N
+        logprobs_U2, head_gram = measure_head(head, hidden_UD.detach(), index, *tokens)
+        n = len(preferred.targets_N)
+        by_head_N = torch.cat([logprobs_U2[:n, 0], logprobs_U2[n:, 1]])
+        by_model_N = torch.cat(
+            [
+                logprobs_of_logits(side.logits_NV.detach(), side.targets_N[:, None])[:, 0]
+                for side in (preferred, dispreferred)
+            ]
+        )
+        most = SAME_LOGPROB.get(head.dtype, SAME_LOGPROB[torch.bfloat16])
+        is_same = torch.allclose(by_head_N, by_model_N, rtol=most, atol=most)
+        return head_gram if is_same else None
 
     def _side(self, pairs: Sequence[TokenizedPair], responses: Sequence[Sequence[int]]) -> "_Side":
         """Hidden states and logits at the predicting positions of one response of each pair."""
@@ -77,9 +112,10 @@ class TwoPassForward:
             mask_BL[b, : len(row)] = 1
             first = b * length + len(pairs[b].prompt_ids) - 1  # the last prompt token
             predicting.extend(range(first, first + len(responses[b])))
-        hidden_BLD, logits_BLV = self._run(
-            torch.from_numpy(input_BL).to(device), torch.from_numpy(mask_BL).to(device)
-        )
+        with rope_of(self._loaded.model, [len(row) + 1 for row in rows]):  # the last token, too
+            hidden_BLD, logits_BLV = self._run(
+                torch.from_numpy(input_BL).to(device), torch.from_numpy(mask_BL).to(device)
+            )
         predicting_N = torch.tensor(predicting, device=device)
         targets = [token_id for response in responses for token_id in response]
         return _Side(

@@ -8,11 +8,25 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 SimilarityMeasureName = Literal[
-    "ches", "ln_ches", "last_hidden_inner_product", "normalized_edit_distance"
+    "ches",
+    "ln_ches",
+    "last_hidden_inner_product",
+    "normalized_edit_distance",
+    "head_shift",
+    "head_cosine",
 ]
-"""Measures of how similar the two responses of a pair are. Pairs are flagged by them."""
+"""Measures of how similar the two responses of a pair are, or what they do to each other. Pairs are
+flagged by them."""
 
-MeasureName = Literal[SimilarityMeasureName, "preferred_logprob", "dispreferred_logprob"]
+MeasureName = Literal[
+    SimilarityMeasureName,
+    "preferred_logprob",
+    "dispreferred_logprob",
+    "implicit_gap",
+    "length_gap",
+    "preferred_grad_norm",
+    "dispreferred_grad_norm",
+]
 """All measures, in the order in which they are shown."""
 
 
@@ -27,8 +41,8 @@ class Measure:
     formula: plain text in the notation of `docs/theory.md`.
     unit: of the values; empty for a number without one.
     needs_hidden: computed from hidden states; a run that records log-probabilities only lacks it.
-    similar_end: which end of the values means that the two responses are similar; None where the
-        measure says nothing about similarity.
+    similar_end: which end of the values means that the two responses are similar, to the model or
+        in their gradients; None where the measure says nothing about that.
     """
 
     name: MeasureName
@@ -47,7 +61,8 @@ MEASURES: tuple[Measure, ...] = (
         label="CHES",
         short_label="CHES",
         help="High, near or above zero: the two responses have similar hidden embeddings, and "
-        "training on the pair drives likelihood displacement.",
+        "training on the pair drives likelihood displacement. It is largely an effect of length: "
+        "read it beside the length gap.",
         formula="⟨S+, S−⟩ − ⟨S+, S+⟩",
         needs_hidden=True,
         similar_end="high",
@@ -57,7 +72,8 @@ MEASURES: tuple[Measure, ...] = (
         label="Length-normalized CHES",
         short_label="CHES, length-norm.",
         help="CHES of the mean instead of the summed hidden embeddings, so that long responses "
-        "compare with short ones.",
+        "compare with short ones. On some data it orders displacement the wrong way round where "
+        "CHES orders it right: hold both against what a run measured.",
         formula="⟨S+, S−⟩/(n+ n−) − ⟨S+, S+⟩/n+²",
         needs_hidden=True,
         similar_end="high",
@@ -81,6 +97,26 @@ MEASURES: tuple[Measure, ...] = (
         similar_end="low",
     ),
     Measure(
+        "head_shift",
+        label="First-step shift, head",
+        short_label="Head shift",
+        help="Predicted first change of log p(y+) per unit of DPO's push through the output head. "
+        "Negative: the first step makes the preferred response less likely.",
+        formula="‖∇_W z+‖² − ⟨∇_W z+, ∇_W z−⟩",
+        needs_hidden=True,
+        similar_end="low",
+    ),
+    Measure(
+        "head_cosine",
+        label="Gradient cosine, head",
+        short_label="Head cosine",
+        help="Cosine between the gradients of both log-probabilities through the output head: near "
+        "1, whatever lowers y− lowers y+ too.",
+        formula="⟨∇_W z+, ∇_W z−⟩ / (‖∇_W z+‖ ‖∇_W z−‖)",
+        needs_hidden=True,
+        similar_end="high",
+    ),
+    Measure(
         "preferred_logprob",
         label="log p(y+)",
         short_label="log p(y+)",
@@ -95,6 +131,40 @@ MEASURES: tuple[Measure, ...] = (
         help="Log-probability of the dispreferred response, summed over its tokens, in nats.",
         formula="Σ_k log p(y−_k | x, y−_<k)",
         unit="nats",
+    ),
+    Measure(
+        "implicit_gap",
+        label="Implicit gap",
+        short_label="Implicit gap",
+        help="How much likelier the preferred response is to the scored model. Pairs within 3 nats "
+        "count as noisy (arXiv 2505.05465).",
+        formula="log p(y+) − log p(y−)",
+        unit="nats",
+    ),
+    Measure(
+        "length_gap",
+        label="Length gap",
+        short_label="Length gap",
+        help="How many tokens longer the dispreferred response is. CHES is largely an effect of "
+        "length: read it beside this.",
+        formula="n− − n+",
+        unit="tokens",
+    ),
+    Measure(
+        "preferred_grad_norm",
+        label="Gradient norm of y+, head",
+        short_label="Gradient of y+",
+        help="Norm of the gradient of log p(y+) with respect to the output head.",
+        formula="‖∇_W z+‖",
+        needs_hidden=True,
+    ),
+    Measure(
+        "dispreferred_grad_norm",
+        label="Gradient norm of y−, head",
+        short_label="Gradient of y−",
+        help="Norm of the gradient of log p(y−) with respect to the output head.",
+        formula="‖∇_W z−‖",
+        needs_hidden=True,
     ),
 )
 

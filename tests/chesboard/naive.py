@@ -46,6 +46,12 @@ class NaiveScores:
     normalized_edit_distance: float
     preferred_logprob: float
     dispreferred_logprob: float
+    implicit_gap: float
+    length_gap: float
+    head_shift: float
+    head_cosine: float
+    preferred_grad_norm: float
+    dispreferred_grad_norm: float
     scales: dict[str, float]
     """The size of the terms that each measure is a sum or difference of. Rounding is relative
     to these: a difference may cancel and an inner product may be of vectors at right angles."""
@@ -53,8 +59,12 @@ class NaiveScores:
 
 def assert_scored(loaded: LoadedModel, pair: TokenizedPair, record: ScoreRecord) -> None:
     expected = score(loaded, pair)
+    is_capped = getattr(loaded.model.config, "final_logit_softcapping", None) is not None
     for name in MEASURE_NAMES:
-        has_none = name in SIMILARITY_MEASURES and pair.has_same_tokens
+        is_at_head = name.startswith("head") or name.endswith("grad_norm")
+        has_none = pair.has_same_tokens and (name in SIMILARITY_MEASURES or is_at_head)
+        # A cap on the logits makes the head's own gradients another model's.
+        has_none |= is_at_head and is_capped
         value = None if has_none else getattr(expected, name)
         # float32 forward passes against float64 ones
         assert getattr(record, name) == near(value, expected.scales[name])
@@ -74,6 +84,10 @@ def score(loaded: LoadedModel, pair: TokenizedPair) -> NaiveScores:
     y_plus, y_minus = pair.preferred_ids[:-1], pair.dispreferred_ids[:-1]
     longer = max(len(y_plus), len(y_minus))
     last_plus, last_minus = preferred.hidden[-1], dispreferred.hidden[-1]
+    scale = logit_scale(loaded)
+    grad_plus = scale * head_gradient(preferred, pair.preferred_ids)
+    grad_minus = scale * head_gradient(dispreferred, pair.dispreferred_ids)
+    norm_plus, norm_minus = grad_plus.norm(), grad_minus.norm()
     mean_plus, mean_minus = s_plus / n_plus, s_minus / n_minus
     scores = NaiveScores(
         ches=(s_plus @ s_minus - s_plus @ s_plus).item(),
@@ -82,7 +96,18 @@ def score(loaded: LoadedModel, pair: TokenizedPair) -> NaiveScores:
         normalized_edit_distance=edit_distance(y_plus, y_minus) / longer if longer else 0.0,
         preferred_logprob=math.fsum(preferred.logprobs),
         dispreferred_logprob=math.fsum(dispreferred.logprobs),
+        implicit_gap=math.fsum(preferred.logprobs) - math.fsum(dispreferred.logprobs),
+        length_gap=n_minus - n_plus,
+        head_shift=(grad_plus.square().sum() - (grad_plus * grad_minus).sum()).item(),
+        head_cosine=((grad_plus * grad_minus).sum() / (norm_plus * norm_minus)).item(),
+        preferred_grad_norm=norm_plus.item(),
+        dispreferred_grad_norm=norm_minus.item(),
         scales={
+            "length_gap": 1.0,
+            "head_shift": (norm_plus * (norm_plus + norm_minus)).item(),
+            "head_cosine": 1.0,
+            "preferred_grad_norm": norm_plus.item(),
+            "dispreferred_grad_norm": norm_minus.item(),
             "ches": (s_plus.norm() * s_minus.norm() + s_plus @ s_plus).item(),
             "ln_ches": (mean_plus.norm() * mean_minus.norm() + mean_plus @ mean_plus).item(),
             "last_hidden_inner_product": (last_plus.norm() * last_minus.norm()).item(),
@@ -91,7 +116,20 @@ def score(loaded: LoadedModel, pair: TokenizedPair) -> NaiveScores:
     )
     scores.scales["preferred_logprob"] = abs(scores.preferred_logprob)
     scores.scales["dispreferred_logprob"] = abs(scores.dispreferred_logprob)
+    scores.scales["implicit_gap"] = abs(scores.preferred_logprob) + abs(scores.dispreferred_logprob)
     return scores
+
+
+def logit_scale(loaded: LoadedModel) -> float:
+    config = loaded.model.config
+    return getattr(config, "logit_scale", None) or 1 / getattr(config, "logits_scaling", 1)
+
+
+def head_gradient(seen: NaiveResponse, response: Sequence[int]) -> Tensor:
+    """Of log p(y) with respect to the unembedding: sum over k of (e_{y_k} - pi_k) h_k^T."""
+    by_logit = -torch.stack(seen.distributions)
+    by_logit[torch.arange(len(response)), torch.tensor(response)] += 1
+    return by_logit.T @ torch.stack(seen.hidden)
 
 
 def edit_distance(a: Sequence[int], b: Sequence[int]) -> int:

@@ -156,7 +156,8 @@ def test_evaluation_gives_log_probabilities_without_measures():
     for pair, record in records.items():
         assert record.ches is record.ln_ches is record.last_hidden_inner_product is None
         assert record.normalized_edit_distance is None
-        assert record.preferred_logprob == full[pair].preferred_logprob
+        # The measures give it from products of other shapes, which round differently.
+        assert record.preferred_logprob == pytest.approx(full[pair].preferred_logprob, rel=1e-5)
     assert summary["measures"]["ches"] is None
     assert math.isfinite(summary["measures"]["preferred_logprob"]["mean"])
 

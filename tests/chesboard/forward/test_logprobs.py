@@ -112,14 +112,14 @@ def test_memory_of_logits_does_not_grow_with_positions(monkeypatch):
     monkeypatch.setitem(logprobs.TILE_BYTES, "cpu", 4 * 3 * 5)
     monkeypatch.setitem(logprobs.KEEP_BYTES, "cpu", 0)
     sizes = []
-    plain = logprobs._logits
+    plain = logprobs.word_logits
 
     def spy(*arguments):
         logits_CW = plain(*arguments)
         sizes.append(logits_CW.nbytes)
         return logits_CW
 
-    monkeypatch.setattr(logprobs, "_logits", spy)
+    monkeypatch.setattr(logprobs, "word_logits", spy)
     hidden = torch.randn(50, HIDDEN, requires_grad=True)
     head = Head(torch.randn(VOCABULARY, HIDDEN), None, torch.float32)
     token_logprobs(head, hidden, torch.zeros(50, 2, dtype=torch.long)).sum().backward()

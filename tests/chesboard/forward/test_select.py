@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from chesboard.forward.select import refuse_too_long, select_forward
+from chesboard.forward.select import select_forward
 from chesboard.forward.shared_prefix import SharedPrefixForward
 from chesboard.forward.two_pass import TwoPassForward
 from tests.tiny_models import BUILDERS, END, load, make_pair, random_pairs
@@ -103,10 +103,3 @@ def test_pairs_beyond_a_sliding_window_get_two_passes(llama):
     forward, reason = select_forward(llama, [make_pair(0, [1] * 20, [2, END], [3, END])])
     assert isinstance(forward, TwoPassForward)
     assert "16 tokens only" in (reason or "")
-
-
-def test_pair_beyond_learned_positions_is_named():
-    pairs = [make_pair(0, [1], [2, END], [3, END]), make_pair(8, [1] * 600, [2, END], [3, END])]
-    with pytest.raises(ValueError, match="Pair 8 has 601 tokens"):
-        refuse_too_long(load("gpt2"), pairs)
-    refuse_too_long(load("llama"), pairs)
