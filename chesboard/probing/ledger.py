@@ -45,6 +45,18 @@ def make_ledger(initial_V: Tensor, now_V: Tensor, top: int) -> Ledger:
     return Ledger(gainers, losers, rest_V.sum().item(), change_V.abs().sum().item() / 2)
 
 
+def kl_divergence(now_V: Tensor, initial_V: Tensor) -> float:
+    """KL(now || initial) in nats, in float64; never negative (docs/theory.md, equation 43).
+
+    Summed as p log(p/q) - p + q, whose terms are all at least 0: an initial distribution that is
+    kept in float32 then costs its rounding squared, rather than 1e-8 nats of either sign. What
+    underflows there counts as float32's smallest normal number.
+    """
+    now_V, initial_V = now_V.double(), initial_V.double().clamp(min=torch.finfo(torch.float32).tiny)
+    terms_V = torch.special.xlogy(now_V, now_V / initial_V) - now_V + initial_V
+    return float(terms_V.clamp(min=0).sum())
+
+
 def _top(change_V: Tensor, top: int) -> list[tuple[int, float]]:
     values, token_ids = change_V.topk(min(top, len(change_V)))
     listed = zip(token_ids.tolist(), values.tolist(), strict=True)

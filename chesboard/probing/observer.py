@@ -14,7 +14,7 @@ from chesboard.forward.states import PairForward
 from chesboard.model import LoadedModel, unembedding_VD
 from chesboard.pairs import TokenizedPair
 from chesboard.probing.generation import greedy_answers
-from chesboard.probing.prediction import predicted_changes, step_direction
+from chesboard.probing.prediction import predict
 from chesboard.probing.probes import (
     Probe,
     ProbeState,
@@ -174,18 +174,16 @@ class ProbeObserver:
         fork: ResponsePosition = ("preferred", probe.tokens.fork_position)
         probe.tracker = self._track(
             snapshot.now_V,
-            self._direction(probe, fork, snapshot.now_V),
+            self._predict(probe, fork, snapshot.now_V),
             always=probe.always_watched,
         )
         for place, now_V in self._at_positions(probe, probe.other_positions):
             probe.others[place] = self._track(
-                now_V, self._direction(probe, place, now_V), always=[probe.token_at(place)]
+                now_V, self._predict(probe, place, now_V), always=[probe.token_at(place)]
             )
 
-    def _direction(
-        self, probe: WatchedPair, place: ResponsePosition, now_V: Tensor
-    ) -> Tensor | None:
-        return step_direction(
+    def _predict(self, probe: WatchedPair, place: ResponsePosition, now_V: Tensor) -> Tensor | None:
+        return predict(
             unembedding_VD(self._loaded),
             now_V,
             probe.tokens,
@@ -194,17 +192,13 @@ class ProbeObserver:
         )
 
     def _track(
-        self, initial_V: Tensor, direction_D: Tensor | None, *, always: Sequence[int]
+        self, initial_V: Tensor, predicted_V: Tensor | None, *, always: Sequence[int]
     ) -> PositionTracker:
-        predicted_V = None
-        if direction_D is not None:
-            unembedding = unembedding_VD(self._loaded)
-            predicted_V = predicted_changes(unembedding, initial_V, direction_D).float()
         return PositionTracker(
             self._loaded.tokenizer,
             self._config.ledger_top,
             initial_V.float(),
-            predicted_V,
+            None if predicted_V is None else predicted_V.float(),
             always,
         )
 

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from chesboard.configs import LedgerPositions, PromptProbe, TrainConfig
 from chesboard.pairs import TokenizedPair
+from chesboard.probing.prediction import prediction_kind
 from chesboard.probing.tracker import PositionTracker, max_positions
-from chesboard.records import PositionRecord, ProbeRecord, ProbeStepRecord, Response
+from chesboard.records import PositionRecord, ProbeRecord, ProbeStepRecord, Response, TokenGroup
+from chesboard.text_check import ChatTemplateError
 from chesboard.tokenization import (
     EmptyTextError,
     show_null,
@@ -90,7 +92,7 @@ class Probe:
         """The probability of each token group, in the order of `groups`."""
         return [now_V[members].sum().item() for members in self.groups.values()]
 
-    def describe_groups(self, tokenizer: Any) -> list[dict[str, Any]]:
+    def describe_groups(self, tokenizer: Any) -> list[TokenGroup]:
         """The groups as ProbeRecord holds them."""
         return [
             {"name": name, "tokens": token_texts(tokenizer, members)}
@@ -168,6 +170,9 @@ class WatchedPair(Probe):
                 position=position,
                 watched=tracker.describe_watched(),
                 predicted=tracker.describe_predicted(),
+                prediction_kind=None
+                if tracker.predicted_V is None
+                else prediction_kind(self.tokens, response, position),
             )
             for (response, position), tracker in self.others.items()
         ]
@@ -215,11 +220,14 @@ def watch_prompt(number: int, prompt: PromptProbe, tokenizer: Any, limit: int) -
 
     Raises:
         EmptyTextError: the prompt has no tokens.
+        ChatTemplateError: the chat template refuses the prompt.
     """
     try:
         ids = tokenize_prompt(tokenizer, prompt.model_dump()["prompt"], limit)
     except EmptyTextError:
         raise EmptyTextError(f"probes.prompts[{number}] has no tokens.") from None
+    except ChatTemplateError as error:
+        raise ChatTemplateError(f"probes.prompts[{number}]: {error}") from error
     return WatchedPrompt(pair=-1 - number, prompt_ids=ids, config=prompt)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from chesboard.forward.batching import TokenBudget, in_batches
+from chesboard.forward.rope import rope_of
 from chesboard.forward.states import PairForward
 from chesboard.model import LoadedModel
 from chesboard.pairs import TokenizedPair
@@ -78,9 +79,10 @@ def distributions_at(
         text = [*pair.prompt_ids, *ids[: max(position for _, position in wanted)]]
         # Response token k is predicted at the token before it; that of k = 0 is the prompt's last.
         before_first = len(pair.prompt_ids) - 1
-        logits_PV = next_token_logits(
-            loaded, text, [before_first + position for _, position in wanted]
-        )
+        with rope_of(loaded.model, [len(pair.prompt_ids) + len(ids)]):  # that of the whole response
+            logits_PV = next_token_logits(
+                loaded, text, [before_first + position for _, position in wanted]
+            )
         for place, logits_V in zip(wanted, logits_PV, strict=True):
             yield place, distribution(logits_V)
 

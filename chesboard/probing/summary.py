@@ -1,9 +1,11 @@
 """What a run's summary says of its probes: changes in nats, the fork, and where the mass went."""
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chesboard.probing.probes import WatchedPair, WatchedPrompt
-from chesboard.records import ProbeStepRecord
+from chesboard.records import ProbeStepRecord, displaced
 from chesboard.tokenization import token_text
 
 TOP_GAINERS = 3
@@ -60,3 +62,22 @@ def _top_gainers(last: ProbeStepRecord) -> list[dict[str, Any]]:
         {"token": entry.token, "change": entry.change}
         for entry in last.ledger.gainers[:TOP_GAINERS]
     ]
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean, independent of the order of the values. NaN and infinity propagate."""
+    total = sum(values)
+    return math.fsum(values) / len(values) if math.isfinite(total) else total / len(values)
+
+
+def summarize_probes(probes: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Means over the pairs' summaries; None without pairs."""
+    names = ("preferred_change", "dispreferred_change", "moved_mass")
+    if not probes:
+        return dict.fromkeys([*names, "displaced_fraction"])
+    return {
+        **{name: mean([probe[name] for probe in probes]) for name in names},
+        "displaced_fraction": mean(
+            [displaced(probe["preferred_change"], probe["dispreferred_change"]) for probe in probes]
+        ),
+    }

@@ -8,9 +8,22 @@ from typing import Any
 
 from torch import Tensor
 
-from chesboard.probing.ledger import Ledger, make_ledger, ranks, top_gainers, watched_tokens
+from chesboard.probing.ledger import (
+    Ledger,
+    kl_divergence,
+    make_ledger,
+    ranks,
+    top_gainers,
+    watched_tokens,
+)
 from chesboard.probing.ranks import spearman
-from chesboard.records import LedgerEntry, LedgerRecord, RecentLedger
+from chesboard.records import (
+    LedgerEntry,
+    LedgerRecord,
+    PredictedToken,
+    RecentLedger,
+    WatchedToken,
+)
 from chesboard.tokenization import token_text
 
 MAX_WATCHED = 128
@@ -59,8 +72,20 @@ class PositionTracker:
 
     def _record(self, step: int, since_step: int, since_V: Tensor, now_V: Tensor) -> LedgerRecord:
         watched_probs = now_V[self.watched].tolist()
+        argmax = int(now_V.argmax())
+        argmax_token = token_text(self._tokenizer, argmax)
+        argmax_logprob = now_V[argmax].double().log().item()
         if step == 0:
-            return LedgerRecord(watched_probs, [], [], 0.0, 0.0)
+            return LedgerRecord(
+                watched_probs,
+                [],
+                [],
+                0.0,
+                0.0,
+                argmax_token=argmax_token,
+                argmax_logprob=argmax_logprob,
+                kl=0.0,
+            )
         change_V = now_V.double() - self.initial_V.double()
         ledger = make_ledger(self.initial_V, now_V, self._top)
         recent = make_ledger(since_V, now_V, self._top)
@@ -74,6 +99,9 @@ class PositionTracker:
             predicted_changes=change_V[self.predicted].tolist(),
             predicted_ranks=ranks(change_V, self.predicted) if self.predicted else [],
             rank_agreement=self._agreement(change_V),
+            argmax_token=argmax_token,
+            argmax_logprob=argmax_logprob,
+            kl=kl_divergence(now_V, self.initial_V),
         )
 
     def _recent(
@@ -112,7 +140,7 @@ class PositionTracker:
 
     # --- records and checkpoints ----------------------------------------------------------------
 
-    def describe_watched(self) -> list[dict[str, Any]]:
+    def describe_watched(self) -> list[WatchedToken]:
         """The watched tokens as ProbeRecord and PositionRecord hold them."""
         return [
             {
@@ -124,7 +152,7 @@ class PositionTracker:
             for token_id in self.watched
         ]
 
-    def describe_predicted(self) -> list[dict[str, Any]]:
+    def describe_predicted(self) -> list[PredictedToken]:
         """The predicted gainers as ProbeRecord and PositionRecord hold them."""
         return [
             {

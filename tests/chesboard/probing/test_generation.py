@@ -69,6 +69,24 @@ def test_random_numbers_go_on_as_if_nothing_had_been_answered(llama):
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_what_does_not_fit_into_memory_gets_no_answer_and_is_told(llama, monkeypatch):
+    expected, said = answer(llama), []
+    forward = type(llama.model).forward
+
+    def fail(self, input_ids, **others):
+        if input_ids.shape[1] == max(map(len, PROMPTS)):
+            raise torch.OutOfMemoryError("too much")
+        return forward(self, input_ids=input_ids, **others)
+
+    monkeypatch.setattr(type(llama.model), "forward", fail)
+    found = answer(llama, tell=said.append)
+    longest = max(map(len, PROMPTS))
+    assert found == [
+        None if len(ids) == longest else one for ids, one in zip(PROMPTS, expected, strict=True)
+    ]
+    assert "Some of the probes' prompts are too long to be answered in the GPU's memory." in said
+
+
 def test_a_run_can_be_stopped_between_two_tokens(llama):
     with pytest.raises(RunInterruptedError):
         answer(llama, control=StopAfter(4))
@@ -81,16 +99,3 @@ def test_a_prompt_that_leaves_no_room_gets_no_answer_and_is_told():
     assert found[0] is None
     assert found[1] == naive_answer(loaded, [1, 2], 12)
     assert "1 of the probes' prompts leave no room" in said[0]
-
-
-def test_a_batch_that_does_not_fit_is_halved(llama, monkeypatch):
-    expected = answer(llama)
-    generate = type(llama.model).generate
-
-    def fail(self, input_ids, **others):
-        if len(input_ids) > 2:
-            raise torch.OutOfMemoryError("too much")
-        return generate(self, input_ids=input_ids, **others)
-
-    monkeypatch.setattr(type(llama.model), "generate", fail)
-    assert answer(llama) == expected

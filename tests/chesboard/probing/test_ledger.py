@@ -1,9 +1,17 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chesboard.probing.ledger import distribution, make_ledger, ranks, watched_tokens
+from chesboard.probing.ledger import (
+    distribution,
+    kl_divergence,
+    make_ledger,
+    ranks,
+    watched_tokens,
+)
 from chesboard.probing.prediction import (
     likelihood_direction,
     predicted_changes,
@@ -47,6 +55,31 @@ def test_nothing_moved_lists_nothing():
     p = distribution(torch.arange(5.0))
     ledger = make_ledger(p, p, top=3)
     assert (ledger.gainers, ledger.losers, ledger.rest_change, ledger.moved_mass) == ([], [], 0, 0)
+
+
+@given(logits, logits)
+def test_divergence_is_that_of_the_definition(initial_logits, now_logits):
+    initial, now = distribution(initial_logits), distribution(now_logits)
+    naive = sum(
+        p * (math.log(p) - math.log(q))
+        for p, q in zip(now.tolist(), initial.tolist(), strict=True)
+        if p > 0
+    )
+    found = kl_divergence(now, initial.float())
+    if initial.min() > torch.finfo(torch.float32).tiny:
+        assert found == pytest.approx(naive, rel=1e-6, abs=1e-12)
+    assert 0 <= found < 90
+
+
+def test_a_small_divergence_survives_the_rounding_of_the_initial_distribution():
+    torch.manual_seed(0)
+    logits = torch.randn(50_000, dtype=torch.float64) * 3
+    initial = distribution(logits)
+    assert kl_divergence(initial, initial.float()) < 1e-13
+    now = distribution(logits + torch.randn(50_000, dtype=torch.float64) * 1e-5)
+    naive = (now * (now.log() - initial.log())).sum().item()
+    assert naive < 1e-9
+    assert kl_divergence(now, initial.float()) == pytest.approx(naive, rel=1e-3)
 
 
 def make_fork():

@@ -12,6 +12,7 @@ from chesboard.probing import probes as probes_module
 from chesboard.probing.generation import greedy_answers
 from chesboard.probing.observer import ProbeObserver
 from chesboard.probing.probes import ledger_positions
+from chesboard.tokenization import token_text
 from tests.chesboard import naive
 from tests.tiny_models import END, VOCABULARY, GoOn, KeepingReporter, load, make_pair, random_pairs
 
@@ -231,6 +232,63 @@ def test_recent_ledger_compares_with_the_previous_record(llama):
             assert entry.final == pytest.approx(now[entry.token_id].item(), abs=1e-5)
         listed = sum(entry.change for entry in [*recent.gainers, *recent.losers])
         assert listed + recent.rest_change == pytest.approx(0, abs=1e-6)
+
+
+def test_every_step_keeps_the_argmax_of_the_fork_and_its_logprob(moved):
+    loaded, _, reporter, before = moved
+    for index, record in enumerate(reporter.probe_steps):
+        pair = PAIRS[record.pair]
+        first = before[record.pair]
+        now = (
+            first if index < len(PAIRS) else naive.read(loaded, pair.prompt_ids, pair.preferred_ids)
+        )
+        likeliest = now.distributions[pair.fork_position].max().item()
+        assert math.exp(record.ledger.argmax_logprob) == pytest.approx(likeliest, abs=1e-5)
+        argmax = now.distributions[pair.fork_position].argmax().item()
+        assert record.ledger.argmax_token == token_text(loaded.tokenizer, argmax)
+
+
+def naive_divergence(now, initial):
+    return (now * (now.log() - initial.log())).sum().item()
+
+
+def test_every_recorded_position_keeps_its_divergence_from_step_0(llama):
+    asked = LedgerPositions(preferred="all", dispreferred="all")
+    probes, reporter = watch(llama, ledger_positions=asked)
+
+    def read(response):
+        ids = f"{response}_ids"
+        return [naive.read(llama, p.prompt_ids, getattr(p, ids)).distributions for p in PAIRS]
+
+    before = {response: read(response) for response in ("preferred", "dispreferred")}
+    shake(llama)
+    probes.observe(7)
+    after = {response: read(response) for response in ("preferred", "dispreferred")}
+    places = [("preferred", PAIRS[one.pair].fork_position, one) for one in reporter.probe_steps]
+    places += [(one.response, one.position, one) for one in reporter.position_steps]
+    assert {step.ledger.kl for _, _, step in places if step.step == 0} == {0.0}
+    later = [place for place in places if place[2].step == 7]
+    assert len(later) > 3 * len(PAIRS)
+    for response, k, step in later:
+        expected = naive_divergence(after[response][step.pair][k], before[response][step.pair][k])
+        assert step.ledger.kl == pytest.approx(expected, rel=1e-3, abs=1e-9)
+        assert step.ledger.kl > 1e-6
+
+
+def test_other_positions_keep_it_too_and_say_what_their_prediction_follows_from(llama):
+    asked = LedgerPositions(preferred="all", dispreferred="all")
+    _, reporter = watch(llama, ledger_positions=asked)
+    assert all(step.ledger.argmax_token is not None for step in reporter.position_steps)
+    kinds = {
+        (one.response, one.position > PAIRS[one.pair].fork_position, one.prediction_kind)
+        for one in reporter.positions
+    }
+    assert kinds <= {
+        ("preferred", False, None),  # before the fork the margin has no gradient
+        ("preferred", True, "geometry"),
+        ("dispreferred", True, "squeezing"),
+    }
+    assert ("dispreferred", True, "squeezing") in kinds
 
 
 def test_predicted_gainers_carry_their_actual_change_and_rank(moved):
