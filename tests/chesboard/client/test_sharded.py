@@ -1,0 +1,147 @@
+"""Two processes train together (gloo, on the CPU): watched, they train the same to the last bit."""
+
+import json
+import multiprocessing
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.multiprocessing.spawn import start_processes
+from torch.nn.parallel import DistributedDataParallel
+
+import chesboard
+from chesboard.client.spool import files
+from chesboard.record_json import from_json
+from chesboard.records import ProbeStepRecord
+from chesboard.sharding import layer_class, sharding_of, whole_weight
+from tests.tiny_models import build_tokenizer, load, random_pairs
+
+PROCESSES = 2
+MOST_SECONDS = 300
+STEPS = 4
+PAIRS = random_pairs(3)
+
+pytestmark = pytest.mark.skipif(not dist.is_gloo_available(), reason="needs gloo")
+
+
+def plain(model: Any) -> tuple[Any, Any]:
+    return DistributedDataParallel(model), model
+
+
+def sharded(model: Any) -> tuple[Any, Any]:
+    """The head is sharded apart: its weight has to be gathered where it is read."""
+    from torch.distributed.fsdp import fully_shard
+
+    fully_shard(model.lm_head)
+    for layer in model.model.layers:
+        fully_shard(layer)
+    fully_shard(model)
+    return model, model
+
+
+WRAPPERS = {"DDP": plain, "FSDP2": sharded}
+
+
+def train(rank: int, wrapper: str, port: int, folder: str, is_watched: bool) -> None:
+    """One of the processes; leaves what it has in `folder`."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    dist.init_process_group("gloo", rank=rank, world_size=PROCESSES)
+    loaded = load("untied llama")
+    model, watched = WRAPPERS[wrapper](loaded.model.train())
+    watch = None
+    if is_watched:
+        watch = chesboard.watch(
+            watched, build_tokenizer(chat=False), PAIRS, mode="offline", output_dir=folder,
+            probe_every=1, prompts=["ab"], answer_every=2, answer_tokens=2,
+        )  # fmt: skip
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    torch.manual_seed(rank)
+    losses = []
+    for step in range(1, STEPS + 1):
+        ids = torch.randint(0, 256, (2, 12))
+        loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.detach())
+        if watch is not None:
+            watch.step(step, {"loss": loss})
+    if watch is not None:
+        watch.finish()
+        assert watch.failures == 0
+        assert sharding_of(watched) == ("none" if wrapper == "DDP" else "fsdp2")
+        # Of the tiny model, that may be the layer that `chesboard.cpu` puts in a plain one's place.
+        head = layer_class(watched.get_output_embeddings())
+        assert head.__name__ in ("Linear", "OneDNNLinear")
+    left = {
+        "losses": losses,
+        "weights": [whole_weight(weight).detach() for weight in model.parameters()],
+        "optimizer": [
+            whole_weight(value)
+            for weight in model.parameters()
+            for _, value in sorted(optimizer.state[weight].items())
+        ],
+        "random": [torch.get_rng_state()],
+    }
+    torch.save(left, Path(folder) / f"left-{rank}.pt")
+    dist.destroy_process_group()
+
+
+def trained(wrapper: str, folder: Path, is_watched: bool) -> list[dict[str, list[Any]]]:
+    folder.mkdir()
+    port = random.SystemRandom().randrange(20_000, 60_000)
+    arguments = (wrapper, port, str(folder), is_watched)
+    # Forked from a server that has imported torch and used no thread of it: a process that has
+    # would leave its children locks that nobody opens.
+    multiprocessing.set_forkserver_preload(["chesboard.client", "tests.tiny_models"])
+    context = start_processes(train, arguments, PROCESSES, join=False, start_method="forkserver")
+    assert context is not None
+    ends = time.monotonic() + MOST_SECONDS
+    while not context.join(timeout=1):
+        if time.monotonic() > ends:
+            for process in context.processes:
+                process.kill()
+            pytest.fail(f"not done after {MOST_SECONDS} s")
+    return [torch.load(folder / f"left-{rank}.pt") for rank in range(PROCESSES)]
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_processes_that_are_watched_train_the_same_to_the_last_bit(wrapper, tmp_path) -> None:
+    alone = trained(wrapper, tmp_path / "alone", False)
+    watched = trained(wrapper, tmp_path / "watched", True)
+    for one, other in zip(alone, watched, strict=True):
+        for name, tensors in one.items():
+            assert len(tensors) == len(other[name]) > 0
+            assert all(map(torch.equal, tensors, other[name])), name
+    assert not torch.equal(alone[0]["losses"][0], alone[1]["losses"][0])
+    [folder] = (tmp_path / "watched" / "chesboard").iterdir()  # of one process alone
+    [path] = files(folder)
+    lines = [json.loads(line) for line in path.open()]
+    looks = [from_json(line["record"]) for line in lines if "record" in line]
+    at_start = [one for one in looks if isinstance(one, ProbeStepRecord) and one.step == 0]
+    assert lines[-1]["finish"]["summary"]["forward"] == "shared prefix"
+    assert {one.step for one in looks if isinstance(one, ProbeStepRecord)} == set(range(STEPS + 1))
+    expected = unsharded_look(tmp_path)
+    assert len(at_start) == len(expected) == 4
+    for look, by_one in zip(at_start, expected, strict=True):
+        assert look.preferred_logprobs == pytest.approx(by_one.preferred_logprobs, rel=1e-5)
+        assert look.ledger.watched_probs == pytest.approx(by_one.ledger.watched_probs, rel=1e-4)
+
+
+def unsharded_look(folder: Path) -> list[ProbeStepRecord]:
+    """Step 0 of the same model in one process."""
+    loaded = load("untied llama")
+    watch = chesboard.watch(
+        loaded.model, loaded.tokenizer, PAIRS, mode="offline", output_dir=folder / "one",
+        prompts=["ab"],
+    )  # fmt: skip
+    watch.finish()
+    [run] = (folder / "one" / "chesboard").iterdir()
+    lines = [json.loads(line) for path in files(run) for line in path.open()]
+    looks = [from_json(line["record"]) for line in lines if "record" in line]
+    return [one for one in looks if isinstance(one, ProbeStepRecord)]
