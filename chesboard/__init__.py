@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from chesboard.api import score
+    from chesboard.client.callback import Callback
+    from chesboard.client.watch import Watch, watch
     from chesboard.measures.ches import (
         ches,
         last_hidden_inner_product,
@@ -18,21 +20,27 @@ if TYPE_CHECKING:
     from chesboard.records import ScoreRecord
 
 __all__ = [
+    "Callback",
     "Pair",
     "ScoreRecord",
+    "Watch",
     "ches",
     "last_hidden_inner_product",
     "length_normalized_ches",
     "score",
+    "watch",
 ]
 
 _MODULES = {
+    "Callback": "chesboard.client.callback",
     "Pair": "chesboard.pairs",
     "ScoreRecord": "chesboard.records",
     "ches": "chesboard.measures.ches",
     "last_hidden_inner_product": "chesboard.measures.ches",
     "length_normalized_ches": "chesboard.measures.ches",
     "score": "chesboard.api",
+    "Watch": "chesboard.client.watch",
+    "watch": "chesboard.client.watch",
 }
 
 

@@ -1,10 +1,10 @@
 """Scoring pairs under a model that the caller has loaded: `chesboard.score`."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -12,9 +12,10 @@ from torch import nn
 from chesboard import cpu
 from chesboard.configs import ScoreConfig
 from chesboard.cpu import precision
-from chesboard.model import LoadedModel, without_adapters
+from chesboard.model import LoadedModel, embedding_rows, without_adapters
 from chesboard.pairs import Pair
 from chesboard.records import Record, ScoreRecord
+from chesboard.rendering import run_template
 from chesboard.reporting import Reporter
 from chesboard.scoring import score_pairs
 from chesboard.text_check import TextCheck
@@ -34,6 +35,9 @@ def score(
     max_prompt_tokens: int = 1024,
     max_response_tokens: int = 1024,
     batch_tokens: int = 4096,
+    chat_template: str | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+    on_refused: Literal["raise", "skip"] = "raise",
     progress: Progress | None = None,
 ) -> list[ScoreRecord]:
     """CHES, its relatives and the log-probabilities of each pair (arXiv 2410.08847, Section 5).
@@ -41,39 +45,53 @@ def score(
     model: a transformers CausalLM, or a PeftModel around one, on its device and in its dtype.
         It is in eval mode meanwhile and unchanged afterwards: weights, layers, attention
         implementation and the training flag of every module are as before.
-    tokenizer: the model's. Prompts are rendered by its chat template where it has one.
+    tokenizer: the model's. Prompts are rendered by its chat template where it has one. A template
+        that tells the date tells one date in all of them.
     max_prompt_tokens, max_response_tokens: longer prompts are cut at the left, longer responses
         at the right. How much was cut is logged as a warning and stands in `cut_tokens`.
     batch_tokens: token budget of one forward pass; affects speed and memory, not the scores.
+    chat_template: a Jinja template in place of the tokenizer's.
+    chat_template_kwargs: arguments of the template, for example {"enable_thinking": False}.
+    on_refused: what becomes of a pair whose prompt the chat template refuses, or with a token of
+        which the model has no embedding: "raise" an error, or "skip" the pair, which then has no
+        record; a warning counts and names such pairs.
     progress: called as `progress(done, total)` after each forward pass.
 
     Returns one record a pair, in the order of `pairs`; `record.pair` is the place in `pairs`,
     from 0, whatever `Pair.pair` was. The scores are those of the server for the same precision.
+    What is found in the texts, and mended where that is certain, is logged as warnings.
 
     Raises:
         TypeError: an element of `pairs` is no Pair, or holds something other than text.
-        ValueError: a prompt or response is empty, the chat template rejects a prompt, or a pair
-            is longer than the model can read. The message names the pair by its place.
+        ValueError: a prompt or response is empty, the chat template refuses a prompt or the model
+            has no embedding of a token (with "skip": in every pair), or a pair is longer than the
+            model can read. The message names the pair by its place. Or chat_template or
+            chat_template_kwargs cannot be used.
         MemoryError: one pair alone exceeds the GPU's memory.
     """
     config = ScoreConfig(
         max_prompt_tokens=max_prompt_tokens,
         max_response_tokens=max_response_tokens,
         batch_tokens=batch_tokens,
+        chat_template=chat_template,
+        chat_template_kwargs=dict(chat_template_kwargs or {}),
     )
     numbered = [_numbered(pair, number) for number, pair in enumerate(pairs)]
     if not numbered:
         return []
-    check = TextCheck(tokenizer)
+    template = run_template(tokenizer, config)
+    tokenizer = template.tokenizer
+    check = TextCheck(tokenizer, embedding_rows(model))
     tokenized = tokenize_pairs(tokenizer, numbered, max_prompt_tokens, max_response_tokens, check)
-    for finding in check.messages():
-        log.warning("%s", finding)
+    check.refuse_if_left_out(only_if_all=on_refused == "skip")
+    for sentence in (*template.messages(), *check.messages()):
+        log.warning("%s", sentence)
     collector = _Collector(progress)
     with _ready_to_score(model) as (device, compute_dtype):
         loaded = LoadedModel(model, tokenizer, device, compute_dtype, type(model).__name__)
         # Scoring reports nothing but what the collector has methods for.
         score_pairs(loaded, tokenized, config, cast(Reporter, collector), _NeverStop())
-    return [collector.records[pair.pair] for pair in numbered]
+    return [collector.records[pair.pair] for pair in tokenized]
 
 
 def _numbered(pair: Pair, number: int) -> Pair:

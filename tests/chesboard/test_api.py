@@ -29,6 +29,10 @@ SERVER_ONLY = (
 )  # fmt: skip
 
 
+FOR_TRAINERS = ("chesboard.axolotl", "chesboard.client.swift_plugin.chesboard_plugin")
+"""They import trainers that need not be installed."""
+
+
 def loaded_by(code):
     """The top-level modules that a fresh interpreter has loaded after running the code."""
     tops = "{name.partition('.')[0] for name in sys.modules}"
@@ -40,16 +44,17 @@ def loaded_by(code):
     return set(done.stdout.split())
 
 
-def test_importing_the_package_configs_and_records_loads_no_torch():
+def test_importing_the_package_configs_records_and_command_loads_nothing_heavy():
     code = "import chesboard, chesboard.configs, chesboard.records, chesboard.pairs, chesboard.cli"
-    assert {"torch", "transformers", "numpy"}.isdisjoint(loaded_by(code))
+    heavy = {"torch", "transformers", "numpy", "huggingface_hub", "app"}
+    assert heavy.isdisjoint(loaded_by(code))
 
 
 def test_no_module_of_the_library_loads_what_only_the_server_needs():
     names = [
         module.name
         for module in pkgutil.walk_packages(chesboard.__path__, "chesboard.")
-        if not module.name.endswith("parquet_child")
+        if not module.name.endswith("table_child") and module.name not in FOR_TRAINERS
     ]
     assert len(names) > 30
     loaded = loaded_by("import " + ", ".join(names))
@@ -196,11 +201,59 @@ def test_an_error_names_the_pair(llama, pair, error, message):
         chesboard.score(fresh("llama"), llama.tokenizer, [PAIRS[0], pair])
 
 
-def test_a_prompt_that_the_chat_template_rejects_is_named(llama, chat_tokenizer, monkeypatch):
-    template = (
-        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+REFUSES_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+)
+WITH_SYSTEM = Pair([{"role": "system", "content": "Be brief."}], "a", "b")
+
+
+def test_a_prompt_that_the_chat_template_refuses_is_named(chat_tokenizer, monkeypatch):
+    template = REFUSES_SYSTEM + chat_tokenizer.chat_template
+    monkeypatch.setattr(chat_tokenizer, "chat_template", template)
+    with pytest.raises(ValueError, match=r"1 of 2 prompts\. Pair 1: no system"):
+        chesboard.score(fresh("llama"), chat_tokenizer, [PAIRS[0], WITH_SYSTEM])
+
+
+def test_a_refused_pair_is_skipped_on_request(chat_tokenizer, caplog):
+    pairs = [WITH_SYSTEM, PAIRS[0]]
+    template = REFUSES_SYSTEM + chat_tokenizer.chat_template
+    model = fresh("llama")
+    [record] = chesboard.score(
+        model, chat_tokenizer, pairs, chat_template=template, on_refused="skip"
     )
-    monkeypatch.setattr(chat_tokenizer, "chat_template", template + chat_tokenizer.chat_template)
-    system = Pair([{"role": "system", "content": "Be brief."}], "a", "b")
-    with pytest.raises(ValueError, match=r"rejects the prompt of pair 1: no system"):
-        chesboard.score(fresh("llama"), chat_tokenizer, [PAIRS[0], system])
+    assert record.pair == 1
+    assert any("1 of 2 pairs (0), which are left out" in text for text in caplog.messages)
+    with pytest.raises(ValueError, match="refuses every prompt"):
+        chesboard.score(model, chat_tokenizer, pairs[:1], chat_template=template, on_refused="skip")
+
+
+def test_a_template_and_its_arguments_are_those_of_the_call(chat_tokenizer):
+    model, own = fresh("llama"), chat_tokenizer.chat_template
+    template = own.replace("assistant\n{%", "assistant\n{{ mood }}{%")
+    plain, moody = (
+        chesboard.score(
+            model,
+            chat_tokenizer,
+            PAIRS[:1],
+            chat_template=template,
+            chat_template_kwargs={"mood": mood},
+        )
+        for mood in ("", "gladly")
+    )
+    assert plain == chesboard.score(model, chat_tokenizer, PAIRS[:1])
+    assert moody != plain
+    assert chat_tokenizer.chat_template == own
+
+
+def test_a_prompt_rendered_before_scores_as_its_turns(chat_tokenizer):
+    turns = [{"role": "user", "content": "Is it?"}]
+    rendered = chat_tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    model = fresh("llama")
+    [before], [as_turns] = (
+        chesboard.score(model, chat_tokenizer, [Pair(prompt, preferred, dispreferred)])
+        for prompt, preferred, dispreferred in (
+            (rendered, "Yes<|im_end|>\n", "No<|im_end|>\n"),
+            (turns, "Yes", "No"),
+        )
+    )
+    assert before == as_turns

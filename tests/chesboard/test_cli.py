@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -153,6 +154,27 @@ def test_columns_are_named_by_a_mapping_and_limits_cut(tmp_path, model):
     assert row["cut_tokens"] > 80
 
 
+def test_rule_makes_pairs_of_a_list_of_responses(tmp_path, model):
+    answers = [{"answer": text, "rank": rank} for rank, text in enumerate(("x", "y", "z"), 1)]
+    file = written(tmp_path / "a.jsonl", [{"prompt": "Q", "answers": answers}] * 2)
+    said = score(file, "--model", model, "-o", tmp_path / "a.csv", "--pairing", "best_rest")
+    assert "Each row holds 3 ranked responses (`answers`, by `rank`)" in said
+    rows = [(row["pair"], row["row"]) for row in read(tmp_path / "a.csv")]
+    assert rows == [(0, 1), (1, 1), (2, 2), (3, 2)]
+
+
+def test_a_table_of_an_archive_is_named(tmp_path, model):
+    file = tmp_path / "a.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        for split in ("train", "test"):
+            archive.write(written(tmp_path / f"{split}.jsonl", ROWS), f"{split}.jsonl")
+    said = score(file, "--model", model, "-o", tmp_path / "a.csv", status=2)
+    assert "member" in said
+    assert "train.jsonl, test.jsonl" in said
+    score(file, "--model", model, "-o", tmp_path / "a.csv", "--member", "test.jsonl")
+    assert len(read(tmp_path / "a.csv")) == 3
+
+
 def test_output_is_not_overwritten_unless_asked(tmp_path, model):
     file = written(tmp_path / "a.jsonl", ROWS)
     output = tmp_path / "a.csv"
@@ -164,18 +186,45 @@ def test_output_is_not_overwritten_unless_asked(tmp_path, model):
     assert len(read(output)) == 3
 
 
+def test_pairs_that_the_template_of_the_call_refuses_are_listed_and_left_out(
+    tmp_path, model, caplog
+):
+    template = tmp_path / "own.jinja"
+    template.write_text(
+        "{% if word in messages[0].content %}{{ raise_exception('not this') }}{% endif %}"
+        "{{ messages[0].content }}"
+    )
+    file, table = written(tmp_path / "a.jsonl", ROWS), tmp_path / "a.csv"
+    options = ("--chat-template", template, "--chat-template-kwargs", '{"word": "green"}')
+    said = score(file, "--model", model, "-o", table, *options)
+    rows = read(table)
+    assert len(rows) == len(ROWS) - 1
+    assert "row 1: left out: the model cannot read it, as the warning says\n" in said
+    assert "not this (its turns: user)" in caplog.text
+    assert [str(row["pair"]) for row in rows] == ["1", "2"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"file": "missing.jsonl"}, "missing.jsonl"),
-        ({"file": "archive.zip"}, "Archives are not opened"),
+        ({"file": "archive.zip"}, "The zip archive is damaged"),
         ({"-o": "scores.xlsx"}, "must end in .csv, .jsonl, .parquet"),
         ({"-o": "no/folder/a.csv"}, "not a folder that can be written to"),
         ({"--dtype": "float8"}, "--dtype: Input should be 'auto'"),
         ({"--device": "tpu"}, "--device: "),
         ({"--device": "cuda:99"}, "There is no device cuda:99"),
         ({"--max-prompt-tokens": "0"}, "--max-prompt-tokens: "),
+        ({"--pairing": "any"}, "`pairing` must be best_worst"),
         ({"--mapping": "[]"}, "`mapping` must be a JSON object"),
+        ({"--chat-template": "missing.jinja"}, "missing.jinja"),
+        (
+            {"--chat-template": "archive.zip"},
+            "--chat-template: Value error, This is no Jinja template",
+        ),
+        ({"--chat-template-kwargs": "{"}, "--chat-template-kwargs: not JSON"),
+        ({"--chat-template-kwargs": "[]"}, "--chat-template-kwargs: an object is needed"),
+        ({"--chat-template-kwargs": '{"tokenize": 1}'}, "`tokenize` is reserved"),
         ({"--model": "missing"}, "The model “missing” cannot be loaded"),
     ],
 )
@@ -185,7 +234,7 @@ def test_what_cannot_be_done_is_said_in_a_line_and_leaves_no_file(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     written(tmp_path / "a.jsonl", ROWS)
-    (tmp_path / "archive.zip").write_bytes(b"PK\x03\x04rest")
+    (tmp_path / "archive.zip").write_bytes(b"PK\x03\x04{% if %}")
     before = sorted(tmp_path.iterdir())
     given = {"file": "a.jsonl", "--model": model, "-o": "a.csv"} | changes
     file = given.pop("file")
@@ -269,4 +318,12 @@ def test_every_command_of_the_server_is_known_and_score_is_among_them():
         command.name or getattr(command.callback, "__name__", "")
         for command in server.registered_commands
     ]
-    assert {*groups, *commands} == {*cli.SERVER_COMMANDS, "score"}
+    assert {*groups, *commands} == {*cli.SERVER_COMMANDS, "score", "sync"}
+
+
+def test_a_dataset_of_the_hub_that_cannot_be_had_is_refused(tmp_path, model):
+    out = tmp_path / "scores.csv"
+    done = CliRunner().invoke(cli.cli, ["score", "hub:x", "--model", str(model), "-o", str(out)])
+    assert done.exit_code == cli.USAGE_ERROR
+    assert "Write hub:org/name" in done.stderr
+    assert not out.exists()
