@@ -5,6 +5,7 @@ The code that computes (scoring, training) knows nothing of queues, leases or SQ
 
 import logging
 import traceback
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,11 +15,23 @@ from app.core.broker import enqueue, wake
 from app.core.database import transaction
 from app.core.settings import get_settings
 from app.store import leases
+from app.store.lookup import find_run
 from app.store.selection import chosen_pairs
-from chesboard.configs import CONFIGS, ModelConfig, Selection, TrainConfig
+from chesboard.configs import (
+    CONFIGS,
+    CheckConfig,
+    ExternalConfig,
+    GenerateConfig,
+    JudgeConfig,
+    ModelConfig,
+    PreflightConfig,
+    Selection,
+    TrainConfig,
+)
 from chesboard.loading import ModelError
-from chesboard.model import LoadedModel
+from chesboard.model import embedding_rows
 from chesboard.pairs import Pair, TokenizedPair
+from chesboard.rendering import RunTemplate, run_template
 from chesboard.reporting import (
     LeaseLostError,
     PhaseName,
@@ -28,10 +41,15 @@ from chesboard.reporting import (
 from chesboard.text_check import TextCheck
 from chesboard.tokenization import tokenize_pairs
 from worker import disk
+from worker.checking import count_findings, report_findings, summarize_check
+from worker.generation import generate
+from worker.judging import judge
 from worker.lease_keeper import LeaseKeeper
 from worker.models.cache import ModelCache
 from worker.models.loading import describe_device, other_precision
 from worker.models.progress import OnPhase
+from worker.models.tokenizer import count_embeddings, load_tokenizer
+from worker.preflight import preflight
 from worker.recorder import Recorder
 from worker.retry import retry_while_unreachable, run_with_retry
 from worker.scoring import score
@@ -127,7 +145,10 @@ def _work(
     claim: leases.Claim, recorder: Recorder, control: LeaseKeeper, models: ModelCache
 ) -> dict[str, Any]:
     config = CONFIGS[claim.kind].model_validate(claim.config)
-    selection = config.selection if isinstance(config, TrainConfig) else Selection()
+    assert not isinstance(config, ExternalConfig)  # no worker claims an external run
+    if isinstance(config, JudgeConfig):
+        return judge(claim, config, recorder, control, models)
+    selection = getattr(config, "selection", Selection())
     raw_pairs = run_with_retry(
         f"run {claim.run_id}",
         lambda session: select_pairs(session, claim.run_id, claim.dataset_id, selection),
@@ -135,17 +156,55 @@ def _work(
     recorder.progress(0, len(raw_pairs), "pairs")
     on_phase = _phases(recorder, control)
     on_phase("loading")
+    if isinstance(config, CheckConfig):
+        tokenizer = load_tokenizer(config, get_settings())
+        embeddings = count_embeddings(config, get_settings())
+        template = _template(claim, config, tokenizer, recorder)
+        check = TextCheck(template.tokenizer, embeddings)
+        pairs = _tokenize(template.tokenizer, raw_pairs, config, check, recorder, on_phase)
+        recorder.progress(len(raw_pairs), len(raw_pairs), "pairs")
+        found = summarize_check(raw_pairs, pairs)
+        return {**found, "findings": count_findings(check.findings)}
     loaded = models.load(config, on_phase)
     recorder.device(f"{describe_device(loaded.device)}, {_dtype_name(loaded.compute_dtype)}")
     if other := other_precision(config, loaded):
         recorder.message(other)
-    check = TextCheck(loaded.tokenizer)
-    pairs = _tokenize(loaded, raw_pairs, config, on_phase, check)
-    for finding in check.messages():
-        recorder.message(finding)
+    for note in loaded.notes:
+        recorder.message(note)
+    template = _template(claim, config, loaded.tokenizer, recorder)
+    # A copy: the model cache keeps the tokenizer as it was loaded.
+    loaded = replace(loaded, tokenizer=template.tokenizer)
+    check = TextCheck(loaded.tokenizer, embedding_rows(loaded.model))
+    pairs = _tokenize(loaded.tokenizer, raw_pairs, config, check, recorder, on_phase)
+    check.refuse_if_left_out(only_if_all=True)
     if isinstance(config, TrainConfig):
-        return train_run(claim, config, loaded, pairs, recorder, control)
-    return score(claim, config, loaded, pairs, recorder, control)
+        summary = train_run(
+            claim, config, loaded, pairs, recorder, control, template.saved_tokenizer
+        )
+    elif isinstance(config, PreflightConfig):
+        summary = preflight(claim, config, loaded, pairs, recorder, control)
+    elif isinstance(config, GenerateConfig):
+        summary = generate(claim, config, loaded, pairs, recorder, control)
+    else:
+        summary = score(claim, config, loaded, pairs, recorder, control)
+    return {
+        **summary,
+        "left_out_pairs": len(check.refused),
+        "findings": count_findings(check.findings),
+    }
+
+
+def _template(
+    claim: leases.Claim, config: ModelConfig, tokenizer: Any, recorder: Recorder
+) -> RunTemplate:
+    """The chat template of a run, with its arguments and date; what it says is reported."""
+    template = run_template(tokenizer, config, claim.created_at)
+    trained_with = run_with_retry(
+        f"run {claim.run_id}", lambda session: template_of_result(session, config.model)
+    )
+    for sentence in (*filter(None, [trained_with]), *template.messages()):
+        recorder.message(sentence)
+    return template
 
 
 def _phases(recorder: Recorder, control: LeaseKeeper) -> OnPhase:
@@ -164,24 +223,33 @@ def _phases(recorder: Recorder, control: LeaseKeeper) -> OnPhase:
 
 
 def _tokenize(
-    loaded: LoadedModel,
+    tokenizer: Any,
     raw_pairs: list[Pair],
     config: ModelConfig,
-    on_phase: OnPhase,
     check: TextCheck,
+    recorder: Recorder,
+    on_phase: OnPhase,
 ) -> list[TokenizedPair]:
-    """Tokenize slice by slice, so that a large dataset shows progress and can be cancelled."""
+    """The pairs as the model reads them. check: collects what is found in them.
+
+    Slice by slice, so that a large dataset shows progress and can be cancelled. Findings are
+    reported here, before anything expensive is computed.
+    """
     pairs: list[TokenizedPair] = []
     for start in range(0, len(raw_pairs), TOKENIZED_AT_A_TIME):
         on_phase("tokenizing", start, len(raw_pairs), "pairs")
+        reported = len(check.findings)
         pairs += tokenize_pairs(
-            loaded.tokenizer,
+            tokenizer,
             raw_pairs[start : start + TOKENIZED_AT_A_TIME],
             config.max_prompt_tokens,
             config.max_response_tokens,
             check,
         )
+        report_findings(check.findings[reported:], recorder)
     on_phase("tokenizing", len(raw_pairs), len(raw_pairs), "pairs")
+    for message in check.messages():
+        recorder.message(message)
     return pairs
 
 
@@ -200,6 +268,20 @@ def select_pairs(
             "Loosen the selection (flags, verdicts, measures) and queue the run again."
         )
     return chosen
+
+
+def template_of_result(session: Session, model: str) -> str | None:
+    """A message for the user if a model is the result of a run with a template of its own."""
+    number = model.removeprefix("run:")
+    run = find_run(session, int(number)) if number != model and number.isdecimal() else None
+    if run is None or not (
+        run.config.get("chat_template") or run.config.get("chat_template_kwargs")
+    ):
+        return None
+    return (
+        f"The model {model} carries the chat template that it was trained with, with the "
+        "chat_template_kwargs of its run as defaults."
+    )
 
 
 def _dtype_name(dtype: torch.dtype) -> str:

@@ -4,11 +4,11 @@ import torch
 
 from app.core.settings import Settings
 from chesboard import cpu
-from chesboard.configs import ModelConfig, TrainConfig
+from chesboard.configs import ModelConfig, ObjectiveConfig
 from chesboard.cpu.precision import computed_in
 from chesboard.loading import asked_dtype, choose_device
 from chesboard.model import LoadedModel
-from worker.models.files import Source, find_source, folder_source
+from worker.models.files import Source, find_source, folder_source, with_adapter
 from worker.models.gguf import dequantized_folder
 from worker.models.loading import load_model
 from worker.models.progress import OnPhase, ignore_phase
@@ -25,20 +25,20 @@ class ModelCache:
     def load(self, config: ModelConfig, on_phase: OnPhase = ignore_phase) -> LoadedModel:
         """The model of a run's configuration, in eval mode on its device.
 
-        A model to be trained has float32 master weights whatever it computes in; any other has
-        its weights in the precision that was asked for.
+        A model to be trained, or differentiated for a pre-flight, has float32 master weights
+        whatever it computes in; any other has its weights in the precision that was asked for.
 
         Raises:
             ModelError: unknown, unreadable, or too large for the device.
             RunStoppedError: `on_phase` raised it.
         """
-        training = isinstance(config, TrainConfig)
+        training = isinstance(config, ObjectiveConfig)
         device = choose_device(config.device)
         asked = asked_dtype(config.dtype, device)
         weights_dtype = torch.float32 if training else asked
         compute_dtype = computed_in(asked, device)
         source = self._find(config.model, on_phase)
-        key = (source, device, weights_dtype, compute_dtype)
+        key = (source, config.revision, device, weights_dtype, compute_dtype)
         if self._kept is not None and key == self._key:
             return self._kept if not training else self._hand_over()
         self.forget()
@@ -51,7 +51,8 @@ class ModelCache:
         source = find_source(name, self._settings)
         if source.is_gguf:
             assert source.path is not None
-            return folder_source(dequantized_folder(source.path, self._settings, on_phase))
+            folder = folder_source(dequantized_folder(source.path, self._settings, on_phase))
+            return folder if source.adapter is None else with_adapter(folder, source.adapter)
         return source
 
     def _hand_over(self) -> LoadedModel:

@@ -1,19 +1,24 @@
 """Where a model's files are: from the name in a run's configuration to a folder or a hub name.
 
 A name is a folder or a GGUF file in the models folder, `run:ID` for the result of a training
-run, or a hub name. Nothing outside those is opened.
+run, or a hub name. Nothing outside those is opened, but for what links in the models folder lead
+to. An adapter leads to its base model, and is merged into it.
 """
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 
 from app.core.settings import Settings
-from chesboard.loading import ModelError
+from chesboard.causal_lm import ModelError, unusable
+from chesboard.model_files.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from chesboard.model_files.folder import HUB_NAME, FoundModel, find_model
+from chesboard.model_files.inspection import weight_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,8 @@ class Source:
     """None: `location` is a hub name."""
     location: str
     fingerprint: tuple[object, ...] = ()
+    adapter: Path | None = None
+    """The folder of an adapter that is merged into the weights; it may be `path` itself."""
 
     @property
     def is_gguf(self) -> bool:
@@ -34,47 +41,54 @@ class Source:
 
 
 def find_source(name: str, settings: Settings) -> Source:
-    """Resolve the name of a model. A name with one slash that is no folder is a hub name.
+    """Resolve the name of a model. One that the models folder lacks may be a hub name.
 
     Raises:
-        ModelError: no such model, or one outside the models folder.
+        ModelError: no such model, one outside the models folder, or one that cannot be used; the
+            message says why.
     """
-    models = settings.models_path.resolve()
     if name.startswith("run:"):
         return folder_source(_result_folder(name, settings))
-    path = (models / name).resolve()
-    if not path.is_relative_to(models):
-        raise ModelError(f"The model “{name}” lies outside the models folder.")
-    if path.is_file() and path.suffix == ".gguf":
-        return _gguf_source(path)
-    if path.is_dir():
-        ggufs = sorted(path.glob("*.gguf"))
-        if any(path.glob("*.safetensors")):
-            return folder_source(path)
-        if ggufs:
-            return _gguf_source(ggufs[0])
-        raise ModelError(
-            f"The folder of the model “{name}” holds neither safetensors nor GGUF files. "
-            "Other kinds of weights are not opened."
-        )
-    if name.count("/") == 1:
+    found = find_model(settings.models_path, name)
+    if found is not None:
+        if found.problem:
+            raise unusable(name, found.problem)
+        return _source(found)
+    if HUB_NAME.fullmatch(name):
         return Source(None, name)
+    if name.startswith("/") or ".." in name.split("/"):
+        raise ModelError(f"The model “{name}” lies outside the models folder.")
     raise ModelError(
         f"There is no model “{name}”. The models that can be named are listed under GET "
         "/api/v1/models; `chesboard models pull` downloads the starter model."
     )
 
 
+def _source(found: FoundModel) -> Source:
+    if isinstance(found.base, str):
+        return with_adapter(Source(None, found.base), found.path)
+    if found.base is not None:
+        return with_adapter(_source(found.base), found.path)
+    if found.files.kind == "gguf":
+        [file] = found.files.weights
+        return Source(file, str(file), _stamps([file]))
+    source = folder_source(found.path)
+    return with_adapter(source, found.path) if found.files.adapter else source
+
+
 def folder_source(folder: Path) -> Source:
     """The safetensors files of a folder."""
-    files = sorted(folder.glob("*.safetensors"))
-    fingerprint = tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-    return Source(folder, str(folder), fingerprint)
+    return Source(folder, str(folder), _stamps(sorted(folder.glob("*.safetensors"))))
 
 
-def _gguf_source(file: Path) -> Source:
-    stat = file.stat()
-    return Source(file, str(file), (stat.st_size, stat.st_mtime_ns))
+def with_adapter(source: Source, adapter: Path) -> Source:
+    """The source with the adapter of a folder merged into it."""
+    stamps = _stamps([adapter / ADAPTER_CONFIG, adapter / ADAPTER_WEIGHTS])
+    return replace(source, adapter=adapter, fingerprint=(*source.fingerprint, *stamps))
+
+
+def _stamps(files: Sequence[Path]) -> tuple[object, ...]:
+    return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
 def _result_folder(name: str, settings: Settings) -> Path:
@@ -90,7 +104,7 @@ def _result_folder(name: str, settings: Settings) -> Path:
 def count_parameters(folder: Path) -> int:
     """From the headers of the safetensors files: no weights are read."""
     total = 0
-    for file in folder.glob("*.safetensors"):
+    for file in weight_files(folder):
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - not a dict, it has no iterator
                 size = 1

@@ -7,11 +7,11 @@ import logging
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from app.core.settings import Settings
-from chesboard.loading import ModelError
-from chesboard.reporting import RunStoppedError
+from chesboard.causal_lm import read_causal_lm
+from chesboard.loading import read_tokenizer
 from worker.models.files import save_folder
 from worker.models.progress import OnPhase, tensors_reported
 
@@ -22,7 +22,7 @@ def dequantized_folder(file: Path, settings: Settings, on_phase: OnPhase) -> Pat
     """The folder of a GGUF file's weights in float32; written first where it is missing.
 
     Raises:
-        ModelError: the file can't be read.
+        ModelError: the file can't be read, or lacks tensors.
         RunStoppedError: `on_phase` raised it; nothing is left behind.
     """
     stat = file.stat()
@@ -35,16 +35,9 @@ def dequantized_folder(file: Path, settings: Settings, on_phase: OnPhase) -> Pat
 
 
 def _convert(file: Path, folder: Path, on_phase: OnPhase) -> None:
-    try:
-        with tensors_reported(on_phase, "dequantizing"):
-            quantized = AutoModelForCausalLM.from_pretrained(
-                str(file.parent), gguf_file=file.name, dtype=torch.float32
-            )
-        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
-    except RunStoppedError:
-        raise
-    except Exception as error:
-        raise ModelError(f"{file.name} can't be read as a GGUF model: {error}") from error
+    with tensors_reported(on_phase, "dequantizing"):
+        quantized = read_causal_lm(file.name, str(file), torch.float32).model
+    tokenizer = read_tokenizer(file.name, str(file))
     # transformers refuses to save a model that was loaded from GGUF, so its weights are put into
     # a plain one of the same configuration.
     config = quantized.config

@@ -5,13 +5,12 @@ Weights are read from safetensors only, and no code that comes with a model is r
 
 import psutil
 import torch
-from transformers import AutoTokenizer
 
 from chesboard import cpu
-from chesboard.configs import ModelConfig, TrainConfig
-from chesboard.loading import DTYPES, ModelError, read_causal_lm
+from chesboard.causal_lm import ModelError, placed, read_causal_lm, unusable
+from chesboard.configs import ModelConfig, ObjectiveConfig, PreflightConfig, TrainConfig
+from chesboard.loading import DTYPES, read_tokenizer, tokenizer_notes
 from chesboard.model import LoadedModel
-from chesboard.reporting import RunStoppedError
 from worker.models import hub
 from worker.models.files import Source, count_parameters
 from worker.models.progress import OnPhase, tensors_reported
@@ -30,7 +29,7 @@ def other_precision(config: ModelConfig, loaded: LoadedModel) -> str | None:
     """A message for the user if a run computes in another precision than requested."""
     if config.dtype == "auto" or DTYPES[config.dtype] == loaded.compute_dtype:
         return None
-    weights = "" if isinstance(config, TrainConfig) else ", with weights rounded to bfloat16"
+    weights = "" if isinstance(config, ObjectiveConfig) else ", with weights rounded to bfloat16"
     return (
         "This worker's processor has no instructions for bfloat16 (AMX or AVX-512 BF16), so "
         f"bfloat16 would be slow. The run computes in float32{weights}."
@@ -51,22 +50,22 @@ def load_model(
         ModelError: unreadable, incomplete, damaged, or too large for the device.
         RunStoppedError: `on_phase` raised it.
     """
-    parameters = _prepare(config, source, device, weights_dtype, on_phase)
+    parameters, location = _prepare(config, source, device, weights_dtype, on_phase)
     on_phase("loading")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source.location, trust_remote_code=False)
-        with tensors_reported(on_phase, "loading"):
-            model = read_causal_lm(source.location, weights_dtype)
-    except (RunStoppedError, ModelError):
-        raise
-    except Exception as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise ModelError(f"The model “{config.model}” can't be loaded: {first_line}") from error
-    model.to(device).eval()
+    tokenizer = read_tokenizer(config.model, location, source.adapter)
+    with tensors_reported(on_phase, "loading"):
+        read = read_causal_lm(config.model, location, weights_dtype, source.adapter)
+    model = placed(config.model, read.model, device)
+    if isinstance(config, ObjectiveConfig) and getattr(model, "is_quantized", False):
+        raise unusable(
+            config.model,
+            "Its weights are quantized, and such have no gradients to train by: take the model in "
+            "its original precision.",
+        )
     cpu.install(
         model,
         compute_dtype=compute_dtype,
-        blockwise_attention=not isinstance(config, TrainConfig),
+        blockwise_attention=not isinstance(config, ObjectiveConfig),
         before_widening=lambda: _refuse_if_too_large(
             config, parameters or 0, device, torch.float32
         ),
@@ -77,6 +76,7 @@ def load_model(
         device=device,
         compute_dtype=compute_dtype,
         name=config.model,
+        notes=(*read.notes, *tokenizer_notes(tokenizer, model)),
     )
 
 
@@ -86,21 +86,26 @@ def _prepare(
     device: torch.device,
     weights_dtype: torch.dtype,
     on_phase: OnPhase,
-) -> int | None:
+) -> tuple[int | None, str]:
     """Count the parameters, refuse a model that is too large, and only then download it.
 
-    None where the hub does not answer: a model that is in its cache loads without it.
+    Returns the parameters and the folder. None where the hub does not answer: a model that is in
+    its cache loads without it.
     """
     if source.path is not None:
+        if config.revision is not None:
+            raise ModelError(
+                f"The model “{config.model}” is a folder of this server and has no revision "
+                f"“{config.revision}”. Only models of the hub have revisions; leave it out."
+            )
         parameters = count_parameters(source.path)
         _refuse_if_too_large(config, parameters, device, weights_dtype)
-        return parameters
-    weights = hub.look_up(source.location)
-    if weights is None:
-        return None
-    _refuse_if_too_large(config, weights.parameters, device, weights_dtype)
-    hub.download(weights, on_phase)
-    return weights.parameters
+        return parameters, source.location
+    found = hub.look_up(source.location, config.revision)
+    if found is None:
+        return None, hub.cached(source.location, config.revision)
+    _refuse_if_too_large(config, found.parameters, device, weights_dtype)
+    return found.parameters, hub.download(found, on_phase)
 
 
 def _refuse_if_too_large(
@@ -120,6 +125,8 @@ def _refuse_if_too_large(
 
 
 def _bytes_per_parameter(config: ModelConfig, weights_dtype: torch.dtype) -> int:
+    if isinstance(config, PreflightConfig):
+        return 8  # float32 weight, and the optimizer's first step
     if isinstance(config, TrainConfig) and config.lora is None:
         # float32 weight and gradient, and the optimizer's state of each parameter.
         return 8 + {"adamw": 8, "rmsprop": 4, "sgd": 0}[config.optimizer]

@@ -1,6 +1,5 @@
 """Adapters from the progress bars of huggingface_hub and transformers to the phase of a run."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -9,7 +8,8 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from transformers import modeling_gguf_pytorch_utils
 from transformers.utils import logging
 
-from chesboard.reporting import PhaseName, RunStoppedError
+from chesboard.hub.download import Transfer
+from chesboard.reporting import PhaseName
 
 
 class OnPhase(Protocol):
@@ -36,30 +36,6 @@ def ignore_phase(
     """An OnPhase for callers that show nothing and never stop."""
 
 
-class Transfer:
-    """The bytes of one download, counted by the hub's threads, read and stopped by another."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._bytes = 0
-        self._stopped = False
-
-    @property
-    def bytes(self) -> int:
-        return self._bytes
-
-    def stop(self) -> None:
-        """End the hub's threads at their next chunk."""
-        self._stopped = True
-
-    def reached(self, count: int) -> None:
-        """Raises RunStoppedError after `stop`."""
-        with self._lock:
-            self._bytes = max(self._bytes, count)
-        if self._stopped:
-            raise RunStoppedError("the download was stopped")
-
-
 def download_bar(transfer: Transfer) -> type[tqdm]:
     """A tqdm class for `snapshot_download` that counts bytes in `transfer` and draws nothing.
 
@@ -75,9 +51,10 @@ def download_bar(transfer: Transfer) -> type[tqdm]:
 
         def update(self, n: float | None = 1) -> None:
             if self._counts_bytes:
-                with self.get_lock():
+                with self.get_lock():  # one for all bars
                     self._bytes += int(n or 0)
-                transfer.reached(self._bytes)
+                    transfer.bytes = max(transfer.bytes, self._bytes)
+                transfer.check()
 
     return DownloadBar
 

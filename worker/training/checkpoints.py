@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import Parameter
 
+from chesboard.configs import TrainConfig
 from chesboard.probing.probes import ProbeState
 from worker import disk
 
@@ -48,6 +49,8 @@ class Progress:
     loss: float
     """Of the last step; may be NaN."""
     margin: float
+    calibration: list[float] | None = None
+    """The fields of a `chesboard.calibration.Calibration`, where the run has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +184,10 @@ def read(
         described = json.loads(file.metadata()["chesboard"])
         names = set(file.keys())
         saved = {name.removeprefix("parameter.") for name in names if name.startswith("parameter.")}
-        if described["version"] != VERSION or described["config"] != config:
+        # An earlier version wrote checkpoints without the settings that are new since.
+        defaults = TrainConfig().model_dump(mode="json")
+        is_same = defaults | described["config"] == defaults | dict(config)
+        if described["version"] != VERSION or not is_same:
             raise CheckpointMismatchError(
                 f"The checkpoint in {folder.name} belongs to another configuration. "
                 "Start a new run."

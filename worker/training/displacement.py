@@ -1,6 +1,6 @@
 """The pass after the last step: log-probabilities of each trained pair, and their displacement."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,12 +10,13 @@ from chesboard.forward.states import PairForward
 from chesboard.pairs import TokenizedPair
 from chesboard.records import FinalRecord, displaced
 from chesboard.reporting import Control, Reporter
+from worker.training.reference import Reference
 
 
 def measure_displacement(
     forward: PairForward,
     pairs: Sequence[TokenizedPair],
-    reference: Mapping[int, tuple[float, float]],
+    reference: Reference,
     budget: TokenBudget,
     reporter: Reporter,
     control: Control,
@@ -30,7 +31,7 @@ def measure_displacement(
         preferred = states.preferred_logprobs_B().tolist()
         dispreferred = states.dispreferred_logprobs_B().tolist()
         found = [
-            FinalRecord(pair.pair, *reference[pair.pair], preferred[b], dispreferred[b])
+            FinalRecord(pair.pair, *reference[pair.pair][:2], preferred[b], dispreferred[b])
             for b, pair in enumerate(batch)
         ]
         reporter.put(*found)

@@ -13,16 +13,20 @@ from app.store.runs import ReferenceLogprob, Run
 from app.store.scores import Score
 from app.store.selection import read_pairs
 from chesboard.configs import ProbesConfig, TrainConfig
-from chesboard.model import LoadedModel
+from chesboard.model import LoadedModel, embedding_rows
 from chesboard.pairs import Pair, TokenizedPair
 from chesboard.reporting import Control, Reporter
 from chesboard.scoring import report_same_tokens
+from chesboard.text_check import TextCheck
+from chesboard.text_messages import named
 from chesboard.tokenization import tokenize_pairs
 from worker import disk
 from worker.models.files import save_folder
 from worker.retry import run_with_retry
+from worker.training.filtering import make_filter
+from worker.training.inputs import read_inputs
 from worker.training.loop import train
-from worker.training.reference import Reference
+from worker.training.reference import Reference, ReferenceLogprobs
 from worker.training.weights import merge_adapters
 
 
@@ -33,11 +37,16 @@ def train_run(
     pairs: list[TokenizedPair],
     reporter: Reporter,
     control: Control,
+    saved_tokenizer: Any,
 ) -> dict[str, Any]:
     """Train on a run's pairs, save the model in the run's folder, and return the summary.
 
+    saved_tokenizer: the tokenizer that is saved with the model.
+
     Raises:
         DiskFullError: there is no room for the trained model.
+        JudgeError: the reward model of the filter cannot be used.
+        What `read_inputs` raises.
         What `train` raises.
     """
     report_same_tokens(pairs, reporter, "are not trained on")
@@ -55,25 +64,61 @@ def train_run(
         ),
     )
     reference = run_with_retry(f"run {claim.run_id}", partial(_stored_reference, claim.run_id))
-    probe_pairs = tokenize_pairs(
-        loaded.tokenizer, probe_raw, config.max_prompt_tokens, config.max_response_tokens
+    inputs = run_with_retry(
+        f"run {claim.run_id}",
+        lambda session: read_inputs(session, claim.dataset_id, config, trained, reporter),
     )
+    pair_filter = make_filter(claim, config, loaded, reporter, control)
+    check = TextCheck(loaded.tokenizer, embedding_rows(loaded.model))
+    probe_pairs = tokenize_pairs(
+        loaded.tokenizer, probe_raw, config.max_prompt_tokens, config.max_response_tokens, check
+    )
+    if check.refused:
+        pairs_left_out = named([finding.pair for finding in check.refused])
+        reporter.message(f"Not watched, as the model cannot read them: pairs {pairs_left_out}.")
     folder = get_settings().run_path(claim.run_id)
     folder.mkdir(parents=True, exist_ok=True)
     summary = train(
-        loaded, pairs, config, reporter, control, folder, probe_pairs, reference or None
+        loaded,
+        pairs,
+        config,
+        reporter,
+        control,
+        folder,
+        probe_pairs,
+        reference or None,
+        inputs,
+        pair_filter,
     )
     control.check()
+    if config.save_model:
+        _save_model(claim.run_id, config, loaded, reporter, saved_tokenizer)
+    return {**summary, "pairs": len(pairs)}
+
+
+def _save_model(
+    run_id: int, config: TrainConfig, loaded: LoadedModel, reporter: Reporter, tokenizer: Any
+) -> None:
+    folder = get_settings().run_path(run_id)
     reporter.phase("saving the model")
     with disk.writing("the trained model", folder):
-        save_folder(merge_adapters(loaded.model), loaded.tokenizer, folder / "model")
-    return {**summary, "pairs": len(pairs)}
+        save_folder(merge_adapters(loaded.model), tokenizer, folder / "model")
+    if config.chat_template or config.chat_template_kwargs:
+        reporter.message(
+            f"The saved model (run:{run_id}) carries the chat template of this run, with its "
+            "chat_template_kwargs as defaults."
+        )
 
 
 def _stored_reference(run_id: int, session: Session) -> Reference:
     """What earlier attempts at the run computed."""
     rows = session.scalars(select(ReferenceLogprob).where(ReferenceLogprob.run_id == run_id))
-    return {row.pair: (row.preferred, row.dispreferred) for row in rows}
+    return {
+        row.pair: ReferenceLogprobs(
+            row.preferred, row.dispreferred, row.preferred_tail, row.dispreferred_tail
+        )
+        for row in rows
+    }
 
 
 def choose_probes(

@@ -1,14 +1,20 @@
-"""Statistics of a training step over its batch, and of a run over its probes."""
+"""Statistics of a training step over its batch."""
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
+from chesboard.calibration import Observed
 from chesboard.objectives import PairLogprobs
-from chesboard.records import displaced
+from chesboard.probing.summary import mean
+from chesboard.records import MetricRecord, displaced
+from worker.training.checkpoints import Progress
+
+NO_REFERENCE: dict[str, Any] = dict.fromkeys(
+    ("margin", "preferred_change", "dispreferred_change", "displaced_fraction", "accuracy")
+)
+"""What a step of the first phase does not have: its reference is only made by that phase."""
 
 
 @dataclass(slots=True)
@@ -20,6 +26,8 @@ class StepStats:
     dispreferred: list[float] = field(default_factory=list)
     preferred_changes: list[float] = field(default_factory=list)
     dispreferred_changes: list[float] = field(default_factory=list)
+    observed: Observed = field(default_factory=Observed)
+    """Empty without reward calibration."""
 
     def add(self, loss_B: Tensor, logprobs: PairLogprobs) -> None:
         """Append a micro-batch of B pairs."""
@@ -43,20 +51,28 @@ class StepStats:
         return [displaced(preferred, dispreferred) for preferred, dispreferred in both]
 
 
-def mean(values: Sequence[float]) -> float:
-    """The mean, independent of the order of the values. NaN and infinity propagate."""
-    total = sum(values)
-    return math.fsum(values) / len(values) if math.isfinite(total) else total / len(values)
-
-
-def summarize_probes(probes: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Means over the probes; None without probes."""
-    names = ("preferred_change", "dispreferred_change", "moved_mass")
-    if not probes:
-        return dict.fromkeys([*names, "displaced_fraction"])
-    return {
-        **{name: mean([probe[name] for probe in probes]) for name in names},
-        "displaced_fraction": mean(
-            [displaced(probe["preferred_change"], probe["dispreferred_change"]) for probe in probes]
-        ),
-    }
+def step_metric(
+    seen: StepStats,
+    at: Progress,
+    norm: float,
+    rate: float,
+    tokens_per_second: float,
+    is_first_phase: bool,
+) -> MetricRecord:
+    """What is recorded of a step. at: after it."""
+    metric = MetricRecord(
+        step=at.step,
+        loss=at.loss,
+        margin=at.margin,
+        preferred_logprob=mean(seen.preferred),
+        dispreferred_logprob=mean(seen.dispreferred),
+        preferred_change=mean(seen.preferred_changes),
+        dispreferred_change=mean(seen.dispreferred_changes),
+        displaced_fraction=mean(seen.displaced),
+        accuracy=mean([margin > 0 for margin in seen.margins]),
+        grad_norm=norm,
+        learning_rate=rate,
+        tokens_per_second=tokens_per_second,
+        tokens_seen=at.tokens_seen,
+    )
+    return replace(metric, **NO_REFERENCE) if is_first_phase else metric

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from app.core.settings import Settings
-from chesboard.configs import ScoreConfig
+from chesboard.configs import CheckConfig, ScoreConfig
 from chesboard.loading import ModelError
 from chesboard.reporting import PhaseName, RunCancelledError
 from worker.models.cache import ModelCache
+from worker.models.tokenizer import load_tokenizer
 
 WIDTH, HEADS, LAYERS = 32, 2, 1
 TOKENS = ["<s>", "</s>", *"abcdefghij", "ab"]
@@ -108,5 +109,13 @@ def test_a_run_that_is_cancelled_while_dequantizing_leaves_nothing(settings: Set
 
 def test_a_file_that_is_no_gguf_is_refused(settings: Settings) -> None:
     (settings.models_path / "small" / "small.gguf").write_bytes(b"GGUF, it says")
-    with pytest.raises(ModelError, match=r"small\.gguf can't be read as a GGUF model"):
+    with pytest.raises(ModelError, match=r"small\.gguf.* can't be read as a GGUF model"):
         ModelCache(settings).load(CONFIG)
+
+
+def test_its_tokenizer_alone_is_that_of_the_model_without_dequantizing(settings: Settings) -> None:
+    tokenizer = load_tokenizer(CheckConfig(model="small"), settings)
+    assert not (settings.data_dir / "cache").exists()
+    ids = tokenizer("abcabd").input_ids
+    assert TOKENS.index("ab") in ids
+    assert ModelCache(settings).load(CONFIG).tokenizer("abcabd").input_ids == ids

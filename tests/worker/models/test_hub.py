@@ -8,14 +8,21 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from chesboard.reporting import RunStoppedError
-from worker.models.progress import Transfer, download_bar
+from app.core.settings import Settings
+from chesboard.configs import ScoreConfig
+from chesboard.hub.download import StoppedError, Transfer
+from chesboard.hub.errors import HubRequestError
+from chesboard.loading import ModelError
+from worker.models import hub
+from worker.models.cache import ModelCache
+from worker.models.progress import download_bar
 
 NAME = "example/tiny"
 COMMIT = "0123456789" * 4
@@ -38,8 +45,11 @@ def show(name, done=None, total=None, unit=None):
 
 settings = Settings(models_dir=Path(sys.argv[1]), data_dir=Path(sys.argv[1]))
 try:
-    loaded = ModelCache(settings).load(ScoreConfig(model="example/tiny", device="cpu"), show)
-    print(json.dumps(["loaded", sum(p.numel() for p in loaded.model.parameters()), None, None]))
+    for named in sys.argv[3:]:
+        config = ScoreConfig(model="example/tiny", device="cpu", revision=named or None)
+        loaded = ModelCache(settings).load(config, show)
+        count = sum(p.numel() for p in loaded.model.parameters())
+        print(json.dumps(["loaded", count, None, None]), flush=True)
 except RunCancelledError:
     print(json.dumps(["cancelled", None, None, None]), flush=True)
     os._exit(0)  # the thread that waits for the server does not matter
@@ -54,6 +64,7 @@ class HubServer(ThreadingHTTPServer):
         self.files = {file.name: file.read_bytes() for file in folder.iterdir()}
         self.downloads: list[str] = []
         self.stalls = False
+        self.revisions: set[str] = set()
         self.released = threading.Event()
         self.address = f"http://127.0.0.1:{self.server_port}"
 
@@ -66,7 +77,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
-        if path in (f"/api/models/{NAME}", f"/api/models/{NAME}/revision/main"):
+        named = path.removeprefix(f"/api/models/{NAME}").removeprefix("/revision/")
+        if named in ("", "main", "v1", COMMIT) and path.startswith("/api/models/"):
             self._json({"id": NAME, "sha": COMMIT, "siblings": []})
         elif path == f"/api/models/{NAME}/tree/{COMMIT}":
             self._json(
@@ -94,6 +106,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
+        self.server.revisions.add(self.path.split("/resolve/")[1].split("/")[0])
         if self.command == "GET" and "Range" not in self.headers:
             self.server.downloads.append(name)
         etag = hashlib.sha1(content).hexdigest()
@@ -123,12 +136,19 @@ def hub_server(tiny_model_dir: Path) -> Iterator[HubServer]:
         server.shutdown()
 
 
-def load(server: HubServer, folder: Path, how: str = "") -> list[list[Any]]:
-    """Load NAME in a process of its own: huggingface_hub reads its environment at import."""
+def load(
+    server: HubServer, folder: Path, *revisions: str, how: str = "", offline: str = "0"
+) -> list[list[Any]]:
+    """Load NAME at each revision ("" is none) in a process, and give what it showed.
+
+    The process is one of its own, as huggingface_hub reads its environment at import. To start it
+    takes longer than all else here.
+    """
     environment = {**os.environ, "HF_ENDPOINT": server.address, "HF_HOME": str(folder / "hub")}
-    environment |= {"HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    environment |= {"HF_HUB_OFFLINE": offline, "TRANSFORMERS_OFFLINE": offline}
+    environment |= {"HF_HUB_DISABLE_XET": "1"}
     found = subprocess.run(
-        [sys.executable, "-c", LOAD, str(folder), how],
+        [sys.executable, "-c", LOAD, str(folder), how, *revisions],
         env=environment,
         capture_output=True,
         text=True,
@@ -142,17 +162,19 @@ def load(server: HubServer, folder: Path, how: str = "") -> list[list[Any]]:
 def test_a_hub_model_reports_the_bytes_of_its_download_and_is_downloaded_once(
     hub_server: HubServer, tmp_path: Path
 ) -> None:
-    size = len(hub_server.files["model.safetensors"])
-    phases = load(hub_server, tmp_path)
+    size = sum(map(len, hub_server.files.values()))
+    phases = load(hub_server, tmp_path, "v1", "", "")
     downloading = [phase[1:] for phase in phases if phase[0] == "downloading"]
     assert downloading[0] == [0, size, "bytes"]
     assert downloading[-1] == [size, size, "bytes"]
-    assert phases[-1][0] == "loaded"
-    names = list(dict.fromkeys(name for name, *_ in phases))
-    assert names == ["downloading", "loading", "loaded"]
+    # Where the same commit is asked for without a revision, and once more, it is there.
+    names = [name for name, _ in groupby(name for name, *_ in phases)]
+    assert names == ["downloading", *["loading", "loaded"] * 3]
     assert hub_server.downloads.count("model.safetensors") == 1
-    again = load(hub_server, tmp_path)
-    assert [name for name, *_ in again if name == "downloading"] == []
+    assert hub_server.revisions == {COMMIT}
+    # In a process that starts anew, and may not ask the hub.
+    again = load(hub_server, tmp_path, COMMIT, offline="1")
+    assert [name for name, _ in groupby(name for name, *_ in again)] == ["loading", "loaded"]
     assert hub_server.downloads.count("model.safetensors") == 1
 
 
@@ -160,9 +182,30 @@ def test_a_download_that_stalls_stops_when_the_run_is_cancelled(
     hub_server: HubServer, tmp_path: Path
 ) -> None:
     hub_server.stalls = True
-    phases = load(hub_server, tmp_path, "cancel")
-    size = len(hub_server.files["model.safetensors"])
+    phases = load(hub_server, tmp_path, "", how="cancel")
+    size = sum(map(len, hub_server.files.values()))
     assert phases == [*[["downloading", 0, size, "bytes"]] * 3, ["cancelled", None, None, None]]
+
+
+def test_a_model_that_is_not_here_is_refused_at_once_when_offline() -> None:
+    assert hub.look_up(NAME) is None
+    with pytest.raises(ModelError, match=r"at the revision “v2” is not on this worker.*offline"):
+        hub.cached(NAME, "v2")
+
+
+def test_what_the_hub_refuses_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise HubRequestError("There is no such model.")
+
+    monkeypatch.setattr("worker.models.hub.models.look_up", refuse)
+    with pytest.raises(ModelError, match=r"There is no such model\."):
+        hub.look_up(NAME)
+
+
+def test_a_folder_has_no_revision(tiny_model_dir: Path) -> None:
+    cache = ModelCache(Settings(models_dir=tiny_model_dir.parent))
+    with pytest.raises(ModelError, match="is a folder of this server and has no revision “v1”"):
+        cache.load(ScoreConfig(model="tiny", device="cpu", revision="v1"))
 
 
 def test_the_threads_of_a_download_that_was_stopped_end_at_their_next_chunk() -> None:
@@ -170,8 +213,8 @@ def test_the_threads_of_a_download_that_was_stopped_end_at_their_next_chunk() ->
     with download_bar(transfer)(unit="B", total=0, desc="Downloading bytes") as bar:
         bar.update(10)
         assert transfer.bytes == 10
-        transfer.stop()
-        with pytest.raises(RunStoppedError):
+        transfer.stopped.set()
+        with pytest.raises(StoppedError):
             bar.update(10)
 
 

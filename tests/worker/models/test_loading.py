@@ -1,29 +1,34 @@
 """Which names load, with which weights, and what is refused before anything is read."""
 
 import io
+import os
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
 import psutil
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.core.settings import Settings
 from app.runs.weights import zip_stream
+from chesboard.causal_lm import ReadModel
 from chesboard.configs import ScoreConfig, TrainConfig
 from chesboard.cpu import precision
 from chesboard.cpu.precision import computed_in
 from chesboard.forward.select import select_forward
+from chesboard.hub.models import HubModel
 from chesboard.loading import ModelError
 from chesboard.model import LoadedModel, autocast
 from tests.tiny_models import build_tokenizer, load, random_pairs
-from worker.models import hub, loading
+from worker.models import loading
 from worker.models.cache import ModelCache
 from worker.models.files import count_parameters, save_folder
 from worker.models.loading import other_precision
+from worker.training.weights import merge_adapters, prepare_model
 
 
 @pytest.fixture
@@ -179,14 +184,11 @@ def test_weights_that_changed_on_disk_are_read_again(settings: Settings) -> None
     )
 
 
-def test_a_link_that_leads_out_of_the_models_folder_is_not_followed(
-    settings: Settings, tmp_path: Path
-) -> None:
+def test_a_link_in_the_models_folder_is_followed(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "link").symlink_to(settings.models_path / "tiny")
-    fenced = settings.model_copy(update={"models_dir": tmp_path / "models"})
-    with pytest.raises(ModelError, match="lies outside the models folder"):
-        ModelCache(fenced).load(ScoreConfig(model="link"))
+    linked = settings.model_copy(update={"models_dir": tmp_path / "models"})
+    assert ModelCache(linked).load(ScoreConfig(model="link", device="cpu")).name == "link"
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc", "tiny/../../outside"])
@@ -217,13 +219,85 @@ def test_a_model_that_has_no_sdpa_loads_with_the_attention_it_has(tmp_path: Path
     assert loaded.model.config._attn_implementation == "eager"
 
 
+@pytest.fixture
+def with_adapter(settings: Settings, tmp_path: Path) -> Settings:
+    """A models folder with a model, and an adapter of it that changes its numbers."""
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "tiny").symlink_to(settings.models_path / "tiny")
+    base = AutoModelForCausalLM.from_pretrained(models / "tiny")
+    adapted = get_peft_model(
+        base, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    )
+    adapted.peft_config["default"].base_model_name_or_path = "/home/me/models/tiny"
+    adapted.save_pretrained(models / "adapter")
+    return settings.model_copy(update={"models_dir": models})
+
+
+def test_an_adapter_is_loaded_onto_its_base(with_adapter: Settings) -> None:
+    models = ModelCache(with_adapter)
+    base = models.load(ScoreConfig(model="tiny", device="cpu"))
+    assert base.notes == ()
+    loaded = models.load(ScoreConfig(model="adapter", device="cpu"))
+    assert loaded.notes == ("The adapter was merged into its base model, tiny.",)
+    assert not hasattr(loaded.model, "peft_config")
+    changed = [
+        name
+        for name, weight in loaded.model.state_dict().items()
+        if not torch.equal(weight, base.model.state_dict()[name])
+    ]
+    assert changed
+    assert all("q_proj" in name for name in changed)
+    assert models.load(ScoreConfig(model="adapter", device="cpu")) is loaded
+
+
+def test_an_adapter_that_changed_on_disk_is_read_again(with_adapter: Settings) -> None:
+    models = ModelCache(with_adapter)
+    config = ScoreConfig(model="adapter", device="cpu")
+    first = models.load(config)
+    file = with_adapter.models_path / "adapter" / "adapter_model.safetensors"
+    os.utime(file, ns=(1, 1))
+    assert models.load(config) is not first
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2}])
+def test_what_is_trained_from_an_adapter_is_a_whole_model(
+    with_adapter: Settings, tmp_path: Path, lora: Any
+) -> None:
+    config = TrainConfig.model_validate({"model": "adapter", "device": "cpu", "lora": lora})
+    loaded = ModelCache(with_adapter).load(config)
+    before = loaded.model.state_dict()
+    prepare_model(loaded, config.lora)
+    save_folder(merge_adapters(loaded.model), loaded.tokenizer, tmp_path / "result")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "result")
+    for name, weight in again.state_dict().items():
+        torch.testing.assert_close(weight, before[name])
+    assert not (tmp_path / "result" / "adapter_config.json").exists()
+
+
+def test_an_adapter_without_its_base_names_it(with_adapter: Settings) -> None:
+    (with_adapter.models_path / "tiny").unlink()
+    with pytest.raises(ModelError, match=r"an adapter of “/home/me/models/tiny”.* as “tiny”"):
+        ModelCache(with_adapter).load(ScoreConfig(model="adapter", device="cpu"))
+
+
+def test_training_does_not_start_on_quantized_weights(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load().model
+    model.is_quantized = True
+    monkeypatch.setattr(loading, "read_causal_lm", lambda *_: ReadModel(model, ()))
+    with pytest.raises(ModelError, match="quantized, and such have no gradients"):
+        ModelCache(settings).load(TrainConfig(model="tiny", device="cpu"))
+
+
 def test_a_folder_with_pickled_weights_is_refused(settings: Settings, tmp_path: Path) -> None:
     folder = tmp_path / "models" / "pickled"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
     (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
     models = ModelCache(settings.model_copy(update={"models_dir": tmp_path / "models"}))
-    with pytest.raises(ModelError, match="neither safetensors nor GGUF"):
+    with pytest.raises(ModelError, match="pickled weights of PyTorch only"):
         models.load(ScoreConfig(model="pickled", device="cpu"))
 
 
@@ -247,32 +321,12 @@ def test_a_model_too_large_for_the_memory_is_refused_with_the_numbers(
 def test_a_hub_model_too_large_is_refused_before_it_is_downloaded(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Metadata:
-        parameter_count: ClassVar = {"BF16": 400_000_000_000, "F32": 1_000_000_000}
-        files_metadata: ClassVar = {"model.safetensors": None}
-
-    monkeypatch.setattr(hub, "get_safetensors_metadata", lambda name: Metadata)
-    monkeypatch.setattr(hub, "snapshot_download", None)  # not to be reached
+    huge = HubModel("example/huge", "0" * 40, 401_000_000_000, ("model.safetensors",))
+    monkeypatch.setattr("worker.models.hub.models.look_up", lambda name, revision: huge)
+    monkeypatch.setattr("worker.models.hub.snapshot_download", None)  # not to be reached
     monkeypatch.setattr(loading, "read_causal_lm", None)
     with pytest.raises(ModelError, match=r"“example/huge” has 401,000 million parameters"):
         ModelCache(settings).load(ScoreConfig(model="example/huge", device="cpu"))
-
-
-def test_a_hub_that_does_not_answer_is_no_reason_not_to_try(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def away(name: str) -> None:
-        raise OSError("no route to host")
-
-    class Unreadable:
-        @staticmethod
-        def from_pretrained(*_: object, **__: object) -> None:
-            raise OSError("example/cached is not in the cache")
-
-    monkeypatch.setattr(hub, "get_safetensors_metadata", away)
-    monkeypatch.setattr(loading, "AutoTokenizer", Unreadable)
-    with pytest.raises(ModelError, match="can't be loaded: example/cached is not in the cache"):
-        ModelCache(settings).load(ScoreConfig(model="example/cached", device="cpu"))
 
 
 def test_parameters_are_counted_without_reading_weights(tiny_model_dir: Path) -> None:

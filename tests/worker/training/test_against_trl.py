@@ -4,6 +4,7 @@ TRL is imported inside the tests: it takes seconds, which no other test should w
 """
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -88,6 +89,8 @@ def our_gradients(
         at_reference = SharedPrefixForward(reference)(pairs)
     policy.model.zero_grad()
     states = SharedPrefixForward(policy)(pairs)
+    preferred_tail_B, dispreferred_tail_B = states.tail_logprobs_B()
+    reference_preferred_tail_B, reference_dispreferred_tail_B = at_reference.tail_logprobs_B()
     logprobs = PairLogprobs(
         preferred_B=states.preferred_logprobs_B(),
         dispreferred_B=states.dispreferred_logprobs_B(),
@@ -95,6 +98,10 @@ def our_gradients(
         reference_dispreferred_B=at_reference.dispreferred_logprobs_B(),
         preferred_tokens_B=torch.tensor([float(len(p.preferred_ids)) for p in pairs]),
         dispreferred_tokens_B=torch.tensor([float(len(p.dispreferred_ids)) for p in pairs]),
+        preferred_tail_B=preferred_tail_B,
+        dispreferred_tail_B=dispreferred_tail_B,
+        reference_preferred_tail_B=reference_preferred_tail_B,
+        reference_dispreferred_tail_B=reference_dispreferred_tail_B,
     )
     loss = losses(logprobs, config).mean()
     loss.backward()
@@ -119,8 +126,21 @@ def assert_same(ours: Any, theirs: Any) -> None:
         ({"objective": "dpo"}, {"loss_type": "sigmoid"}),
         ({"objective": "slic", "slic_delta": 1.0}, {"loss_type": "hinge"}),
         ({"objective": "ipo", "length_normalize": True}, {"loss_type": "ipo"}),
+        ({"objective": "apo_zero"}, {"loss_type": "apo_zero"}),
+        (
+            {"label_smoothing": 0.2, "robust": True},
+            {"loss_type": "robust", "label_smoothing": 0.2},
+        ),
+        ({"ld_alpha": 0.4}, {"loss_type": "sigmoid", "ld_alpha": 0.4}),
     ],
-    ids=["dpo is TRL's sigmoid", "slic is TRL's hinge", "normalized ipo is TRL's ipo"],
+    ids=[
+        "dpo is TRL's sigmoid",
+        "slic is TRL's hinge",
+        "normalized ipo is TRL's ipo",
+        "apo_zero is TRL's",
+        "robust is TRL's",
+        "ld_alpha is TRL's",
+    ],
 )
 @pytest.mark.parametrize("beta", [0.1, 0.7])
 def test_loss_and_gradient_equal_those_of_trl(ours, theirs, beta, tmp_path):
@@ -130,6 +150,45 @@ def test_loss_and_gradient_equal_those_of_trl(ours, theirs, beta, tmp_path):
         our_gradients(policy, reference, PAIRS, config),
         trl_gradients(policy, reference, PAIRS, tmp_path, beta=beta, **theirs),
     )
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (
+            {"objective": "alphapo", "simpo_gamma": 0.7, "alphapo_alpha": 0.25},
+            {"loss_type": "simpo", "simpo_gamma": 0.7, "alpha": 0.25},
+        ),
+        ({"objective": "dpo", "label_smoothing": 0.2}, {"loss_type": "sigmoid"}),
+    ],
+    ids=["alphapo is CPO's with alpha", "label smoothing is CPO's"],
+)
+def test_loss_and_gradient_equal_those_of_trls_cpo(ours, theirs):
+    """Its function of log-probabilities alone: per token for alphapo; for dpo, whose reference it
+    does not have, the changes against it."""
+    from trl.experimental.cpo import CPOTrainer
+
+    config = TrainConfig(beta=1.3, **ours)
+    trainer = SimpleNamespace(
+        beta=1.3,
+        label_smoothing=config.label_smoothing,
+        accelerator=SimpleNamespace(device=torch.device("cpu")),
+        **{"alpha": 0.0, "simpo_gamma": 0.0} | theirs,
+    )
+    generator = torch.Generator().manual_seed(4)
+    z_w, z_l, *reference = -20 * torch.rand(4, 32, generator=generator, dtype=torch.float64)
+    n, m = torch.randint(1, 20, (2, 32), generator=generator).double()
+    inputs = z_w.requires_grad_(), z_l.requires_grad_()
+    at_B = PairLogprobs(inputs[0], inputs[1], reference[0], reference[1], n, m)
+    mine = losses(at_B, config)
+    if config.objective == "alphapo":
+        read = z_w / n, z_l / m
+    else:
+        read = z_w - reference[0], z_l - reference[1]
+    other, _, _ = CPOTrainer.cpo_loss(trainer, *read)
+    torch.testing.assert_close(mine, other)
+    gradients = torch.autograd.grad(mine.sum(), inputs)
+    torch.testing.assert_close(gradients, torch.autograd.grad(other.sum(), inputs))
 
 
 @pytest.mark.parametrize("pair", PAIRS[:3], ids=lambda pair: f"pair {pair.pair}")
@@ -164,6 +223,6 @@ def test_a_run_has_the_losses_of_a_run_of_trl(tmp_path):
     theirs = load("untied llama")
     theirs.tokenizer.pad_token = theirs.tokenizer.eos_token
     expected = train_with_trl(theirs, pairs, 2, 3e-3, bfloat16=False)
-    actual = [metric.loss for metric in reporter.metrics]
+    actual = [metric.loss for metric in reporter.metrics if metric.loss is not None]
     assert max(actual) - min(actual) > 0.1, "a run that does not move proves nothing"
     assert actual == pytest.approx(expected, rel=2e-3, abs=1e-4)

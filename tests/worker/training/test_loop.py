@@ -12,14 +12,26 @@ from chesboard.reporting import RunCancelledError, RunInterruptedError
 from tests.chesboard import naive
 from tests.tiny_models import GoOn, KeepingReporter, StopAfter, load, random_pairs
 from worker.training import checkpoints
-from worker.training.loop import TrainingDivergedError, train
+from worker.training.divergence import TrainingDivergedError
+from worker.training.gradient import StepGradient
+from worker.training.loop import train
+from worker.training.terms import NO_INPUTS, PairInputs
 
 PAIRS = random_pairs(11)
 PROBES = PAIRS[:3]
 BASE = {"learning_rate": 1e-3, "batch_size": 4, "epochs": 2, "probe_every": 2}
 
 
-def run(folder, loaded=None, control=None, pairs=PAIRS, reference=None, reporter=None, **config):
+def run(
+    folder,
+    loaded=None,
+    control=None,
+    pairs=PAIRS,
+    reference=None,
+    reporter=None,
+    inputs=NO_INPUTS,
+    **config,
+):
     loaded = loaded or load()
     reporter = reporter or KeepingReporter()
     summary = train(
@@ -31,6 +43,7 @@ def run(folder, loaded=None, control=None, pairs=PAIRS, reference=None, reporter
         Path(folder),
         PROBES,
         reference,
+        inputs,
     )
     return summary, reporter, loaded
 
@@ -114,6 +127,124 @@ def test_accumulation_and_token_budget_give_the_full_batchs_step(tmp_path):
             torch.testing.assert_close(others[name], full, rtol=1e-5, atol=1e-6)
 
 
+def test_odpo_without_offsets_trains_as_dpo_bit_for_bit(tmp_path):
+    zero = dict.fromkeys(range(len(PAIRS)), 0.0)
+    _, plain, dpo = run(tmp_path / "dpo")
+    _, reporter, odpo = run(tmp_path / "odpo", objective="odpo", inputs=PairInputs(zero))
+    assert timeless(reporter.metrics) == timeless(plain.metrics)
+    assert all(torch.equal(w, weights(odpo)[name]) for name, w in weights(dpo).items())
+
+
+def test_an_offset_asks_for_a_margin_of_alpha_times_it(tmp_path):
+    """At the first step the margin is zero: the loss is that of its absence."""
+    inputs = PairInputs({pair.pair: 1.0 for pair in PAIRS})
+    _, reporter, _ = run(tmp_path, objective="odpo", odpo_alpha=0.7, inputs=inputs, max_steps=1)
+    assert reporter.metrics[0].loss == pytest.approx(math.log(1 + math.exp(0.7)), rel=1e-5)
+
+
+def test_weights_scale_each_pairs_part_of_the_step(tmp_path):
+    """Half the weight for all is half the gradient; a pair of weight zero does nothing."""
+    settings = {"optimizer": "sgd", "batch_size": 11, "max_steps": 1, "sft_coef": 0.2}
+    everyone = [pair.pair for pair in PAIRS]
+    _, plain, _ = run(tmp_path / "plain", **settings)
+    half = PairInputs(weights=dict.fromkeys(everyone, 0.5))
+    _, halved, _ = run(tmp_path / "half", inputs=half, **settings)
+    assert halved.metrics[0].loss == pytest.approx(plain.metrics[0].loss / 2, rel=1e-6)
+    assert halved.metrics[0].grad_norm == pytest.approx(plain.metrics[0].grad_norm / 2, rel=1e-5)
+    some = {pair: float(pair < 6) for pair in everyone}
+    _, _, weighted = run(tmp_path / "some", inputs=PairInputs(weights=some), **settings)
+    less = {**settings, "learning_rate": BASE["learning_rate"] * 6 / 11}
+    _, _, kept = run(tmp_path / "kept", pairs=PAIRS[:6], **less)
+    for name, weight in weights(weighted).items():
+        torch.testing.assert_close(weight, weights(kept)[name], rtol=1e-5, atol=1e-7)
+
+
+def test_calibration_keeps_the_losses_value_and_rescales_what_it_pushes(tmp_path):
+    """One pair, so that the averages are its own: the gradient is a d+ s+ - d- s- / a."""
+    pair = max(PAIRS, key=lambda pair: abs(len(pair.preferred_ids) - len(pair.dispreferred_ids)))
+    settings = {"optimizer": "sgd", "learning_rate": 1e-2, "max_steps": 1, "pairs": [pair]}
+    before = weights(load("untied llama"))
+    _, plain, _ = run(tmp_path / "plain", load("untied llama"), **settings)
+    loaded = load("untied llama")
+    _, reporter, _ = run(tmp_path / "calibrated", loaded, reward_calibration=True, **settings)
+    assert reporter.metrics[0].loss == plain.metrics[0].loss
+    gradients = []
+    model = load("untied llama").model
+    for response in (pair.preferred_ids, pair.dispreferred_ids):
+        logits = model(torch.tensor([[*pair.prompt_ids, *response]])).logits[0]
+        first = len(pair.prompt_ids) - 1
+        table = torch.log_softmax(logits[first : first + len(response)], -1)
+        z = table.gather(1, torch.tensor(response)[:, None]).sum()
+        gradients.append(dict(zip(before, torch.autograd.grad(z, model.parameters()), strict=True)))
+    up, down = gradients
+    a = math.sqrt(down["lm_head.weight"].norm() / up["lm_head.weight"].norm())  # r is 1 for dpo
+    assert abs(a - 1) > 0.05, "a pair that needs no calibration proves nothing"
+    for name, after in weights(loaded).items():
+        expected = 1e-2 * 0.05 * (a * up[name] - down[name] / a)
+        torch.testing.assert_close(after - before[name], expected, rtol=1e-2, atol=2e-6)
+
+
+def test_calibration_averages_over_steps_however_these_are_split(tmp_path):
+    whole = run(tmp_path / "whole", reward_calibration=True, optimizer="sgd")[1]
+    parts = run(tmp_path / "parts", reward_calibration=True, optimizer="sgd", batch_tokens=40)[1]
+    for metric, other in zip(whole.metrics, parts.metrics, strict=True):
+        assert metric.grad_norm == pytest.approx(other.grad_norm, rel=1e-4)
+
+
+def test_calibration_needs_a_linear_head(tmp_path):
+    with pytest.raises(ValueError, match="reward_calibration needs the gradients at the output"):
+        run(tmp_path, load("gemma2"), reward_calibration=True)
+
+
+def test_tails_alone_make_length_desensitized_dpo_differ(tmp_path):
+    """Of responses of the same length, weighing the longer one's tail changes nothing."""
+    even = [pair for pair in PAIRS if len(pair.preferred_ids) == len(pair.dispreferred_ids)]
+    uneven = [pair for pair in PAIRS if pair not in even]
+    for pairs, is_same in ((even, True), (uneven, False)):
+        _, plain, _ = run(tmp_path / f"a{is_same}", pairs=pairs)
+        _, reporter, _ = run(tmp_path / f"b{is_same}", pairs=pairs, ld_alpha=0.2)
+        assert (timeless(reporter.metrics) == timeless(plain.metrics)) is is_same
+
+
+@dataclasses.dataclass
+class KeepingBetween(KeepingReporter):
+    """Also keeps the model as it is between the two phases."""
+
+    loaded: Any = None
+    between: Any = None
+
+    def message(self, text):
+        super().message(text)
+        if "first phase" in text:
+            self.between = copy.deepcopy(self.loaded)
+
+
+def test_a_first_phase_is_a_run_on_both_responses_before_a_run_of_the_objective(tmp_path):
+    """Its second phase is what a run of its own from that model is, to the last bit."""
+    config = {"optimizer": "rmsprop", "scheduler": "linear", "warmup_steps": 2, "shuffle": False}
+    whole = {"extend_sft_epochs": 3, "max_steps": 4, **config}
+    loaded = load()
+    kept = KeepingBetween(loaded=loaded)
+    summary, both, _ = run(tmp_path / "both", loaded, reporter=kept, **whole)
+    first, second = both.metrics[:9], both.metrics[9:]
+    assert [metric.step for metric in both.metrics] == list(range(1, 14))
+    assert all(metric.margin is None and metric.accuracy is None for metric in first)
+    assert first[6].loss < first[0].loss  # of the same pairs, two epochs later
+    assert first[6].dispreferred_logprob > first[0].dispreferred_logprob
+    assert second[0].margin == pytest.approx(0, abs=1e-5)
+
+    assert kept.between is not None
+    _, alone, own = run(tmp_path / "second", kept.between, max_steps=4, **config)
+    again = [
+        dataclasses.replace(metric, step=metric.step + 9, tokens_seen=0)
+        for metric in timeless(alone.metrics)
+    ]
+    assert [dataclasses.replace(m, tokens_seen=0) for m in timeless(second)] == again
+    assert all(torch.equal(w, weights(own)[name]) for name, w in weights(loaded).items())
+    assert both.references == alone.references
+    assert summary["steps"] == 13
+
+
 LORA = {"rank": 2, "dropout": 0.2}
 
 
@@ -140,7 +271,16 @@ def test_unshuffled_pairs_come_in_their_order(tmp_path):
 
 @pytest.mark.parametrize(
     ("config", "checks"),
-    [*(({}, checks) for checks in range(1, 22)), ({"lora": LORA}, 15), ({"lora": LORA}, 18)],
+    [
+        *(({}, checks) for checks in range(1, 22)),
+        *(({"lora": LORA}, checks) for checks in (15, 18)),
+        *(({"ld_alpha": 0.3}, checks) for checks in (3, 18)),
+        ({"objective": "dpo_shift", "dpo_shift_schedule": "linear"}, 18),
+        *(({"reward_calibration": True}, checks) for checks in (14, 15, 18, 21)),
+        *(({"extend_sft_epochs": 1}, checks) for checks in range(6, 32, 3)),
+        ({"extend_sft_epochs": 1, "lora": LORA, "reward_calibration": True}, 24),
+        ({"extend_sft_epochs": 1, "ld_alpha": 0.3}, 24),
+    ],
 )
 def test_interrupted_run_goes_on_bit_for_bit(tmp_path, config, checks):
     """Wherever it stops (reference, step, probes), the curves are those of an undisturbed run."""
@@ -154,7 +294,7 @@ def test_interrupted_run_goes_on_bit_for_bit(tmp_path, config, checks):
     again, reporter, resumed = run(
         tmp_path / "parts", reporter=reporter, reference=dict(reporter.references), **config
     )
-    assert done > 0 or checks < 14
+    assert done > 0 or checks < 15
     assert timeless(reporter.metrics) == timeless(whole.metrics)
     steps = {(record.pair, record.step): record for record in reporter.probe_steps}
     assert list(steps.values()) == whole.probe_steps
@@ -396,22 +536,20 @@ def test_loss_that_is_no_number_stops_the_run_and_says_what_to_do(tmp_path):
     before = weights(loaded)
     with pytest.raises(TrainingDivergedError, match=r"step 3\. Lower the learning rate"):
         run(tmp_path, loaded, reporter=reporter, reference=nowhere)
-    assert [math.isnan(metric.loss) for metric in reporter.metrics] == [True] * 3
+    assert [math.isnan(metric.loss or 0) for metric in reporter.metrics] == [True] * 3
     assert all(torch.equal(before[name], weight) for name, weight in weights(loaded).items())
 
 
 def test_out_of_memory_halves_the_budget_and_repeats_the_step(tmp_path, monkeypatch):
-    from worker.training.loop import _Training
+    plain = StepGradient._backward
 
-    plain = _Training._backward
-
-    def run_out(self, micro, pairs_in_step, seen):
-        plain(self, micro, pairs_in_step, seen)
+    def run_out(self, micro, *rest):
+        plain(self, micro, *rest)
         if sum(pair.tokens for pair in micro) > 45:
             raise torch.OutOfMemoryError("no memory")
 
     _, whole, _ = run(tmp_path / "whole")
-    monkeypatch.setattr(_Training, "_backward", run_out)
+    monkeypatch.setattr(StepGradient, "_backward", run_out)
     _, reporter, _ = run(tmp_path / "parts", batch_tokens=256)
     assert any("Out of GPU memory" in message for message in reporter.messages)
     for metric, expected in zip(reporter.metrics, whole.metrics, strict=True):

@@ -1,0 +1,34 @@
+"""What a training run reads of the store for each of its pairs: offsets and weights."""
+
+from collections.abc import Collection
+
+from sqlalchemy.orm import Session
+
+from app.store.offsets import training_offsets
+from app.store.weights import read_weights
+from chesboard.configs import TrainConfig
+from chesboard.reporting import Reporter
+from worker.training.terms import PairInputs
+
+
+def read_inputs(
+    session: Session,
+    dataset_id: int,
+    config: TrainConfig,
+    pairs: Collection[int],
+    reporter: Reporter,
+) -> PairInputs:
+    """Offsets and weights of the pairs; says what they lack.
+
+    Raises:
+        UnscoredPairsError: pairs lack the scores that the objective needs.
+        MissingScoresError: the score run of the weights is gone.
+    """
+    offsets, unscored = training_offsets(session, dataset_id, config, pairs)
+    if unscored:
+        reporter.message(unscored)
+    if config.pair_weights is None:
+        return PairInputs(offsets)
+    weights, told = read_weights(session, config.pair_weights, pairs)
+    reporter.message(told)
+    return PairInputs(offsets, weights)
