@@ -1,14 +1,14 @@
 """Queries of the audit log: pages of events, filter values, and the export of all of them."""
 
-import json
 from collections.abc import Iterator
+from typing import Any
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from app.audit.schemas import AuditEventOut, AuditPage
-from app.core.csv import csv_line
 from app.core.database import transaction
+from app.core.exports import RowFormat, export_rows
 from app.core.paging import EXPORT_ROWS
 from app.store.audit import AuditEvent
 
@@ -38,22 +38,20 @@ def list_names(session: Session) -> tuple[list[str], list[str]]:
     return list(actions), list(actors)
 
 
-def export_events(action: str | None, actor: str | None, form: str) -> Iterator[str]:
-    """All events, oldest first, as CSV or JSON Lines, streamed in batches.
+def export_events(action: str | None, actor: str | None, format: RowFormat) -> Iterator[str]:
+    """All events, oldest first, one a line.
 
     Opens its own transaction, which stays open while the response is sent.
     """
-    if form == "csv":
-        yield csv_line(COLUMNS)
+    return export_rows(COLUMNS, _exported(action, actor), format)
+
+
+def _exported(action: str | None, actor: str | None) -> Iterator[list[dict[str, Any]]]:
     query = select(AuditEvent).where(*_conditions(action, actor)).order_by(AuditEvent.id)
     with transaction() as session:
         rows = session.scalars(query.execution_options(yield_per=EXPORT_ROWS))
         for part in rows.partitions():
-            shown = [AuditEventOut.model_validate(event) for event in part]
-            if form == "csv":
-                yield "".join(_csv_row(event) for event in shown)
-            else:
-                yield "".join(f"{event.model_dump_json()}\n" for event in shown)
+            yield [AuditEventOut.model_validate(event).model_dump(mode="json") for event in part]
 
 
 def _conditions(action: str | None, actor: str | None) -> list[ColumnElement[bool]]:
@@ -64,9 +62,3 @@ def _conditions(action: str | None, actor: str | None) -> list[ColumnElement[boo
     if actor is not None:
         conditions.append(AuditEvent.actor == actor)
     return conditions
-
-
-def _csv_row(event: AuditEventOut) -> str:
-    values = event.model_dump(mode="json")
-    values["details"] = json.dumps(values["details"], ensure_ascii=False)
-    return csv_line(values[name] for name in COLUMNS)

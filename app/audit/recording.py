@@ -91,7 +91,9 @@ def describe(match: Match, visitor: Visitor | None, response: dict[str, Any]) ->
         role=str(visitor.role) if visitor else "",
         address=visitor.address if visitor else "",
         subject=_clean(rule.subject.format_map(known)),
-        details={name: _clean(response[name]) for name in rule.details if name in response},
+        details={
+            name: _clean(response[name]) for name in rule.details if response.get(name) is not None
+        },
     )
 
 

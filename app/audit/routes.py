@@ -8,12 +8,12 @@ from fastapi.responses import StreamingResponse
 from app.audit import queries
 from app.audit.schemas import AuditPage
 from app.core.text import STORABLE_PATTERN
+from app.web.downloads import download
 from app.web.session import SessionDep
 
 router = APIRouter(tags=["audit"])
 
 FilterText = Annotated[str | None, Query(max_length=200, pattern=STORABLE_PATTERN)]
-_MEDIA = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}
 
 
 @router.get("/audit", response_model=AuditPage)
@@ -33,8 +33,4 @@ def list_audit_events(
     """Who did what, when and from where, newest first."""
     if format == "json":
         return queries.list_events(session, action=action, actor=actor, limit=limit, offset=offset)
-    return StreamingResponse(
-        queries.export_events(action, actor, format),
-        media_type=_MEDIA[format],
-        headers={"Content-Disposition": f'attachment; filename="audit.{format}"'},
-    )
+    return download(queries.export_events(action, actor, format), "audit", format)

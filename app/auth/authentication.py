@@ -5,6 +5,7 @@ from typing import Any
 from starlette.requests import Request
 
 from app.auth.permissions import Role, Visitor
+from app.auth.recorders import RecorderTokens
 from app.auth.tokens import Keyring, Token
 from app.core.errors import TooManyRequestsError
 from app.core.rate_limit import TokenBuckets, address_key
@@ -24,6 +25,7 @@ class Authenticator:
 
     def __init__(self, settings: Settings) -> None:
         self.keyring = Keyring.of(settings)
+        self._recorders = RecorderTokens()
         self._failures = TokenBuckets(MAX_WRONG_TOKENS / WRONG_TOKENS_SECONDS, MAX_WRONG_TOKENS)
 
     def identify(self, request: Request) -> Visitor | None:
@@ -41,9 +43,24 @@ class Authenticator:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        if token := self.check_token(given.strip(), address):
+        given = given.strip()
+        if (name := self._recorders.name_of(given)) is not None:
+            return Visitor(name, Role.RECORDER, address)
+        if token := self.check_token(given, address):
             return Visitor(token.name, token.role, address)
         return None
+
+    async def prepare(self, request: Request) -> None:
+        """Look up a token that was made on a page, which `identify` does not wait for.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if self._failures.wait_seconds(address_key(address_of(request))):
+            return  # `identify` refuses it
+        if self.keyring and scheme.lower() == "bearer":
+            await self._recorders.prepare(given.strip())
 
     def check_token(self, given: str, address: str) -> Token | None:
         """The token with this secret; None for a wrong one, which counts against the address.

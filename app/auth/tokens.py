@@ -53,6 +53,7 @@ class Keyring:
             (Role.OPERATOR, settings.token),
             (Role.REVIEWER, settings.reviewer_token),
             (Role.VIEWER, settings.viewer_token),
+            (Role.RECORDER, settings.recorder_token),
         )
         tokens = [
             Token(str(role), role, secret.get_secret_value())
@@ -130,7 +131,7 @@ def read_tokens(path: Path) -> list[Token]:
         if len(words) != 3 or words[0].upper() not in Role.__members__:
             raise TokenFileError(
                 f"{path}, line {number}: expected `role name token` with the role viewer, "
-                "reviewer or operator."
+                "reviewer, operator or recorder."
             )
         if len(words[2]) < Settings.MIN_TOKEN_CHARACTERS:
             raise TokenFileError(

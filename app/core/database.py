@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args
 
-from sqlalchemy import Engine, MetaData, create_engine, event
+from sqlalchemy import CheckConstraint, Engine, MetaData, create_engine, event
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
 from app.core.settings import get_settings
@@ -26,6 +26,11 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
+
+
+def one_of(column: str, names: Any) -> CheckConstraint:
+    """The check that a column holds one of a Literal's names; called as the column is."""
+    return CheckConstraint(f"{column} IN ({', '.join(map(repr, get_args(names)))})", name=column)
 
 
 @lru_cache

@@ -60,6 +60,10 @@ class NotFoundError(ChesboardError):
     status = 404
     title = "Not found"
 
+    def __init__(self, detail: str, errors: Sequence[ErrorItem] = (), **members: Any) -> None:
+        super().__init__(detail, errors)
+        self.members = members
+
 
 class ConflictError(ChesboardError):
     """`members`: the current state, so that a page can show it without another request."""
@@ -99,6 +103,11 @@ class ValidationFailure(Protocol):
     """Pydantic's ValidationError or FastAPI's RequestValidationError."""
 
     def errors(self) -> Sequence[Any]: ...
+
+
+def invalid_field(field: str, message: str) -> InvalidInputError:
+    """The error of one field of a request, which its message begins with."""
+    return InvalidInputError(f"{field}: {message}", [{"field": field, "message": message}])
 
 
 def field_errors(error: ValidationFailure, *, prefix: str = "") -> list[ErrorItem]:

@@ -1,14 +1,22 @@
 """Settings from environment variables. No other module reads the environment.
 
-Parameters of a single run are in the run's configuration (chesboard/configs.py), not here.
+Parameters of a single run are in the run's configuration (chesboard/configs/), not here.
 """
 
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -28,6 +36,26 @@ def _check_length(token: SecretStr | None) -> SecretStr | None:
     if token is not None and len(token.get_secret_value()) < MIN_TOKEN_CHARACTERS:
         raise ValueError(f"an access token has at least {MIN_TOKEN_CHARACTERS} characters")
     return token
+
+
+def _check_endpoint(address: SecretStr | None) -> SecretStr | None:
+    if address is None:
+        return None
+    try:
+        parts = urlsplit(address.get_secret_value())
+        is_usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        raise ValueError("the judge's address begins with http:// or https:// and a host")
+    if "@" in parts.netloc:
+        raise ValueError("the judge's address holds no user or password: set CHESBOARD_JUDGE_KEY")
+    return address
+
+
+def _split(urls: SecretStr | None) -> list[str]:
+    given = "" if urls is None else urls.get_secret_value()
+    return [address.strip() for address in given.split(",") if address.strip()]
 
 
 Secret = Annotated[SecretStr | None, BeforeValidator(_none_if_empty), AfterValidator(_check_length)]
@@ -67,6 +95,9 @@ class Settings(BaseSettings):
         None, description="Access token that reads and reviews pairs, and changes nothing else."
     )
     viewer_token: Secret = Field(None, description="Access token that only reads.")
+    recorder_token: Secret = Field(
+        None, description="Access token that records external runs, and does nothing else."
+    )
     tokens_file: Annotated[Path | None, BeforeValidator(_none_if_empty)] = Field(
         None, description="File with `role name token` on each line, for several people."
     )
@@ -91,12 +122,59 @@ class Settings(BaseSettings):
     heartbeat: timedelta = Field(
         timedelta(seconds=2), description="How often a worker renews its lease."
     )
+    external_lease: timedelta = Field(
+        timedelta(minutes=10),
+        gt=timedelta(0),
+        description="How long nothing may be heard of an external run before it is shown as lost.",
+    )
+    judge_url: Annotated[
+        SecretStr | None, BeforeValidator(_none_if_empty), AfterValidator(_check_endpoint)
+    ] = Field(
+        None,
+        description="Base address of the OpenAI-compatible endpoint that judges answers, such as "
+        "http://localhost:8001/v1.",
+    )
+    judge_key: Annotated[SecretStr | None, BeforeValidator(_none_if_empty)] = Field(
+        None, description="Key of that endpoint, if it asks for one."
+    )
+    judge_requests_per_minute: Annotated[float | None, BeforeValidator(_none_if_empty)] = Field(
+        None, gt=0, description="Rate limit of requests to that endpoint; default: none."
+    )
+    judge_concurrency: int = Field(
+        4, ge=1, le=256, description="Requests to that endpoint at a time."
+    )
+    judge_timeout: timedelta = Field(
+        timedelta(seconds=60), description="How long a request to that endpoint may take."
+    )
+    webhook_urls: Annotated[SecretStr | None, BeforeValidator(_none_if_empty)] = Field(
+        None, description="Addresses that alarms are sent to, separated by commas (Slack's fit)."
+    )
+    webhook_secret: Annotated[SecretStr | None, BeforeValidator(_none_if_empty)] = Field(
+        None, description="Key by which these messages are signed; default: not signed."
+    )
+    webhook_private: bool = Field(
+        False, description="Whether these addresses may be in a private network."
+    )
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_to_upper)
     ] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
     log_format: Literal["text", "json"] = Field(
         "text", description="text for people, json for a log collector: one object a line."
     )
+
+    @field_validator("webhook_urls")
+    @classmethod
+    def _usable_webhooks(cls, urls: SecretStr | None) -> SecretStr | None:
+        for address in _split(urls):
+            parts = urlsplit(address)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError("a webhook's address begins with http:// or https:// and a host")
+        return urls
+
+    @property
+    def webhooks(self) -> list[str]:
+        """The addresses of the webhooks. They are secrets: who knows one can post there."""
+        return _split(self.webhook_urls)
 
     @property
     def models_path(self) -> Path:

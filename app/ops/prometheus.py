@@ -19,7 +19,7 @@ from app.ops.snapshot import DatabaseState, DeploymentSnapshot, take_snapshot
 
 router = APIRouter(include_in_schema=False)
 
-STATUSES = ("queued", "running", "succeeded", "failed", "cancelled")
+STATUSES = ("queued", "running", "lost", "succeeded", "failed", "cancelled")
 WORKER_METRICS = {
     "memory_bytes": "Resident memory of the worker process.",
     "gpu_memory_bytes": "Memory in use on the worker's GPU.",

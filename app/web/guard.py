@@ -24,6 +24,7 @@ from app.core.errors import (
     ForbiddenError,
     TooManyRequestsError,
     UnauthorizedError,
+    UnavailableError,
 )
 from app.core.rate_limit import TokenBuckets, address_key
 from app.core.settings import Settings
@@ -56,7 +57,13 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        refusal = self._refusal(Request(scope, receive))
+        request = Request(scope, receive)
+        try:
+            await self._authenticator.prepare(request)
+        except UnavailableError as error:
+            await respond(request, error)(scope, receive, send)
+            return
+        refusal = self._refusal(request)
         await (self.app if refusal is None else refusal)(scope, receive, send)
 
     def _refusal(self, request: Request) -> Response | None:
@@ -104,7 +111,7 @@ def check_role(visitor: Visitor | None, rule: Rule) -> None:
         raise UnauthorizedError(
             "Send the access token as `Authorization: Bearer …`, or log in at /login."
         )
-    if not visitor.may(rule.role):
+    if not visitor.may(rule):
         raise ForbiddenError(
             f"This requires the role {rule.role}; your token has the role {visitor.role}."
         )

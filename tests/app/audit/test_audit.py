@@ -18,6 +18,7 @@ from app.store import audit as store_audit
 from app.store.audit import AuditEvent, NewEvent
 from app.store.runs import Run
 from tests.app import factories
+from tests.model_folders import write_model
 
 HOME = "http://127.0.0.1:8000"
 ROW = b'{"prompt": "Is it?", "chosen": "No", "rejected": "Never"}\n'
@@ -39,9 +40,7 @@ def upload(client: TestClient, body: bytes = ROW) -> Any:
 def test_the_life_of_a_dataset_and_its_runs_is_written_down(
     client: TestClient, models_dir: Any
 ) -> None:
-    (models_dir / "tiny").mkdir()
-    (models_dir / "tiny" / "config.json").write_text("{}")
-    (models_dir / "tiny" / "a.safetensors").touch()
+    write_model(models_dir / "tiny")
     dataset = upload(client).json()["id"]
     wanted = {"kind": "score", "dataset_id": dataset, "config": {"model": "tiny"}}
     run = client.post("/api/v1/runs", json=wanted).json()["id"]

@@ -6,7 +6,7 @@ import sys
 
 from tests import PROJECT_ROOT
 
-WEB = {"fastapi", "starlette", "uvicorn", "jinja2"}
+WEB = {"fastapi", "starlette", "uvicorn"}
 
 
 def test_core_and_store_load_no_web_framework() -> None:
