@@ -28,8 +28,14 @@ class Dataset(Base):
         JSONB, doc="Detected columns, and quantiles of text lengths in characters."
     )
     columns: Mapped[dict[str, Any] | None] = mapped_column(
-        JSONB, doc="The file's column mapping (app.datasets.formats.columns.Columns)."
+        JSONB, doc="The file's column mapping (chesboard.formats.columns.Columns)."
     )
+    hub_name: Mapped[str | None] = mapped_column(
+        Text, doc="Where it is from the hub: org/name; null for an uploaded file."
+    )
+    hub_config: Mapped[str | None] = mapped_column(Text)
+    hub_split: Mapped[str | None] = mapped_column(Text)
+    hub_revision: Mapped[str | None] = mapped_column(Text, doc="The id of the commit on the hub.")
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
 
@@ -42,7 +48,7 @@ class Pair(Base):
     pair: Mapped[int] = mapped_column(
         primary_key=True, autoincrement=False, doc="The row's ordinal, from 0."
     )
-    prompt: Mapped[str | list[dict[str, str]]] = mapped_column(
+    prompt: Mapped[str | list[dict[str, Any]]] = mapped_column(
         JSONB, doc="Plain text, or chat messages {role, content}."
     )
     preferred: Mapped[str] = mapped_column(Text)
@@ -59,23 +65,22 @@ class Pair(Base):
     )
     fingerprint: Mapped[int | None] = mapped_column(
         BigInteger,
-        doc="Hash of the texts; lowest bit: the responses' order (app.datasets.issues).",
+        doc="Hash of the texts; lowest bit: the responses' order (app.datasets.fingerprints).",
     )
 
 
 class PairIssue(Base):
-    """An issue of a pair that was found when its file was read."""
+    """An issue of a pair, found when its file was read, when it was edited or checked again."""
 
     __tablename__ = "pair_issues"
 
     dataset_id: Mapped[int] = mapped_column(
         ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True
     )
-    issue: Mapped[str] = mapped_column(
-        Text, primary_key=True, doc="duplicate, contradiction or long."
-    )
+    issue: Mapped[str] = mapped_column(Text, primary_key=True, doc="Its kind (chesboard.issues).")
     pair: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    other: Mapped[int | None] = mapped_column(doc="The pair that it repeats or contradicts.")
+    other: Mapped[int | None] = mapped_column(doc="The pair that it repeats or conflicts with.")
+    detail: Mapped[str | None] = mapped_column(Text, doc="What was seen, in a few words.")
 
 
 class Rejection(Base):

@@ -8,6 +8,9 @@ A run may lose any number of workers as long as it progresses: each checkpoint, 
 scored pairs, is work that is not repeated, and resets the count of tries
 (app/store/recording.py). A run that loses MAX_TRIES workers without progress is failed: it is
 probably what kills them, and would take down one worker after another.
+
+External runs are trained elsewhere, and no worker has anything to do with them: no function here
+touches one but `lose`, which marks those of which nothing is heard any more.
 """
 
 import uuid
@@ -19,7 +22,7 @@ from sqlalchemy import ColumnElement, and_, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.core.nonfinite import nonfinite_to_none
-from app.store.runs import Run, Worker
+from app.store.runs import EXTERNAL, Run, Worker
 
 MAX_TRIES = 3
 """Workers that a run may lose without progress."""
@@ -52,6 +55,7 @@ class Claim:
     attempt: int
     """1 for the first claim; more if an earlier worker was lost."""
     revision: int
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +68,15 @@ def _clock(now: datetime | None) -> ColumnElement[datetime]:
     return func.clock_timestamp() if now is None else literal(now)
 
 
-def _expired(now: datetime | None) -> ColumnElement[bool]:
+_OURS = Run.kind != EXTERNAL
+
+
+def _silent(now: datetime | None) -> ColumnElement[bool]:
     return and_(Run.status == "running", Run.lease_expires_at < _clock(now))
+
+
+def _expired(now: datetime | None) -> ColumnElement[bool]:
+    return and_(_OURS, _silent(now))
 
 
 def _own(run_id: int, token: str) -> ColumnElement[bool]:
@@ -82,7 +93,7 @@ def claim(
         .where(
             Run.id == run_id,
             Run.tries_here < MAX_TRIES,
-            or_(Run.status == "queued", _expired(now)),
+            or_(and_(_OURS, Run.status == "queued"), _expired(now)),
         )
         .values(
             status="running",
@@ -97,18 +108,27 @@ def claim(
             revision=Run.revision + 1,
             **NO_PHASE,
         )
-        .returning(Run.kind, Run.dataset_id, Run.config, Run.attempts, Run.revision)
+        .returning(Run.kind, Run.dataset_id, Run.config, Run.attempts, Run.revision, Run.created_at)
     ).one_or_none()
     if row is None:
         return None
-    return Claim(run_id, row.kind, row.dataset_id, row.config, token, row.attempts, row.revision)
+    return Claim(
+        run_id,
+        row.kind,
+        row.dataset_id,  # never null: only an external run has none
+        row.config,
+        token,
+        row.attempts,
+        row.revision,
+        row.created_at,
+    )
 
 
 def next_claimable(session: Session, now: datetime | None = None) -> int | None:
     """The oldest run that can be claimed."""
     return session.execute(
         select(Run.id)
-        .where(or_(Run.status == "queued", _expired(now)), Run.tries_here < MAX_TRIES)
+        .where(or_(and_(_OURS, Run.status == "queued"), _expired(now)), Run.tries_here < MAX_TRIES)
         .order_by(Run.id)
         .limit(1)
     ).scalar_one_or_none()
@@ -215,6 +235,22 @@ def expire(session: Session, now: datetime | None = None) -> list[tuple[int, int
         .returning(Run.id, Run.revision)
     ).all()
     return [(row.id, row.revision) for row in (*failed, *cancelled, *queued)]
+
+
+def lose(session: Session, now: datetime | None = None) -> list[tuple[int, int]]:
+    """Mark external runs whose trainers were silent for the length of a lease as lost. Their
+    training may go on: the next that is heard of them makes them running again.
+
+    Returns:
+        (run id, revision) of each run that was changed.
+    """
+    lost = session.execute(
+        update(Run)
+        .where(Run.kind == EXTERNAL, _silent(now))
+        .values(status="lost", eta_seconds=None, revision=Run.revision + 1)
+        .returning(Run.id, Run.revision)
+    ).all()
+    return [(row.id, row.revision) for row in lost]
 
 
 def idle_workers(session: Session, silent_for: timedelta) -> int:

@@ -35,8 +35,14 @@ def require_run(session: Session, run_id: int, *, lock: bool = False) -> Run:
     """
     run = find_run(session, run_id, lock=lock)
     if run is None:
-        raise NotFoundError(there_is_no("run", run_id))
+        raise NotFoundError(there_is_no("run", run_id), code="run_not_found")
     return run
+
+
+def dataset_of(run: Run) -> int:
+    """The dataset of a run of a kind that always has one: of any but an external run."""
+    assert run.dataset_id is not None, f"run {run.id} has no dataset"
+    return run.dataset_id
 
 
 def require_dataset(session: Session, dataset_id: int, *, lock: bool = False) -> Dataset:

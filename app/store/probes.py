@@ -153,6 +153,14 @@ class ProbeStep(Base):
     rank_agreement: Mapped[float | None] = mapped_column(
         doc="Spearman's correlation of predicted and actual change over the watched tokens."
     )
+    argmax_token: Mapped[str | None] = mapped_column(
+        Text, doc="The most likely token at this step; null in runs of earlier versions."
+    )
+    argmax_logprob: Mapped[float | None] = mapped_column(doc="In nats.")
+    kl: Mapped[float | None] = mapped_column(
+        doc="KL divergence of the distribution at the fork from that of step 0, in nats; null in "
+        "runs of earlier versions."
+    )
     recorded_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=func.clock_timestamp()
     )
@@ -167,6 +175,7 @@ class ProbePosition(Base):
             ["run_id", "pair"], ["probes.run_id", "probes.pair"], ondelete="CASCADE"
         ),
         CheckConstraint("response IN ('preferred', 'dispreferred')", name="response"),
+        CheckConstraint("prediction_kind IN ('geometry', 'squeezing')", name="prediction_kind"),
     )
 
     run_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
@@ -175,6 +184,11 @@ class ProbePosition(Base):
     position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     watched: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, doc="As in probes.")
     predicted: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, doc="As in probes.")
+    prediction_kind: Mapped[str | None] = mapped_column(
+        Text,
+        doc="'geometry' or 'squeezing'; null where nothing is predicted, and in runs of earlier "
+        "versions, which predicted by geometry everywhere.",
+    )
 
 
 class PositionStep(Base):
@@ -209,6 +223,9 @@ class PositionStep(Base):
     predicted_changes: Mapped[list[float]] = mapped_column(ARRAY(REAL))
     predicted_ranks: Mapped[list[int]] = mapped_column(ARRAY(Integer))
     rank_agreement: Mapped[float | None]
+    argmax_token: Mapped[str | None] = mapped_column(Text)
+    argmax_logprob: Mapped[float | None]
+    kl: Mapped[float | None]
 
 
 class ProbeAnswer(Base):

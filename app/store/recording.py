@@ -17,16 +17,26 @@ from sqlalchemy.orm import Session
 
 from app.core.database import Base
 from app.core.nonfinite import nonfinite_to_none
+from app.store.filtering import FilterDecision
+from app.store.findings import RunFinding
+from app.store.generations import Generation
+from app.store.judgments import Judgment
+from app.store.preflight import PreflightPair
 from app.store.probes import PositionStep, Probe, ProbeAnswer, ProbePosition, ProbeStep
 from app.store.runs import Metric, ReferenceLogprob, Run
 from app.store.scores import Score
 from chesboard.records import (
     AnswerRecord,
+    FilterRecord,
     FinalRecord,
+    FindingRecord,
+    GenerationRecord,
+    JudgmentRecord,
     LedgerRecord,
     MetricRecord,
     PositionRecord,
     PositionStepRecord,
+    PreflightRecord,
     ProbeRecord,
     ProbeStepRecord,
     Record,
@@ -60,6 +70,11 @@ RECORD_KINDS: Mapping[type[Record], RecordKind] = {
     ScoreRecord: RecordKind(Score, ("pair",), is_durable=True),
     ReferenceRecord: RecordKind(ReferenceLogprob, ("pair",), is_durable=True),
     FinalRecord: RecordKind(ReferenceLogprob, ("pair",)),
+    FindingRecord: RecordKind(RunFinding, ("kind", "pair")),
+    PreflightRecord: RecordKind(PreflightPair, ("pair",), is_durable=True),
+    GenerationRecord: RecordKind(Generation, ("pair", "sample"), is_durable=True),
+    JudgmentRecord: RecordKind(Judgment, ("pair", "sample"), is_durable=True),
+    FilterRecord: RecordKind(FilterDecision, ("pair", "epoch"), is_durable=True),
 }
 """A field of a record is the column of the same name; the fields of a LedgerRecord are columns of
 the record that holds it. A column `revision` gets the run's."""
@@ -119,12 +134,17 @@ def write(session: Session, run_id: int, token: str, batch: Batch) -> int:
         StaleLeaseError: the lease is no longer this worker's; nothing is written.
     """
     revision = _update_run(session, run_id, token, batch)
+    write_records(session, run_id, revision, batch.records)
+    return revision
+
+
+def write_records(session: Session, run_id: int, revision: int, records: Sequence[Record]) -> None:
+    """Store records under a revision; the caller holds the run's row."""
     by_kind: defaultdict[type[Record], list[Record]] = defaultdict(list)
-    for record in batch.records:
+    for record in records:
         by_kind[type(record)].append(record)
     for kind in RECORD_KINDS:
         _upsert(session, kind, by_kind[kind], run_id, revision)
-    return revision
 
 
 def _update_run(session: Session, run_id: int, token: str, batch: Batch) -> int:
@@ -223,7 +243,7 @@ def _plain(value: Any) -> Any:
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
-def _to_float32(values: Sequence[float]) -> list[float]:
+def _to_float32(values: Sequence[float] | None) -> list[float] | None:
     """Round to the precision of the column, so that what underflows becomes zero: PostgreSQL
     raises an error for a number that is out of range of its type."""
-    return array("f", values).tolist()
+    return None if values is None else array("f", values).tolist()

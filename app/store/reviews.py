@@ -5,7 +5,7 @@ verdict is withdrawn, so that a write with an outdated version is detected.
 """
 
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -21,10 +21,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core.database import Base
+from app.core.database import Base, one_of
 from chesboard.configs import Verdict
-
-VERDICT_CHECK = f"verdict IN ({', '.join(map(repr, get_args(Verdict)))})"
 
 
 class Review(Base):
@@ -32,7 +30,7 @@ class Review(Base):
 
     __tablename__ = "reviews"
     __table_args__ = (
-        CheckConstraint(VERDICT_CHECK, name="verdict"),
+        one_of("verdict", Verdict),
         ForeignKeyConstraint(
             ["dataset_id", "pair"], ["pairs.dataset_id", "pairs.pair"], ondelete="CASCADE"
         ),
@@ -54,7 +52,7 @@ class ReviewBatch(Base):
     """A bulk verdict: one verdict given to many pairs at once, which can be undone at once."""
 
     __tablename__ = "review_batches"
-    __table_args__ = (CheckConstraint(VERDICT_CHECK, name="verdict"),)
+    __table_args__ = (one_of("verdict", Verdict),)
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     dataset_id: Mapped[int] = mapped_column(
@@ -115,7 +113,7 @@ class PairVersion(Base):
     dataset_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     pair: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    prompt: Mapped[str | list[dict[str, str]]] = mapped_column(JSONB)
+    prompt: Mapped[str | list[dict[str, Any]]] = mapped_column(JSONB)
     preferred: Mapped[str] = mapped_column(Text)
     dispreferred: Mapped[str] = mapped_column(Text)
     reviewer: Mapped[str | None] = mapped_column(Text, doc="Who wrote it; NULL for the file's.")

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from sqlalchemy import (
     BigInteger,
-    CheckConstraint,
     DateTime,
     ForeignKey,
     Identity,
@@ -23,10 +22,24 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core.database import Base
+from app.core.database import Base, one_of
 
-Kind = Literal["score", "train", "evaluate"]
-Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+Kind = Literal["score", "train", "evaluate", "check", "preflight", "generate", "judge", "external"]
+EXTERNAL = "external"
+"""The kind of runs that are trained elsewhere: no worker claims them."""
+TRAINING: frozenset[str] = frozenset({"train", EXTERNAL})
+"""Kinds of runs that train, with probes and curves."""
+WITHOUT_SCORES = {
+    "train": "training",
+    "check": "check",
+    "preflight": "pre-flight",
+    "generate": "generation",
+    "judge": "judge",
+    EXTERNAL: "training",
+}
+"""Kinds of runs that score no pairs, and how a message calls them."""
+Status = Literal["queued", "running", "lost", "succeeded", "failed", "cancelled"]
+"""lost: nothing was heard of an external run for a while; its training may go on."""
 FINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 """Statuses of a run that no worker works on any more; only `resume` leaves them."""
 
@@ -34,10 +47,8 @@ FINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 class Run(Base):
     __tablename__ = "runs"
     __table_args__ = (
-        CheckConstraint("kind IN ('score', 'train', 'evaluate')", name="kind"),
-        CheckConstraint(
-            "status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="status"
-        ),
+        one_of("kind", Kind),
+        one_of("status", Status),
         # The sweeper reads unfinished runs only.
         Index(
             "ix_runs_unfinished",
@@ -50,7 +61,9 @@ class Run(Base):
     kind: Mapped[str] = mapped_column(Text)
     name: Mapped[str] = mapped_column(Text)
     status: Mapped[str] = mapped_column(Text, server_default="queued")
-    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"), index=True)
+    dataset_id: Mapped[int | None] = mapped_column(
+        ForeignKey("datasets.id"), index=True, doc="Null: an external run over pairs not stored."
+    )
     config: Mapped[dict[str, Any]] = mapped_column(JSONB)
     summary: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
     messages: Mapped[list[str]] = mapped_column(
@@ -113,6 +126,9 @@ class Metric(Base):
     learning_rate: Mapped[float | None]
     tokens_per_second: Mapped[float | None]
     tokens_seen: Mapped[int | None] = mapped_column(BigInteger)
+    extra: Mapped[dict[str, float | None] | None] = mapped_column(
+        JSONB(none_as_null=True), doc="What else a trainer logged, by its own names."
+    )
     recorded_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=func.clock_timestamp()
     )
@@ -128,6 +144,10 @@ class ReferenceLogprob(Base):
     pair: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     preferred: Mapped[float]
     dispreferred: Mapped[float]
+    preferred_tail: Mapped[float | None] = mapped_column(
+        doc="Part of the tokens past the length of the other response; null where not needed."
+    )
+    dispreferred_tail: Mapped[float | None]
     final_preferred: Mapped[float | None] = mapped_column(doc="Null until the run has ended.")
     final_dispreferred: Mapped[float | None]
 

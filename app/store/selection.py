@@ -27,6 +27,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from app.store.datasets import Dataset, Pair
+from app.store.issues import with_issue
 from app.store.lookup import MAX_ORDINAL
 from app.store.reviews import PairVersion, Review
 from app.store.runs import RunSelection
@@ -68,6 +69,10 @@ def _conditions(dataset_id: int, rules: Rules) -> Iterator[ColumnElement[bool]]:
         yield Pair.pair.not_in(_with_verdict(dataset_id, rules.exclude_verdicts))
     if rules.only_verdicts:
         yield Pair.pair.in_(_with_verdict(dataset_id, rules.only_verdicts))
+    if rules.exclude_issues:
+        yield Pair.pair.not_in(with_issue(dataset_id, rules.exclude_issues))
+    if rules.only_issues:
+        yield Pair.pair.in_(with_issue(dataset_id, rules.only_issues))
     for rule in rules.measures:
         yield Pair.pair.in_(_matching(rule))
 
@@ -150,6 +155,22 @@ def record_selection(
     return made
 
 
+def copy_selection(session: Session, from_run: int, to_run: int) -> None:
+    """Give a run the pairs that another one was given, with the same versions of their texts."""
+    record = session.get(RunSelection, from_run)
+    if record is None:
+        return
+    session.add(
+        RunSelection(
+            run_id=to_run,
+            pairs=list(record.pairs),
+            versions=list(record.versions),
+            dataset_pairs=record.dataset_pairs,
+        )
+    )
+    session.flush()
+
+
 def chosen_pairs(
     session: Session, run_id: int, dataset_id: int, selection: Rules
 ) -> list[TextPair]:
@@ -165,10 +186,12 @@ def chosen_pairs(
 
 
 def read_pairs(
-    session: Session, run_id: int, dataset_id: int, pairs: Collection[int]
+    session: Session, run_id: int, dataset_id: int | None, pairs: Collection[int]
 ) -> list[TextPair]:
     """These pairs by ordinal, with the texts that the run was given; pairs that it was not given
-    have their current texts."""
+    have their current texts. Without a dataset there are none."""
+    if dataset_id is None:
+        return []
     found = session.execute(
         select(Pair.pair, Pair.version, Pair.prompt, Pair.preferred, Pair.dispreferred)
         .where(
@@ -189,6 +212,21 @@ def read_pairs(
     return [
         TextPair(text.prompt, text.preferred, text.dispreferred, pair=pair) for pair, text in texts
     ]
+
+
+def count_edited(session: Session, dataset_id: int, record: RunSelection) -> int:
+    """How many pairs of the record have a newer version of their text."""
+    arrays = (cast(record.pairs, ARRAY(Integer)), cast(record.versions, ARRAY(Integer)))
+    given = func.unnest(*arrays).table_valued("pair", "version", name="given").render_derived()
+    return (
+        session.scalar(
+            select(func.count())
+            .select_from(given)
+            .join(Pair, (Pair.pair == given.c.pair) & (Pair.version > given.c.version))
+            .where(Pair.dataset_id == dataset_id)
+        )
+        or 0
+    )
 
 
 def _older_texts(session: Session, dataset_id: int, wanted: dict[int, int]) -> dict[int, Any]:

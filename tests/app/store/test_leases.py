@@ -243,3 +243,32 @@ def test_the_oldest_waiting_run_comes_first(run_id: int) -> None:
     with transaction() as session:
         assert leases.next_claimable(session, NOON) == other.id
         assert leases.next_claimable(session, NOON + 2 * LEASE) == run_id
+
+
+@pytest.fixture
+def external(database) -> int:
+    """A run that is trained elsewhere, of which nothing was heard since noon."""
+    with transaction() as session:
+        config = {"trainer": "trl.DPOTrainer"}
+        run = factories.run(session, None, kind="external", config=config, lease_expires_at=NOON)
+        return run.id
+
+
+def test_no_worker_gets_a_silent_external_run(external: int) -> None:
+    later = NOON + 2 * LEASE
+    assert claim(external, now=later) is None
+    with transaction() as session:
+        assert leases.next_claimable(session, later) is None
+        assert leases.expire(session, later) == []
+    assert stored(external).status == "running"
+
+
+def test_a_silent_external_run_is_lost_and_another_is_not(external: int, run_id: int) -> None:
+    claim(run_id)
+    with transaction() as session:
+        assert leases.lose(session, NOON - LEASE) == []
+        assert [found for found, _ in leases.lose(session, NOON + 2 * LEASE)] == [external]
+    assert stored(external).status == "lost"
+    assert stored(run_id).status == "running"
+    with transaction() as session:
+        assert leases.lose(session, NOON + 2 * LEASE) == []

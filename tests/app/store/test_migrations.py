@@ -10,6 +10,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, inspect, make_url, text
+from sqlalchemy.exc import IntegrityError
 
 from app.core.resources import folder
 from app.local import migrate as migrations
@@ -204,3 +205,243 @@ def test_a_running_run_of_before_has_no_phase_and_loses_only_that_on_the_way_dow
     assert progress() == before
     migrations.upgrade(empty_url)
     assert progress() == before
+
+
+BEFORE_FINDINGS = "202611281430"
+
+
+def test_findings_and_check_runs_go_on_the_way_down_and_other_runs_stay(
+    empty_url: str, engine: Engine
+) -> None:
+    def runs() -> list[tuple[int, str]]:
+        with engine.connect() as connection:
+            rows = connection.exec_driver_sql("SELECT id, kind FROM runs ORDER BY id")
+            return [(row.id, row.kind) for row in rows]
+
+    migrations.upgrade(empty_url, BEFORE_FINDINGS)
+    with engine.begin() as connection:
+        filling.fill(connection)
+    before = runs()
+    migrations.upgrade(empty_url)
+    assert runs() == before
+    with engine.begin() as connection:
+        check = connection.exec_driver_sql(
+            "INSERT INTO runs (kind, name, dataset_id, config) VALUES ('check', 'a check', 1, '{}')"
+            " RETURNING id"
+        ).scalar_one()
+        connection.exec_driver_sql(
+            "INSERT INTO run_findings (run_id, kind, pair, detail) VALUES "
+            f"({check}, 'same_tokens', 0, NULL), (1, 'retokenized', 2, 'a detail')"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO run_selections (run_id, pairs, versions, dataset_pairs) VALUES "
+            f"({check}, '{{0}}', '{{1}}', 1)"
+        )
+    migrations.downgrade(empty_url, BEFORE_FINDINGS)
+    assert runs() == before
+    with pytest.raises(IntegrityError, match="ck_runs_kind"), engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO runs (kind, name, dataset_id, config) VALUES ('check', 'a check', 1, '{}')"
+        )
+    migrations.upgrade(empty_url)
+    assert runs() == before
+    assert counts(engine)["run_findings"] == 0
+
+
+BEFORE_HUB = "202611281400"
+HUB_COLUMNS = "hub_name, hub_config, hub_split, hub_revision"
+
+
+def test_a_dataset_of_before_has_no_place_on_the_hub_and_loses_only_that_on_the_way_down(
+    empty_url: str, engine: Engine
+) -> None:
+    def names() -> list[object]:
+        with engine.connect() as connection:
+            return list(
+                connection.exec_driver_sql("SELECT name FROM datasets ORDER BY id").scalars()
+            )
+
+    migrations.upgrade(empty_url, BEFORE_HUB)
+    with engine.begin() as connection:
+        filling.fill(connection)
+    before = names()
+    migrations.upgrade(empty_url)
+    with engine.begin() as connection:
+        found = connection.exec_driver_sql(f"SELECT {HUB_COLUMNS} FROM datasets").all()
+        assert {tuple(row) for row in found} == {(None,) * 4}
+        connection.exec_driver_sql("UPDATE datasets SET hub_name = 'org/name', hub_split = 'train'")
+    migrations.downgrade(empty_url, BEFORE_HUB)
+    assert names() == before
+    migrations.upgrade(empty_url)
+    assert names() == before
+
+
+BEFORE_PREFLIGHT = "202611281440"
+PREFLIGHT_ROW = (
+    "INSERT INTO preflight_pairs (run_id, pair, preferred_logprob, dispreferred_logprob, "
+    "preferred_change, dispreferred_change, gainers, losers, rest_change, pairs, "
+    "influence_preferred, influence_dispreferred, fork_position, preferred_tokens, "
+    "dispreferred_tokens, preferred_count, dispreferred_count) VALUES "
+    "({run}, 0, -1, -2, -0.1, -0.2, '[]', '[]', 0, '{{0}}', '{{-0.1}}', '{{-0.2}}', 0, '[]', "
+    "'[]', 1, 1)"
+)
+
+
+def test_pre_flights_come_and_go_with_their_rows_alone(empty_url: str, engine: Engine) -> None:
+    def runs() -> list[tuple[int, str]]:
+        with engine.connect() as connection:
+            rows = connection.exec_driver_sql("SELECT id, kind FROM runs ORDER BY id")
+            return [(row.id, row.kind) for row in rows]
+
+    new = "INSERT INTO runs (kind, name, dataset_id, config) VALUES ('preflight', 'one', 1, '{}')"
+    migrations.upgrade(empty_url, BEFORE_PREFLIGHT)
+    with engine.begin() as connection:
+        filling.fill(connection)
+    before = runs()
+    with pytest.raises(IntegrityError, match="ck_runs_kind"), engine.begin() as connection:
+        connection.exec_driver_sql(new)
+    migrations.upgrade(empty_url)
+    assert runs() == before
+    with engine.begin() as connection:
+        run = connection.exec_driver_sql(f"{new} RETURNING id").scalar_one()
+        connection.exec_driver_sql(PREFLIGHT_ROW.format(run=run))
+    migrations.downgrade(empty_url, BEFORE_PREFLIGHT)
+    assert runs() == before
+    migrations.upgrade(empty_url)
+    assert runs() == before
+    assert counts(engine)["preflight_pairs"] == 0
+
+
+BEFORE_GENERATIONS = "202611281450"
+GENERATION_ROW = (
+    "INSERT INTO generations (run_id, pair, sample, revision, text, tokens, ended, logprob) "
+    "VALUES ({run}, 0, 0, 1, 'Yes', 2, true, -1.5)"
+)
+
+
+@pytest.mark.parametrize("kind", ["generate", "judge"])
+def test_generations_come_and_go_with_their_rows_alone(
+    empty_url: str, engine: Engine, kind: str
+) -> None:
+    new = f"INSERT INTO runs (kind, name, dataset_id, config) VALUES ('{kind}', 'one', 1, '{{}}')"
+    migrations.upgrade(empty_url, BEFORE_GENERATIONS)
+    with engine.begin() as connection:
+        filling.fill(connection)
+    before = counts(engine)["runs"]
+    with pytest.raises(IntegrityError, match="ck_runs_kind"), engine.begin() as connection:
+        connection.exec_driver_sql(new)
+    migrations.upgrade(empty_url)
+    with engine.begin() as connection:
+        run = connection.exec_driver_sql(f"{new} RETURNING id").scalar_one()
+        connection.exec_driver_sql(GENERATION_ROW.format(run=run))
+    migrations.downgrade(empty_url, BEFORE_GENERATIONS)
+    assert counts(engine)["runs"] == before
+    assert "generations" not in counts(engine)
+    migrations.upgrade(empty_url)
+    assert (counts(engine)["runs"], counts(engine)["generations"]) == (before, 0)
+
+
+BEFORE_DECISIONS = "202611281560"
+DECISION_ROW = (
+    "INSERT INTO filter_decisions (run_id, pair, epoch, revision, text, sample_reward, "
+    "preferred_reward, kept) SELECT min(id), 0, 1, 1, NULL, NULL, 'NaN', true FROM runs"
+)
+
+
+def test_decisions_of_filters_come_and_go_without_their_runs(
+    empty_url: str, engine: Engine
+) -> None:
+    migrations.upgrade(empty_url, BEFORE_DECISIONS)
+    with engine.begin() as connection:
+        filling.fill(connection)
+    before = counts(engine)
+    migrations.upgrade(empty_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(DECISION_ROW)
+    assert before.items() <= counts(engine).items()
+    assert counts(engine)["filter_decisions"] == 1
+    migrations.downgrade(empty_url, BEFORE_DECISIONS)
+    assert counts(engine) == before
+    migrations.upgrade(empty_url)
+    assert counts(engine)["filter_decisions"] == 0
+
+
+BEFORE_DIVERGENCES = "202611281570"
+
+
+def test_divergences_are_null_in_earlier_runs_and_go_alone(empty_url: str, engine: Engine) -> None:
+    def found() -> list[list[float | None]]:
+        with engine.connect() as connection:
+            return [
+                list(connection.exec_driver_sql(f"SELECT kl FROM {table}").scalars())
+                for table in ("probe_steps", "probe_position_steps")
+            ]
+
+    migrations.upgrade(empty_url, BEFORE_DIVERGENCES)
+    with engine.begin() as connection:
+        filling.fill(connection)
+    before = counts(engine)
+    migrations.upgrade(empty_url)
+    assert found() == [[None] * filling.ROWS] * 2
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE probe_steps SET kl = 0.5")
+        connection.exec_driver_sql("UPDATE probe_position_steps SET kl = 'Infinity'")
+    migrations.downgrade(empty_url, BEFORE_DIVERGENCES)
+    assert counts(engine) == before
+    migrations.upgrade(empty_url)
+    assert found() == [[None] * filling.ROWS] * 2
+
+
+BEFORE_JUDGMENTS = "202611281500"
+JUDGMENT_ROW = (
+    "INSERT INTO judgments (run_id, pair, sample, verdict, score, reason) "
+    "VALUES ({run}, 0, 0, NULL, 0.5, 'said neither')"
+)
+
+
+def test_judgments_come_and_go_with_their_runs_alone(empty_url: str, engine: Engine) -> None:
+    new = "INSERT INTO runs (kind, name, dataset_id, config) VALUES ('{}', 'one', 1, '{{}}')"
+    migrations.upgrade(empty_url, BEFORE_JUDGMENTS)
+    with engine.begin() as connection:
+        filling.fill(connection)
+        connection.exec_driver_sql(new.format("generate"))
+    before = counts(engine)["runs"]
+    migrations.upgrade(empty_url)
+    with engine.begin() as connection:
+        judge = connection.exec_driver_sql(new.format("judge") + " RETURNING id").scalar_one()
+        connection.exec_driver_sql(JUDGMENT_ROW.format(run=judge))
+    migrations.downgrade(empty_url, BEFORE_JUDGMENTS)
+    assert counts(engine)["runs"] == before
+    assert "judgments" not in counts(engine)
+    migrations.upgrade(empty_url)
+    assert (counts(engine)["runs"], counts(engine)["judgments"]) == (before, 0)
+
+
+BEFORE_EXTERNAL = "202611281600"
+
+
+def test_external_runs_go_on_the_way_down_with_what_is_theirs_alone(
+    empty_url: str, engine: Engine
+) -> None:
+    new = "INSERT INTO runs (kind, name, status, config) VALUES ('external', 'x', 'lost', '{}')"
+    migrations.upgrade(empty_url, BEFORE_EXTERNAL)
+    with engine.begin() as connection:
+        filling.fill(connection)
+    before = counts(engine)
+    with pytest.raises(IntegrityError), engine.begin() as connection:
+        connection.exec_driver_sql(new)
+    migrations.upgrade(empty_url)
+    with engine.begin() as connection:
+        run = connection.exec_driver_sql(f"{new} RETURNING id").scalar_one()
+        for row in (
+            f"external_runs (run_id, key) VALUES ({run}, 'a key')",
+            f"rewinds (run_id, attempt, revision, step) VALUES ({run}, 2, 5, 10)",
+            f"metrics (run_id, step, revision, extra) VALUES ({run}, 1, 1, '{{\"a\": 1}}')",
+            "recorder_tokens (name, sha256, made_by) VALUES ('a', 'b', 'c')",
+        ):
+            connection.exec_driver_sql(f"INSERT INTO {row}")
+    migrations.downgrade(empty_url, BEFORE_EXTERNAL)
+    assert counts(engine) == before
+    migrations.upgrade(empty_url)
+    assert before.items() <= counts(engine).items()
+    assert counts(engine)["external_runs"] == counts(engine)["rewinds"] == 0

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,17 +11,20 @@ from hypothesis import strategies as st
 from sqlalchemy.orm import Session
 
 from app.runs.selection_text import selection_text
-from app.store.datasets import Pair
+from app.store.datasets import Pair, PairIssue
+from app.store.issues import CHECKS, CHECKS_KEY
 from app.store.reviews import Review
 from app.store.scores import Flag
 from app.store.selection import chosen_pairs, count_selected, selected
 from chesboard.configs import MeasureRule, RandomSubset, Rules, Selection
+from chesboard.issues import ISSUES, IssueKind
 from tests.app import factories
 
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient
 
 PAIRS = 30
+CHECKED = {CHECKS_KEY: {"version": CHECKS, "conventions": {}}}
 VERDICTS = ("keep", "drop", "fix", "unsure")
 
 
@@ -30,7 +33,7 @@ class Known:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.dataset_id = factories.dataset(session, PAIRS).id
+        self.dataset_id = factories.dataset(session, PAIRS, statistics=CHECKED).id
         other = factories.dataset(session, PAIRS, name="other")
         self.run_id = factories.run(session, self.dataset_id, kind="score", status="succeeded").id
         chance = random.Random(1)
@@ -43,6 +46,13 @@ class Known:
             factories.score(session, self.run_id, pair, float(value), ln_ches=float(value))
             if math.isfinite(value):
                 self.values[pair] = float(value)
+        self.issues = {
+            kind: set(chance.sample(range(PAIRS), chance.randrange(9))) for kind in ISSUES
+        }
+        for kind, pairs in self.issues.items():
+            for pair in pairs:
+                session.add(PairIssue(dataset_id=self.dataset_id, issue=kind, pair=pair))
+                session.add(PairIssue(dataset_id=other.id, issue=kind, pair=PAIRS - 1 - pair))
         for pair in self.flagged:
             self._flag(self.dataset_id, pair)
         for pair, verdict in self.verdicts.items():
@@ -83,7 +93,12 @@ class Known:
             and not (rules.exclude_flagged and pair in self.flagged)
             and verdict not in rules.exclude_verdicts
             and (not rules.only_verdicts or verdict in rules.only_verdicts)
+            and not self.has_issue(pair, rules.exclude_issues)
+            and (not rules.only_issues or self.has_issue(pair, rules.only_issues))
         )
+
+    def has_issue(self, pair: int, kinds: Sequence[IssueKind]) -> bool:
+        return any(pair in self.issues[kind] for kind in kinds)
 
     def at_one_end(self, rule: MeasureRule) -> list[int]:
         sign = 1 if rule.keep == "lowest" else -1
@@ -101,6 +116,7 @@ def known(session: Session) -> Iterator[Known]:
     session.rollback()
 
 
+some_issues = st.lists(st.sampled_from(list(ISSUES)), unique=True, max_size=3)
 some_verdicts = st.lists(st.sampled_from(VERDICTS), unique=True, max_size=3)
 fractions = st.floats(0.01, 1)
 
@@ -127,6 +143,8 @@ def all_rules(draw: st.DrawFn) -> dict[str, Any]:
         "exclude_flagged": draw(st.booleans()),
         "exclude_verdicts": draw(some_verdicts),
         "only_verdicts": draw(some_verdicts),
+        "exclude_issues": draw(some_issues),
+        "only_issues": draw(some_issues),
         "measures": measures,
         "complement": draw(st.booleans()),
     }
@@ -236,6 +254,10 @@ def test_the_papers_strictest_filter_keeps_the_lowest_five_percent(session: Sess
             "as many as are left without flagged, at random (seed 2)",
         ),
         ({"exclude_flagged": True, "complement": True}, "all but those without flagged"),
+        (
+            {"exclude_issues": ["duplicate", "scores_tied"], "only_issues": ["long"]},
+            "without “repeated pairs” or “scored alike”, with “over-long pairs”",
+        ),
     ],
 )
 def test_a_selection_in_words(selection: dict[str, Any], words: str) -> None:
@@ -254,6 +276,20 @@ class TestPreview:
         for item in found["sample_left_out"]:
             assert known.verdicts[item["pair"]] == "drop"
 
+    @pytest.mark.parametrize("rule", ["exclude_issues", "only_issues"])
+    def test_refuses_issues_that_were_not_looked_for(
+        self, session: Session, client: "TestClient", rule: str
+    ) -> None:
+        earlier = {"issues": {"duplicate": 0, "contradiction": 0, "long": 0}}
+        dataset_id = factories.dataset(session, 3, statistics=earlier).id
+        session.commit()
+        address = f"/api/v1/datasets/{dataset_id}/selection"
+        assert client.post(address, json={rule: ["duplicate"]}).status_code == 200
+        answer = client.post(address, json={rule: ["duplicate", "no_end"]})
+        assert answer.status_code == 422
+        assert [item["field"] for item in answer.json()["errors"]] == [rule]
+        assert "“Ends in mid-sentence”" in answer.json()["detail"]
+
     @pytest.mark.parametrize(
         ("selection", "field"),
         [
@@ -264,6 +300,7 @@ class TestPreview:
             ({"random": {"count": 1, "fraction": 0.5}}, "random"),
             ({"random": {"same_size_as": {"pairs": [99]}}}, "random.same_size_as.pairs"),
             ({"exclude_verdicts": ["maybe"]}, "exclude_verdicts.0"),
+            ({"exclude_issues": ["ugly"]}, "exclude_issues.0"),
         ],
     )
     def test_names_the_field_that_is_wrong(
