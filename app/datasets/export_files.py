@@ -2,7 +2,7 @@
 
 JSONL can represent any row. A table cannot, so CSV and Parquet are written in two passes: one to
 find the types of each column, one to write the rows. chesboard/formats/csv_rows.py and
-parquet_child.py describe how other values than text are encoded, and decode them.
+table_child.py describe how other values than text are encoded, and decode them.
 
 Spreadsheets run a cell that begins with =, +, -, @, a tab or a carriage return as a formula. In
 CSV such a cell is given a leading apostrophe, and the row's `chesboard:quoted` names the columns
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from app.core.errors import InvalidInputError
-from chesboard.formats import parquet_rows
+from chesboard.formats import table_rows
 from chesboard.formats.csv_lines import FORMULA_SIGNS
 from chesboard.formats.csv_rows import JSON_SUFFIX, QUOTED, header_of
 from chesboard.formats.message_text import looks_like_messages
@@ -198,4 +198,4 @@ def write_parquet(rows: Rows) -> Iterator[bytes]:
                 for column in described
             ]
 
-    yield from parquet_rows.write(described, cells())
+    yield from table_rows.write(described, cells())

@@ -12,6 +12,7 @@ from app.core.database import transaction
 from app.datasets import export_files
 from app.datasets.schemas import Manifest, ManifestRun
 from app.store.datasets import Dataset, Pair
+from app.store.issues import require_checked
 from app.store.lookup import require_dataset
 from app.store.reviews import PairVersion, Review
 from app.store.runs import Run
@@ -20,6 +21,7 @@ from app.store.selection import count_selected, passes
 from chesboard.configs import Rules
 from chesboard.formats.columns import Columns
 from chesboard.formats.layouts import restore
+from chesboard.issues import IssueKind
 from chesboard.pairs import Prompt
 
 Form = Literal["trl", "original"]
@@ -34,22 +36,34 @@ ROWS = 64
 class Export:
     """The parameters of an export.
 
-    exclude: "flagged", or verdicts. form: the columns prompt, chosen and rejected of TRL, or those
-    of the uploaded file.
+    exclude: "flagged", or verdicts. exclude_issues, only_issues: kinds of issues. form: the columns
+    prompt, chosen and rejected of TRL, or those of the uploaded file.
     """
 
     dataset_id: int
     format: Format = "jsonl"
     form: Form = "trl"
     exclude: tuple[str, ...] = ()
+    exclude_issues: tuple[IssueKind, ...] = ()
+    only_issues: tuple[IssueKind, ...] = ()
 
     def rules(self) -> Rules:
         return Rules.model_validate(
             {
                 "exclude_flagged": "flagged" in self.exclude,
                 "exclude_verdicts": [name for name in self.exclude if name != "flagged"],
+                "exclude_issues": self.exclude_issues,
+                "only_issues": self.only_issues,
             }
         )
+
+
+def check_export(dataset: Dataset, export: Export) -> None:
+    """Raises:
+    InvalidInputError: the dataset was not checked for an issue that the export names.
+    """
+    require_checked(dataset, export.exclude_issues, "exclude_issue")
+    require_checked(dataset, export.only_issues, "only_issue")
 
 
 def export_dataset(export: Export) -> Iterator[bytes]:
@@ -142,13 +156,13 @@ def _as_uploaded(found: "Row[Any]", columns: Columns | None, order: dict[str, in
     texts = found.prompt, found.preferred, found.dispreferred
     cells = (
         as_trl(*texts)
-        if columns is None
+        if columns is None or (source and source.get("reshaped"))
         else restore(columns, *texts, source, is_edited=found.is_edited)
     )
     meta = {name: value for name, value in found.meta.items() if name != "row"}
     if source and "row" in source:
         meta["row"] = source["row"]
-    row = {**cells, **meta}
+    row = {**meta, **cells}
     # PostgreSQL's jsonb does not keep the order of keys.
     return dict(sorted(row.items(), key=lambda item: order.get(item[0], len(order))))
 
@@ -159,6 +173,7 @@ def make_manifest(session: Session, export: Export) -> Manifest:
     """
     dataset_id, rules = export.dataset_id, export.rules()
     dataset = require_dataset(session, dataset_id)
+    check_export(dataset, export)
     kept = count_selected(session, dataset_id, rules)
     edited = select(func.count()).where(
         Pair.dataset_id == dataset_id, Pair.version > 1, passes(dataset_id, rules)
@@ -169,6 +184,10 @@ def make_manifest(session: Session, export: Export) -> Manifest:
         source_filename=dataset.source_filename,
         source_sha256=dataset.source_sha256,
         source_bytes=dataset.source_bytes,
+        hub_name=dataset.hub_name,
+        hub_config=dataset.hub_config,
+        hub_split=dataset.hub_split,
+        hub_revision=dataset.hub_revision,
         source_pairs=dataset.pairs,
         source_rejected=dataset.rejected,
         source_form=dataset.format,
@@ -176,13 +195,23 @@ def make_manifest(session: Session, export: Export) -> Manifest:
         format=export.format,
         form=export.form,
         exclude=list(export.exclude),
+        exclude_issues=list(export.exclude_issues),
+        only_issues=list(export.only_issues),
         verdicts=_verdicts(session, dataset_id),
         score_runs=_score_runs(session, dataset_id),
         edited=session.scalar(edited) or 0,
+        notes=_notes(dataset, export),
         kept=kept,
         left_out=dataset.pairs - kept,
         exported_at=datetime.now(UTC),
     )
+
+
+def _notes(dataset: Dataset, export: Export) -> list[str]:
+    notes = list(dataset.statistics.get("notes", ()))
+    if notes and export.form == "original":
+        notes.append("Pairs of such rows are written as prompt, chosen and rejected.")
+    return notes
 
 
 def _verdicts(session: Session, dataset_id: int) -> dict[str, int]:

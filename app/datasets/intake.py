@@ -6,6 +6,7 @@ from app.datasets.progress import Progress
 from app.datasets.statistics import Statistics
 from chesboard.formats.columns import Columns
 from chesboard.formats.pair_reader import PairReader
+from chesboard.formats.pairing import Pairing
 from chesboard.formats.rows import PairRow, RowError, SourceRow
 
 PROGRESS_ROWS = 64
@@ -14,8 +15,14 @@ PROGRESS_ROWS = 64
 class Intake(PairReader):
     """Reads the rows of an upload, describes its pairs and reports its progress."""
 
-    def __init__(self, columns: Columns | None, progress: Progress | None = None) -> None:
-        super().__init__(columns)
+    def __init__(
+        self,
+        columns: Columns | None,
+        progress: Progress | None = None,
+        *,
+        pairing: Pairing | None = None,
+    ) -> None:
+        super().__init__(columns, pairing)
         self.statistics = Statistics()
         self._progress = progress or Progress()
 
@@ -29,7 +36,7 @@ class Intake(PairReader):
             if number % PROGRESS_ROWS == 0:
                 self._report()
             if isinstance(row, PairRow):
-                self.statistics.see_pair(row, self.pairs - 1)
+                self.statistics.see_pair(row)
                 yield row
         self._report()
 

@@ -1,36 +1,27 @@
-"""Issues of a dataset's pairs: duplicates, contradictions and overlong texts."""
+"""Issues of a dataset's pairs in the database: found at the upload, checked again on request.
 
-import hashlib
-import json
-from array import array
-from typing import Any, Literal
+`chesboard.doctor` finds what the texts show while they pass; what equal pairs show is found here
+by their fingerprints, once they are stored.
+"""
 
-from sqlalchemy import text
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import psycopg
+from sqlalchemy import delete, select, text, update
 from sqlalchemy.orm import Session
 
-from chesboard.pairs import Prompt
+from app.datasets.fingerprints import hash_texts
+from app.store.datasets import Dataset, Pair, PairIssue
+from app.store.issues import CHECKS, CHECKS_KEY, checks_of, count_issues
+from chesboard.doctor.checks import check_pair
+from chesboard.doctor.examination import Conventions, Examination, IssueOfPair
+from chesboard.issues import IssueKind
 
-Issue = Literal["duplicate", "contradiction", "long"]
-ISSUES: tuple[Issue, ...] = ("duplicate", "contradiction", "long")
-
-ISSUES_IN_WORDS = {
-    "duplicate": "the same prompt and responses as an earlier pair",
-    "contradiction": "the same prompt and responses as another pair, with the opposite preference",
-    "long": "a prompt or response that runs truncate with their default limits",
-}
-
-
-def fingerprint(prompt: Prompt, preferred: str, dispreferred: str) -> int:
-    """A hash of 63 bits of the prompt and the unordered responses, and one bit for their order.
-
-    Among a million different pairs, the probability of a collision is about 1 in 10^7.
-    """
-    first, second = sorted((preferred, dispreferred))
-    digest = hashlib.blake2b(digest_size=8)
-    for part in (json.dumps(prompt), first, second):
-        digest.update(hashlib.blake2b(part.encode(), digest_size=16).digest())
-    return int.from_bytes(digest.digest(), "big", signed=True) & ~1 | (preferred == first)
-
+ROWS = 500
+"""Pairs that are fetched at a time when a dataset is checked again."""
+_COPY = "COPY pair_issues (dataset_id, issue, pair, other, detail) FROM STDIN"
 
 _DUPLICATES = text("""
     INSERT INTO pair_issues (dataset_id, issue, pair, other)
@@ -53,22 +44,86 @@ _CONTRADICTIONS = text("""
     WHERE other IS NOT NULL
 """)
 
-_LONG = text("""
-    INSERT INTO pair_issues (dataset_id, issue, pair)
-    SELECT :dataset, 'long', unnest(CAST(:pairs AS integer[]))
-""")
 
-_COUNTS = text(
-    "SELECT issue, count(*) AS pairs FROM pair_issues WHERE dataset_id = :dataset GROUP BY issue"
-)
+def store_issues(
+    session: Session, dataset_id: int, examination: Examination
+) -> tuple[dict[IssueKind, int], dict[str, Any]]:
+    """Store the issues of a dataset that has none stored.
 
-
-def find_issues(session: Session, dataset_id: int, long: "array[int]") -> dict[str, int]:
-    """Store the issues of a new dataset; returns the number of pairs by issue."""
-    of: dict[str, Any] = {"dataset": dataset_id}
+    Returns:
+        The number of pairs by kind, and what the dataset was checked by, for its statistics.
+    """
+    of = {"dataset": dataset_id}
     session.execute(_DUPLICATES, of)
     session.execute(_CONTRADICTIONS, of)
-    if long:
-        session.execute(_LONG, {**of, "pairs": long.tolist()})
-    counts = {row.issue: row.pairs for row in session.execute(_COUNTS, of)}
-    return {issue: counts.get(issue, 0) for issue in ISSUES}
+    _copy(session, dataset_id, examination.issues())
+    checks = {
+        "version": CHECKS,
+        "at": datetime.now(UTC).isoformat(),
+        "conventions": examination.conventions().as_dict(),
+        "hints": examination.tally.hints(),
+    }
+    return count_issues(session, dataset_id), checks
+
+
+def _copy(session: Session, dataset_id: int, issues: Iterator[IssueOfPair]) -> None:
+    connection = cast(psycopg.Connection[Any], session.connection().connection.driver_connection)
+    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        for issue in issues:
+            copy.write_row((dataset_id, *issue))
+
+
+def check_again(session: Session, dataset: Dataset) -> None:
+    """Find the issues of a stored dataset anew, by the current texts of its pairs.
+
+    The dataset's row is locked by the caller, so that two checks do not interleave.
+    """
+    examination = Examination()
+    fingerprints: list[dict[str, int]] = []
+    query = (
+        select(Pair.pair, Pair.prompt, Pair.preferred, Pair.dispreferred, Pair.meta)
+        .add_columns(Pair.fingerprint)
+        .where(Pair.dataset_id == dataset.id)
+        .order_by(Pair.pair)
+        .execution_options(yield_per=ROWS)
+    )
+    for row in session.execute(query):
+        hashes = hash_texts(row.prompt, row.preferred, row.dispreferred)
+        examination.see(row.prompt, row.preferred, row.dispreferred, row.meta, hashes.short())
+        if row.fingerprint != hashes.fingerprint():  # of an earlier version, or edited
+            changed = {"dataset_id": dataset.id, "pair": row.pair}
+            fingerprints.append({**changed, "fingerprint": hashes.fingerprint()})
+    if fingerprints:
+        session.execute(update(Pair), fingerprints)
+    session.execute(delete(PairIssue).where(PairIssue.dataset_id == dataset.id))
+    issues, checks = store_issues(session, dataset.id, examination)
+    dataset.statistics = {
+        **dataset.statistics,
+        "duplicates": issues["duplicate"],
+        "issues": issues,
+        CHECKS_KEY: checks,
+    }
+    session.flush()
+
+
+def check_edited(session: Session, row: Pair) -> None:
+    """Find the issues of one pair anew, whose texts were edited.
+
+    Only those that it shows by itself: which other pairs it repeats or contradicts now, the next
+    check of the dataset finds.
+    """
+    checks = checks_of(session.get_one(Dataset, row.dataset_id))
+    if checks["version"] != CHECKS:
+        return
+    row.fingerprint = hash_texts(row.prompt, row.preferred, row.dispreferred).fingerprint()
+    session.execute(
+        delete(PairIssue).where(PairIssue.dataset_id == row.dataset_id, PairIssue.pair == row.pair)
+    )
+    conventions = Conventions(**checks["conventions"])
+    found = check_pair(row.prompt, row.preferred, row.dispreferred, row.meta).found
+    issues = {one.kind: one.detail for one in found if conventions.confirms(one)}
+    session.add_all(
+        PairIssue(dataset_id=row.dataset_id, issue=kind, pair=row.pair, detail=detail)
+        for kind, detail in issues.items()
+    )
+    session.flush()

@@ -6,13 +6,15 @@ Kept in the memory of the process that stores the upload: both are lost together
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
 from app.core.errors import ConflictError, NotFoundError
 
 MAX_KEPT = 200
-Phase = Literal["reading", "checking", "storing", "done", "failed"]
+Phase = Literal["downloading", "reading", "checking", "storing", "done", "failed"]
 
 
 class UploadCancelledError(ConflictError):
@@ -29,14 +31,31 @@ class Progress:
     started: float = field(default_factory=time.monotonic)
     is_cancelled: bool = False
 
+    def begin(self, phase: Phase, bytes_total: int) -> None:
+        """Count the bytes of a phase from zero."""
+        self.phase, self.bytes_total, self.bytes_done = phase, bytes_total, 0
+        self.started = time.monotonic()
+
+    @contextmanager
+    def ending(self) -> Iterator["Progress"]:
+        """Afterwards its phase says whether it is done or has failed."""
+        try:
+            yield self
+        except BaseException:
+            self.phase = "failed"
+            raise
+        self.phase = "done"
+
     def check(self) -> None:
         """Raises UploadCancelledError once it is cancelled; the transaction is rolled back."""
         if self.is_cancelled:
             raise UploadCancelledError("The upload was cancelled. Nothing was stored.")
 
     def eta_seconds(self) -> float | None:
-        """Estimated from the share of the file that was read; None until 1 MiB was read."""
-        if self.phase != "reading" or not self.bytes_total or self.bytes_done < 1 << 20:
+        """Estimated from the share of the bytes that are done; None until 1 MiB is."""
+        if self.phase not in ("downloading", "reading") or not self.bytes_total:
+            return None
+        if self.bytes_done < 1 << 20:
             return None
         share = self.bytes_done / self.bytes_total
         return (time.monotonic() - self.started) * (1 - share) / share

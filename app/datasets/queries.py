@@ -6,13 +6,13 @@ from sqlalchemy import delete, func, null, select
 from sqlalchemy.orm import Session
 
 from app.core.errors import ConflictError
-from app.datasets.issues import Issue
-from app.datasets.preview import clip_prompt, clip_text
+from app.core.text import clip_prompt, clip_text
 from app.datasets.schemas import DatasetOut, PairOut, PairPage, RejectionOut, RejectionPage
 from app.store.datasets import Dataset, Pair, PairIssue, Rejection
 from app.store.lookup import require_dataset
 from app.store.runs import Run
 from chesboard.formats.rows import Reason
+from chesboard.issues import IssueKind
 
 CLIPPED_COLUMNS = 40
 MAX_RUNS_NAMED = 10
@@ -31,10 +31,25 @@ def get_dataset(session: Session, dataset_id: int) -> DatasetOut:
     return DatasetOut.model_validate(require_dataset(session, dataset_id))
 
 
-def find_by_sha256(session: Session, sha256: str) -> list[Dataset]:
-    """The datasets made from the file with this hash, the oldest first."""
+def find_by_sha256(session: Session, sha256: str, member: str | None = None) -> list[Dataset]:
+    """The datasets made from the file with this hash, and from this member, the oldest first."""
     query = select(Dataset).where(Dataset.source_sha256 == sha256).order_by(Dataset.id)
+    if member is not None:
+        query = query.where(Dataset.statistics["member"].as_string() == member)
     return list(session.scalars(query))
+
+
+def find_by_hub(
+    session: Session, name: str, config: str, split: str, revision: str
+) -> list[Dataset]:
+    """The datasets made from this split of this commit on the hub, the oldest first."""
+    query = select(Dataset).where(
+        Dataset.hub_name == name,
+        Dataset.hub_config == config,
+        Dataset.hub_split == split,
+        Dataset.hub_revision == revision,
+    )
+    return list(session.scalars(query.order_by(Dataset.id)))
 
 
 def list_pairs(
@@ -43,7 +58,7 @@ def list_pairs(
     offset: int,
     limit: int,
     *,
-    issue: Issue | None = None,
+    issue: IssueKind | None = None,
     clip: int | None = None,
 ) -> PairPage:
     """Pairs `offset` to `offset + limit`, in the file's order; with `issue`, of those with it.
@@ -57,7 +72,7 @@ def list_pairs(
     if issue is None:
         # Ordinals have no gaps: the offset is an ordinal, found by the primary key.
         query: Any = (
-            select(Pair, null())
+            select(Pair, null(), null())
             .where(Pair.dataset_id == dataset_id, Pair.pair >= min(offset, total))
             .order_by(Pair.pair)
         )
@@ -65,17 +80,18 @@ def list_pairs(
         having = PairIssue.dataset_id == dataset_id, PairIssue.issue == issue
         total = session.scalar(select(func.count()).select_from(PairIssue).where(*having)) or 0
         query = (
-            select(Pair, PairIssue.other)
+            select(Pair, PairIssue.other, PairIssue.detail)
             .join(Pair, (Pair.dataset_id == dataset_id) & (Pair.pair == PairIssue.pair))
             .where(*having)
             .order_by(PairIssue.pair)
             .offset(min(offset, total))
         )
     items = []
-    for pair, other in session.execute(query.limit(limit)):
+    for pair, other, detail in session.execute(query.limit(limit)):
         item = PairOut.model_validate(pair)
         # Fields that were not requested stay unset, and are not sent.
-        item = item if issue is None else item.model_copy(update={"other": other})
+        if issue is not None:
+            item = item.model_copy(update={"other": other, "detail": detail})
         items.append(item if clip is None else _clipped(item, clip))
     return PairPage(total=total, items=items)
 

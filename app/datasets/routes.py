@@ -1,19 +1,23 @@
 """Routes of datasets and samples: upload, preview, paging, export, deletion."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, File, Form, Query, Response, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Query, Response, UploadFile
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
 
 from app.core.errors import ConflictError
 from app.core.settings import get_settings
 from app.datasets import exporting, progress, queries
 from app.datasets.exporting import Export
-from app.datasets.issues import Issue
+from app.datasets.hub import preview_from_hub, store_from_hub
+from app.datasets.offsets import Offsets, summarize_offsets
 from app.datasets.preview import preview_file
 from app.datasets.schemas import (
     DatasetList,
     DatasetOut,
+    HubDatasetRequest,
+    HubPreviewRequest,
     Manifest,
     PairPage,
     Preview,
@@ -26,16 +30,30 @@ from app.datasets.storing import measure_file, store_dataset
 from app.samples import SAMPLES, get_sample
 from app.store.datasets import Dataset
 from app.store.lookup import require_dataset
+from app.web.json_route import JsonRoute
 from app.web.session import SessionDep
 from chesboard.configs import Verdict
 from chesboard.formats.rows import Reason
+from chesboard.issues import IssueKind
+from chesboard.offsets import OffsetKind
 
 router = APIRouter(tags=["datasets"])
+_hub_router = APIRouter(route_class=JsonRoute, include_in_schema=False)
+
+
+def _or_json(body: type[BaseModel]) -> dict[str, Any]:
+    """For OpenAPI: the body of the route of the same path in `_hub_router`."""
+    return {"requestBody": {"content": {"application/json": {"schema": body.model_json_schema()}}}}
+
 
 Exclude = Annotated[
     list[Literal["flagged"] | Verdict],
     Query(description="Exclude flagged pairs, or pairs with one of these verdicts."),
 ]
+ExcludeIssue = Annotated[
+    list[IssueKind], Query(description="Exclude pairs with one of these issues.")
+]
+OnlyIssue = Annotated[list[IssueKind], Query(description="Only pairs with one of these issues.")]
 ExportForm = Annotated[
     exporting.Form,
     Query(
@@ -52,24 +70,67 @@ UploadKey = Annotated[
         "progress of the upload.",
     ),
 ]
-Upload = Annotated[UploadFile, File(description="JSONL, JSON, CSV or Parquet, each also gzipped.")]
+Upload = Annotated[
+    UploadFile,
+    File(
+        description="JSONL, JSON, CSV, Parquet, Arrow or ORC, each also compressed (gzip, bzip2, "
+        "xz, zstd), or a zip or tar archive of them."
+    ),
+]
+Member = Annotated[
+    str | None,
+    Form(
+        description="Which table to read, where an archive or a JSON object holds several. The "
+        "error without it names them: the `snippet` of each item whose `field` is member."
+    ),
+]
 Mapping = Annotated[
     str | None,
     Form(
         description="JSON: the columns of prompt, preferred and dispreferred, where they have "
-        'other names. {"prompt": "q", "preferred": "good", "dispreferred": "bad"}; also `system`, '
-        "and `preference`: a column with 1 or 2, which says which of the two responses is "
-        "preferred."
+        'other names. {"prompt": "q", "preferred": "good", "dispreferred": "bad"}; also `system`. '
+        "Where another column says which of the two is preferred: `preference` (it names the "
+        "response, or is 1 or 2; `first` and `second` give other values), `signed_preference` (a "
+        "number, negative for the first), or `preferred_score` and `dispreferred_score`. For a "
+        "list of responses: `candidates` with `ratings`, `ranks` or `best` (the position of the "
+        "best; without any of them the best comes first), and `response` and `models`. For single "
+        "responses: `completion` with `label` or `rating`."
+    ),
+]
+Pairing = Annotated[
+    str | None,
+    Form(
+        description="How rows that hold several responses make pairs: best_worst, best_rest (the "
+        "best against each other one), all, or gap:1.5 (all whose ratings differ by at least "
+        "1.5). Default: best_worst; all, where a preferred response comes with several "
+        "dispreferred ones. The same rating never makes a pair."
     ),
 ]
 
 
-@router.post("/datasets", status_code=201)
+@_hub_router.post("/datasets", status_code=201)
+def create_from_hub(wanted: HubDatasetRequest, key: UploadKey = None) -> DatasetOut:
+    with progress.begin(key).ending() as upload:
+        return store_from_hub(wanted, upload)
+
+
+@_hub_router.post("/datasets/preview")
+def preview_of_hub(wanted: HubPreviewRequest, key: UploadKey = None) -> Preview:
+    with progress.begin(key).ending() as upload:
+        return preview_from_hub(wanted, upload)
+
+
+router.include_router(_hub_router)  # before the routes for forms of the same paths
+
+
+@router.post("/datasets", status_code=201, openapi_extra=_or_json(HubDatasetRequest))
 def create_dataset(
     session: SessionDep,
     file: Upload,
     name: Annotated[str | None, Form(description="Default: the name of the file.")] = None,
     mapping: Mapping = None,
+    pairing: Pairing = None,
+    member: Member = None,
     if_known: Annotated[
         Literal["store", "refuse"],
         Form(
@@ -81,13 +142,14 @@ def create_dataset(
 ) -> DatasetOut:
     """Store a preference dataset. Rejected rows are listed with their number and the reason.
 
-    A file that is stored already is stored again; `same_file` lists the earlier datasets.
+    A file that is stored already is stored again; `same_file` lists the earlier datasets. As JSON:
+    a dataset of the Hugging Face hub by its name, downloaded by the server and stored with the id
+    of its commit.
     """
-    upload = progress.begin(key)
     max_bytes = get_settings().max_upload_bytes
-    try:
+    with progress.begin(key).ending() as upload:
         digest = measure_file(file.file, max_bytes)
-        known = queries.find_by_sha256(session, digest.sha256)
+        known = queries.find_by_sha256(session, digest.sha256, member or None)
         if known and if_known == "refuse":
             raise _stored_already(known[0])
         dataset = store_dataset(
@@ -98,13 +160,11 @@ def create_dataset(
             digest=digest,
             name=name,
             mapping=mapping,
+            pairing=pairing,
+            member=member,
             progress=upload,
         )
         stored = queries.get_dataset(session, dataset.id)
-    except BaseException:
-        upload.phase = "failed"
-        raise
-    upload.phase = "done"
     return stored.model_copy(update={"same_file": [earlier.id for earlier in known]})
 
 
@@ -118,27 +178,35 @@ def _stored_already(dataset: Dataset) -> ConflictError:
     return error
 
 
-@router.post("/datasets/preview")
+@router.post("/datasets/preview", openapi_extra=_or_json(HubPreviewRequest))
 def preview_dataset(
     file: Upload,
     mapping: Mapping = None,
+    pairing: Pairing = None,
+    member: Member = None,
     whole: Annotated[
         bool, Form(description="Whether this is the whole file, or only its first part.")
     ] = True,
 ) -> Preview:
-    """Parse the first rows of a file and report columns, form and pairs. Nothing is stored."""
+    """Parse the first rows of a file and report columns, form and pairs. Nothing is stored.
+
+    As JSON: of a dataset of the hub. Where it has several splits and none is named, `splits` of
+    the 422 lists them with their sizes.
+    """
     return preview_file(
         file.file,
         file.filename or "dataset",
         max_bytes=get_settings().max_upload_bytes,
         mapping=mapping,
+        pairing=pairing,
+        member=member,
         is_whole=whole,
     )
 
 
 @router.get("/datasets/progress/{key}")
 def get_progress(key: str) -> UploadProgress:
-    """Progress of parsing and storing an upload, once its bytes were received."""
+    """Progress of downloading, parsing and storing, once the request's bytes were received."""
     found = progress.find(key)
     return UploadProgress(
         phase=found.phase,
@@ -152,7 +220,7 @@ def get_progress(key: str) -> UploadProgress:
 
 @router.delete("/datasets/progress/{key}", status_code=204)
 def cancel_upload(key: str) -> None:
-    """Cancel an upload while its rows are read: nothing of it is stored."""
+    """Cancel it while it is downloaded or its rows are read: nothing of it is stored."""
     progress.find(key).is_cancelled = True
 
 
@@ -173,7 +241,7 @@ def list_pairs(
     dataset_id: int,
     offset: Annotated[int, Query(ge=0)] = 0,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    issue: Annotated[Issue | None, Query(description="Only pairs with this issue.")] = None,
+    issue: Annotated[IssueKind | None, Query(description="Only pairs with this issue.")] = None,
     clip: Annotated[
         int | None, Query(ge=1, description="Cut each text to this many characters.")
     ] = None,
@@ -195,6 +263,18 @@ def list_rejected(
     return queries.list_rejections(session, dataset_id, offset, limit, reason=reason)
 
 
+@router.get("/datasets/{dataset_id}/offsets")
+def get_offsets(
+    session: SessionDep,
+    dataset_id: int,
+    odpo_alpha: Annotated[float, Query(ge=0, le=1000)] = 1.0,
+    odpo_offset: OffsetKind = "log_difference",
+) -> Offsets:
+    """How strongly the objective odpo would weigh the pairs by their scores in the dataset: the
+    distribution of alpha times the offset, and the pairs that have none."""
+    return summarize_offsets(session, dataset_id, odpo_alpha, odpo_offset)
+
+
 @router.delete("/datasets/{dataset_id}", status_code=204)
 def delete_dataset(session: SessionDep, dataset_id: int) -> None:
     """Refused with 409 while a run uses it."""
@@ -208,36 +288,39 @@ MEDIA_TYPES = {
 }
 
 
-@router.get("/datasets/{dataset_id}/export", response_class=Response)
-def export_dataset(
-    session: SessionDep,
+def _asked_export(
     dataset_id: int,
     exclude: Exclude = [],  # noqa: B006 - FastAPI copies defaults
     format: exporting.Format = "jsonl",
     form: ExportForm = "trl",
-) -> StreamingResponse:
+    exclude_issue: ExcludeIssue = [],  # noqa: B006
+    only_issue: OnlyIssue = [],  # noqa: B006
+) -> Export:
+    return Export(dataset_id, format, form, tuple(exclude), tuple(exclude_issue), tuple(only_issue))
+
+
+AskedExport = Annotated[Export, Depends(_asked_export)]
+"""The export that the query asks for; its manifest has the same query."""
+
+
+@router.get("/datasets/{dataset_id}/export", response_class=Response)
+def export_dataset(session: SessionDep, dataset_id: int, export: AskedExport) -> StreamingResponse:
     """The pairs as training input, with edits applied. Uploaded again, they are the same pairs."""
-    require_dataset(session, dataset_id)
+    exporting.check_export(require_dataset(session, dataset_id), export)
     return StreamingResponse(
-        exporting.export_dataset(Export(dataset_id, format, form, tuple(exclude))),
-        media_type=MEDIA_TYPES[format],
+        exporting.export_dataset(export),
+        media_type=MEDIA_TYPES[export.format],
         headers={
-            "Content-Disposition": f'attachment; filename="dataset-{dataset_id}.{format}"',
+            "Content-Disposition": f'attachment; filename="dataset-{dataset_id}.{export.format}"',
             "Link": '<export/manifest>; rel="describedby"',
         },
     )
 
 
 @router.get("/datasets/{dataset_id}/export/manifest")
-def get_manifest(
-    session: SessionDep,
-    dataset_id: int,
-    exclude: Exclude = [],  # noqa: B006 - FastAPI copies defaults
-    format: exporting.Format = "jsonl",
-    form: ExportForm = "trl",
-) -> Manifest:
+def get_manifest(session: SessionDep, export: AskedExport) -> Manifest:
     """The provenance of the export with the same query: source, rules, verdicts, score runs."""
-    return exporting.make_manifest(session, Export(dataset_id, format, form, tuple(exclude)))
+    return exporting.make_manifest(session, export)
 
 
 @router.get("/samples")

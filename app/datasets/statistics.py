@@ -1,13 +1,13 @@
 """Statistics of a dataset: lengths in characters and forms, collected in one pass."""
 
-from array import array
 from collections import Counter
 from itertools import accumulate
 from typing import Any
 
-from chesboard.formats.columns import FORMS_IN_WORDS
+from chesboard.doctor.checks import LONG_CHARACTERS
+from chesboard.formats.known_forms import FORMS_IN_WORDS
 from chesboard.formats.rows import PairRow
-from chesboard.pairs import Prompt
+from chesboard.pairs import prompt_characters
 
 QUANTILES = {
     "min": 0.0,
@@ -19,9 +19,6 @@ QUANTILES = {
     "max": 1.0,
 }
 HISTOGRAM_BINS = 20
-LONG_CHARACTERS = 4096
-"""A prompt or response longer than this is overlong: at about four characters a token, runs
-with their default limits (1,024 tokens of each) truncate it."""
 
 
 class Statistics:
@@ -32,20 +29,15 @@ class Statistics:
 
     def __init__(self) -> None:
         self.forms: Counter[str] = Counter()
-        self.long = array("I")  # ordinals of overlong pairs
         self._lengths: dict[str, Counter[int]] = {
             name: Counter() for name in ("prompt", "preferred", "dispreferred")
         }
 
-    def see_pair(self, pair: PairRow, ordinal: int) -> None:
+    def see_pair(self, pair: PairRow) -> None:
         self.forms[pair.form] += 1
-        prompt = prompt_characters(pair.prompt)
-        preferred, dispreferred = len(pair.preferred), len(pair.dispreferred)
-        self._lengths["prompt"][prompt] += 1
-        self._lengths["preferred"][preferred] += 1
-        self._lengths["dispreferred"][dispreferred] += 1
-        if max(prompt, preferred, dispreferred) > LONG_CHARACTERS:
-            self.long.append(ordinal)
+        self._lengths["prompt"][prompt_characters(pair.prompt)] += 1
+        self._lengths["preferred"][len(pair.preferred)] += 1
+        self._lengths["dispreferred"][len(pair.dispreferred)] += 1
 
     def form(self) -> str:
         """The form of most pairs; there is at least one."""
@@ -58,13 +50,6 @@ class Statistics:
             "long_characters": LONG_CHARACTERS,
             "characters": {name: _describe(values) for name, values in self._lengths.items()},
         }
-
-
-def prompt_characters(prompt: Prompt) -> int:
-    """Characters of a prompt; of chat messages, those of their contents."""
-    if isinstance(prompt, str):
-        return len(prompt)
-    return sum(len(message["content"]) for message in prompt)
 
 
 def _describe(lengths: "Counter[int]") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from chesboard.formats.rows import PairRow
 def test_statistics_account_for_every_pair(responses: list[str]) -> None:
     statistics = Statistics()
     for row, response in enumerate(responses, start=1):
-        statistics.see_pair(PairRow(row, "text", "p", response, "other", {}), row - 1)
+        statistics.see_pair(PairRow(row, "text", "p", response, "other", {}))
     described = statistics.as_dict()
     lengths = sorted(map(len, responses))
     preferred = described["characters"]["preferred"]
