@@ -12,10 +12,10 @@ from app.core.nonfinite import finite_or_none
 from app.displacement.schemas import Displaced, DisplacementList, MeasuredRun, MeasuredRunList
 from app.scores.queries import require_scores
 from app.store.lookup import require_run
-from app.store.runs import ReferenceLogprob, Run
+from app.store.runs import TRAINING, ReferenceLogprob, Run
 from app.store.scores import Score
 from chesboard.measures.registry import MeasureName
-from chesboard.probing.ranks import spearman
+from chesboard.probing.ranks import spearman_of
 from chesboard.records import displaced as is_displaced
 
 
@@ -34,17 +34,15 @@ def get_displacement(
     scored = _score_run(session, run, score_run)
     total = session.scalar(select(func.count()).where(ReferenceLogprob.run_id == run_id)) or 0
     items = [_displaced(row) for row in _rows(session, run_id, scored, measure)]
-    both = [
-        (item.value, item.preferred_change)
-        for item in items
-        if item.value is not None and item.preferred_change is not None
-    ]
+    agreement, compared = spearman_of(
+        [item.value for item in items], [item.preferred_change for item in items]
+    )
     return DisplacementList(
         total=total,
         measured=len(items),
         items=items,
-        spearman=spearman([value for value, _ in both], [change for _, change in both]),
-        n=len(both),
+        spearman=agreement,
+        n=compared,
         measure=measure,
         score_run=scored,
     )
@@ -79,7 +77,7 @@ def list_measured_runs(session: Session, score_run: int) -> MeasuredRunList:
 
 def _require_training(session: Session, run_id: int) -> Run:
     run = require_run(session, run_id)
-    if run.kind != "train":
+    if run.kind not in TRAINING:
         raise NotFoundError(f"Run {run_id} is not a training run, so it has no displacement.")
     return run
 

@@ -1,14 +1,30 @@
-"""Headlines: a plain sentence on what training did to a watched pair, a prompt, or a whole run.
+"""Headlines: plain sentences on what training did to a watched pair, a prompt, or a whole run.
 
 Pure functions of numbers. Changes of log-probability are in nats, over the whole response with
 its end token, against step 0; probabilities are those at the fork.
 """
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from app.probes.severity import (
+    Displacement,
+    severity_reason,
+    severity_sentence,
+    trough_sentence,
+)
+from app.probes.wording import (
+    lower_first,
+    nats,
+    probabilities,
+    probability,
+    quoted,
+    response,
+    signed,
+    upper_first,
+    without_end,
+)
 from chesboard.records import STILL_NATS
 from chesboard.records import displaced as is_displaced
 
@@ -18,9 +34,6 @@ NO_CHANGE = STILL_NATS
 MAX_NAMED = 3
 MIN_SHARE = 0.05
 """A token is named where its change is at least this share of the moved mass."""
-
-MAX_CHARACTERS = 40
-_SPECIAL = re.compile(r"<[^<>]+>|\[[A-Z]+\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +57,8 @@ class Observation:
     """The recorded step since which the pair has been displaced, where it is."""
     predicted_hit: int | None = None
     """How many of the top three gainers were predicted; None where there is no prediction."""
+    displacement: Displacement | None = None
+    """None under cross-entropy."""
 
     @property
     def margin(self) -> float:
@@ -70,8 +85,13 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Headline:
+    """short: what happened in one sentence. sentence: the same with the numbers at the fork, the
+    theory and the lowest point. about: the pair that both describe; None for a prompt."""
+
+    short: str
     sentence: str
     displaced: bool
+    about: Observation | None = None
 
 
 def run_headline(
@@ -79,38 +99,52 @@ def run_headline(
 ) -> Headline | None:
     """What a training run did to its watched pairs; None where none has been observed yet.
 
-    Describes one pair, the one whose preferred response lost most among the displaced, else the
-    one that moved most, and counts the displaced ones where several are watched.
+    Describes the most prominent pair, and counts the displaced ones where several are watched.
     """
     if not observations:
         return None
-    chosen = max(observations, key=_prominence)
+    chosen = most_prominent(observations)
     one = probe_headline(chosen, objective, running=running)
     if len(observations) == 1:
         return one
-    sentence = f"Pair {chosen.pair}: {_lower_first(one.sentence)}"
-    if objective == "cross_entropy":
-        return Headline(sentence, one.displaced)
+    counted = "" if objective == "cross_entropy" else _counted(observations, running)
+    short, sentence = (
+        f"Pair {chosen.pair}: {lower_first(told)}{counted}" for told in (one.short, one.sentence)
+    )
+    return Headline(short, sentence, one.displaced, chosen)
+
+
+def _counted(observations: Sequence[Observation], running: bool) -> str:
     displaced = sum(observation.displaced for observation in observations)
-    counted = f"{displaced or 'None'} of the {len(observations)} watched pairs"
-    return Headline(
-        f"{sentence} {counted} {'is' if displaced == 1 else 'are'} displaced"
-        f"{' so far' if running else ''}.",
-        one.displaced,
+    return (
+        f" {displaced or 'None'} of the {len(observations)} watched pairs "
+        f"{'is' if displaced == 1 else 'are'} displaced{' so far' if running else ''}."
     )
 
 
-def _prominence(one: Observation) -> tuple[bool, bool, float]:
+def most_prominent(observations: Sequence[Observation]) -> Observation:
+    """A pair that diverged, else a catastrophic one, else a displaced one, among these the one
+    whose preferred response lost most; else the one that moved most."""
+    return max(observations, key=_prominence)
+
+
+def _prominence(one: Observation) -> tuple[bool, bool, bool, float]:
     if not one.is_finite:
-        return (True, True, 0.0)
-    return (False, one.displaced, -one.preferred_change if one.displaced else one.moved_mass)
+        return (True, True, True, 0.0)
+    is_catastrophic = one.displacement is not None and one.displacement.kind == "catastrophic"
+    size = -one.preferred_change if one.displaced else one.moved_mass
+    return (False, is_catastrophic, one.displaced, size)
 
 
 def probe_headline(observed: Observation, objective: str, *, running: bool) -> Headline:
     """What happened to one watched pair. running: more steps follow, and the sentence says so."""
     so_far = "So far, " if running else ""
     displaced = observed.displaced and objective != "cross_entropy"
-    return Headline(_upper_first(so_far + _describe_pair(observed, objective, running)), displaced)
+    short, described = (
+        upper_first(so_far + describe(observed, objective, running))
+        for describe in (_summarize_pair, _describe_pair)
+    )
+    return Headline(short, described, displaced, observed)
 
 
 def prompt_headline(
@@ -125,8 +159,8 @@ def prompt_headline(
     gainers, losers: (token, change of probability), largest first.
     """
     so_far = "So far, " if running else ""
-    described = _describe_prompt(gainers, losers, moved_mass, running)
-    return Headline(_upper_first(so_far + described), displaced=False)
+    described = upper_first(so_far + _describe_prompt(gainers, losers, moved_mass, running))
+    return Headline(described, described, displaced=False)
 
 
 def _describe_prompt(
@@ -145,19 +179,50 @@ def _describe_prompt(
         for changes, verb in ((gainers, "gained"), (losers, "lost"))
         if _named(changes, least)
     ]
-    moved = f"{_probability(moved_mass)} of the next token's probability moved"
+    moved = f"{probability(moved_mass)} of the next token's probability moved"
     return f"{moved}: {' and '.join(parts)}." if parts else f"{moved}, spread over many tokens."
 
 
 def _named(changes: Sequence[tuple[str, float]], least: float) -> str:
     return ", ".join(
-        f"{_quoted(token)} ({_signed(change)})"
+        f"{quoted(token)} ({signed(change)})"
         for token, change in changes[:MAX_NAMED]
         if abs(change) >= least
     )
 
 
+def _summarize_pair(observed: Observation, objective: str, running: bool) -> str:
+    if told := _nothing_to_tell(observed, running):
+        return told
+    if objective == "cross_entropy":
+        return f"{_likelihood(observed)}."
+    if not observed.displaced:
+        return f"{_likelihood(observed)}{_margin(observed)}."
+    return f"{_likelihood(observed)} while the margin grew{_receiver(observed)}."
+
+
+def _receiver(observed: Observation) -> str:
+    """What the verdict on a displaced pair rests on, or what gained most where there is none."""
+    one = observed.displacement
+    if one is not None and (reason := severity_reason(one, _judged_token(observed, one))):
+        return f"; {reason}"
+    gainer = one.top_gainer if one else next(iter(observed.gainers), None)
+    return f"; {quoted(gainer[0])} gained most ({signed(gainer[1])})" if gainer else ""
+
+
 def _describe_pair(observed: Observation, objective: str, running: bool) -> str:
+    if told := _nothing_to_tell(observed, running):
+        return told
+    where = _destination(observed)
+    rest = f"; {_at_fork(observed)}{where}.{_theory(observed) if where else ''}"
+    rest += _severity(observed)
+    if objective == "cross_entropy":
+        return f"{_likelihood(observed)}{rest}"
+    return f"{_likelihood(observed)}{_margin(observed)}{_onset(observed)}{rest}"
+
+
+def _nothing_to_tell(observed: Observation, running: bool) -> str:
+    """Why there is nothing to tell of a pair; empty where there is."""
     if not observed.is_finite:
         return (
             "the numbers of this pair are no longer finite (NaN or infinity): the training "
@@ -167,11 +232,7 @@ def _describe_pair(observed: Observation, objective: str, running: bool) -> str:
         return "nothing can set the two responses apart: they are the same tokens."
     if _has_not_moved(observed):
         return f"nothing has moved{' yet' if running else ''}: every change is below {NO_CHANGE:g}."
-    where = _destination(observed)
-    rest = f"; {_at_fork(observed)}{where}.{_theory(observed) if where else ''}"
-    if objective == "cross_entropy":
-        return f"{_likelihood(observed)}{rest}"
-    return f"{_likelihood(observed)}{_margin(observed)}{_onset(observed)}{rest}"
+    return ""
 
 
 def _has_not_moved(observed: Observation) -> bool:
@@ -180,22 +241,22 @@ def _has_not_moved(observed: Observation) -> bool:
 
 
 def _likelihood(observed: Observation) -> str:
-    response = _response(observed.preferred_tokens)
-    return f"the preferred response {response} {_lost_or_gained(observed.preferred_change)}"
+    preferred = response(observed.preferred_tokens)
+    return f"the preferred response {preferred} {_lost_or_gained(observed.preferred_change)}"
 
 
 def _lost_or_gained(change: float) -> str:
     if abs(change) < NO_CHANGE:
         return "kept its likelihood"
-    return f"{'lost' if change < 0 else 'gained'} {_nats(change)}"
+    return f"{'lost' if change < 0 else 'gained'} {nats(change)}"
 
 
 def _margin(observed: Observation) -> str:
     """The change of y- and of the margin, in words that follow "gained/lost … nats"."""
-    other = f"the dispreferred {_response(observed.dispreferred_tokens)}"
+    other = f"the dispreferred {response(observed.dispreferred_tokens)}"
     if observed.displaced:
         if observed.dispreferred_change < -NO_CHANGE:
-            return f" while the margin grew ({other} lost {_nats(observed.dispreferred_change)})"
+            return f" while the margin grew ({other} lost {nats(observed.dispreferred_change)})"
         return " while the margin grew"
     if abs(observed.margin) < NO_CHANGE:
         return f" and {other} went with it, so the margin stayed"
@@ -208,6 +269,26 @@ def _onset(observed: Observation) -> str:
     if not observed.displaced or observed.onset_step is None:
         return ""
     return f", displaced since step {observed.onset_step}"
+
+
+def _severity(observed: Observation) -> str:
+    """How bad the displacement is, and the lowest point on the way."""
+    one = observed.displacement
+    if one is None:
+        return ""
+    before, now = observed.preferred_prob
+    said = (
+        trough_sentence(one, _fork_token(observed), before - now),
+        severity_sentence(one, _judged_token(observed, one)),
+    )
+    return "".join(f" {sentence}" for sentence in said if sentence)
+
+
+def _judged_token(observed: Observation, one: Displacement) -> str:
+    """The token of y+ that the destination is about."""
+    return observed.preferred_tokens[
+        observed.fork_position if one.position is None else one.position
+    ]
 
 
 def _theory(observed: Observation) -> str:
@@ -223,12 +304,13 @@ def _theory(observed: Observation) -> str:
 
 def _at_fork(observed: Observation) -> str:
     before, now = observed.preferred_prob
-    whose = f"the probability of {_quoted(_fork_token(observed))}"
-    if observed.fork_position > 0 or len(_without_end(observed.preferred_tokens)) > 1:
+    whose = f"the probability of {quoted(_fork_token(observed))}"
+    if observed.fork_position > 0 or len(without_end(observed.preferred_tokens)) > 1:
         whose = f"at the fork, {whose}"
     if abs(now - before) < NO_CHANGE:
-        return f"{whose} stayed at {before:.3f}"
-    return f"{whose} went from {_probability(before)} to {_probability(now)}"
+        return f"{whose} stayed at {probability(before)}"
+    first, last = probabilities(before, now)
+    return f"{whose} went from {first} to {last}"
 
 
 def _destination(observed: Observation) -> str:
@@ -244,12 +326,12 @@ def _destination(observed: Observation) -> str:
     ][:MAX_NAMED]
     if not named:
         return ""
-    where = ", ".join(f"{_quoted(token)} ({_signed(change)})" for token, change in named)
+    where = ", ".join(f"{quoted(token)} ({signed(change)})" for token, change in named)
     if not gained_itself:
         what = "and the mass" if change_itself < -NO_CHANGE else "and mass"
     elif named[0][1] > change_itself:
         # The preferred token is not where most of the mass went: the sign of displacement.
-        what = f"({_signed(change_itself)}), but more of the mass"
+        what = f"({signed(change_itself)}), but more of the mass"
     else:
         what = "and mass also"
     return f" {what} went to {where}{_group(observed.group_changes)}"
@@ -261,49 +343,10 @@ def _group(changes: Mapping[str, float]) -> str:
     name, change = max(changes.items(), key=lambda item: item[1])
     if not change >= NO_CHANGE:
         return ""
-    return f"; the group {_quoted(name)} as a whole gained {_signed(change).lstrip('+')}"
+    return f"; the group {quoted(name)} as a whole gained {signed(change).lstrip('+')}"
 
 
 def _fork_token(observed: Observation) -> str:
     return observed.preferred_tokens[
         min(observed.fork_position, len(observed.preferred_tokens) - 1)
     ]
-
-
-def _without_end(tokens: Sequence[str]) -> list[str]:
-    kept = list(tokens)
-    if len(kept) > 1 and _SPECIAL.fullmatch(kept[-1].strip()):
-        kept.pop()
-    return kept
-
-
-def _response(tokens: Sequence[str]) -> str:
-    return _quoted("".join(_without_end(tokens)))
-
-
-def _quoted(text: str) -> str:
-    shown = " ".join(text.split()) or repr(text)[1:-1]
-    if len(shown) > MAX_CHARACTERS:
-        shown = shown[: MAX_CHARACTERS - 1].rstrip() + "…"
-    return f"“{shown}”"
-
-
-def _nats(change: float) -> str:
-    size = abs(change)
-    return f"{size:.1f} nats" if size >= 1 else f"{size:.2g} nats"
-
-
-def _probability(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 or value == 0 else f"{value:.1e}"
-
-
-def _signed(change: float) -> str:
-    return f"{change:+.3f}" if abs(change) >= 0.001 else f"{change:+.1e}"
-
-
-def _upper_first(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]

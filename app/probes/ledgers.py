@@ -72,12 +72,21 @@ def _position_ledger(
         recent=RecentLedgerOut.model_validate(nonfinite_to_none(recent)) if recent else None,
         predicted=_predicted(owner.predicted, row),
         rank_agreement=nonfinite_to_none(row.rank_agreement) if row else None,
+        prediction_kind=_prediction_kind(place) if owner.predicted else None,
+        argmax_token=row.argmax_token if row else None,
+        argmax_logprob=nonfinite_to_none(row.argmax_logprob) if row else None,
+        kl=nonfinite_to_none(row.kl) if row else None,
         watched=[
             WatchedNow(**token, prob=nonfinite_to_none(prob))
             for token, prob in zip(owner.watched, probs, strict=False)
         ],
         positions=Positions.model_validate(probe.positions),
     )
+
+
+def _prediction_kind(place: ProbePosition | None) -> Any:
+    """Runs of earlier versions predicted by geometry everywhere and did not say so."""
+    return (place and place.prediction_kind) or "geometry"
 
 
 def _predicted(tokens: Sequence[Mapping[str, Any]], row: Any) -> list[PredictedOut]:

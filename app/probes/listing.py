@@ -5,7 +5,8 @@ from sqlalchemy.orm import Session
 
 from app.core.nonfinite import nonfinite_to_none
 from app.probes.lookup import require_probe
-from app.probes.schemas import AnswerList, AnswerOut, ProbeOut
+from app.probes.observations import observe_run
+from app.probes.schemas import AnswerList, AnswerOut, DisplacementOut, ProbeOut
 from app.store.lookup import require_run
 from app.store.probes import Probe, ProbeAnswer
 
@@ -16,15 +17,18 @@ def list_probes(session: Session, run_id: int) -> list[ProbeOut]:
     Raises:
         NotFoundError: no such run.
     """
-    require_run(session, run_id)
+    run = require_run(session, run_id)
     found = session.scalars(
         select(Probe).where(Probe.run_id == run_id).order_by(Probe.pair < 0, func.abs(Probe.pair))
     )
-    return [_probe_out(probe) for probe in found]
+    judged = {one.pair: DisplacementOut.of(one) for one in observe_run(session, run)}
+    return [_probe_out(probe, judged.get(probe.pair)) for probe in found]
 
 
-def _probe_out(probe: Probe) -> ProbeOut:
+def _probe_out(probe: Probe, judged: DisplacementOut | None) -> ProbeOut:
     computed = {
+        "displacement_kind": judged.kind if judged else None,
+        "displacement": judged,
         "groups": {group["name"]: group["tokens"] for group in probe.groups},
         "groups_list": probe.groups,
         "watched": nonfinite_to_none(probe.watched),

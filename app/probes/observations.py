@@ -2,36 +2,82 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Select, lateral, select
 from sqlalchemy.orm import Session, aliased
 
-from app.probes.headline import Headline, Observation, probe_headline, prompt_headline
+from app.probes.curves import Key, drawdowns
+from app.probes.displacement import Case, OppositeGroups, displacements_of
+from app.probes.headline import (
+    Headline,
+    Observation,
+    most_prominent,
+    probe_headline,
+    prompt_headline,
+)
 from app.probes.ledgers import count_predicted
+from app.probes.severity import Displacement
 from app.store.probes import Probe, ProbeStep
 from app.store.runs import Run
+from chesboard.probing.drawdown import Drawdown
 
 
 def is_unfinished(run: Run) -> bool:
     """Whether more steps may follow."""
-    return run.status in ("queued", "running")
+    return run.status in ("queued", "running", "lost")
 
 
-def observe_runs(session: Session, run_ids: Collection[int]) -> dict[int, list[Observation]]:
-    """Each watched pair of these runs: its last recorded step against its first."""
-    found: dict[int, list[Observation]] = {run_id: [] for run_id in run_ids}
-    if not run_ids:
+def observe_runs(session: Session, runs: Collection[Run]) -> dict[int, list[Observation]]:
+    """Each watched pair of these runs: its last recorded step against its first.
+
+    The drawdowns, which take the whole curve, are those of each run's most prominent pair alone.
+    """
+    by_id = {run.id: run for run in runs}
+    found = _ends(session, by_id)
+    prominent = {run_id: most_prominent(seen) for run_id, seen in found.items() if seen}
+    falls = drawdowns(session, [(run_id, one.pair) for run_id, one in prominent.items()])
+    for run_id, one in prominent.items():
+        seen = found[run_id]
+        seen[seen.index(one)] = _with_drawdowns(one, falls, run_id)
+    return found
+
+
+def observe_run(session: Session, run: Run) -> list[Observation]:
+    """Each watched pair of a run, with its drawdowns."""
+    seen = _ends(session, {run.id: run})[run.id]
+    falls = drawdowns(session, [(run.id, one.pair) for one in seen])
+    return [_with_drawdowns(one, falls, run.id) for one in seen]
+
+
+def _with_drawdowns(
+    one: Observation, falls: Mapping[Key, tuple[Drawdown | None, Drawdown | None]], run_id: int
+) -> Observation:
+    if one.displacement is None or (run_id, one.pair) not in falls:
+        return one
+    prob, logprob = falls[run_id, one.pair]
+    return replace(
+        one, displacement=replace(one.displacement, drawdown=prob, logprob_drawdown=logprob)
+    )
+
+
+def _ends(session: Session, runs: Mapping[int, Run]) -> dict[int, list[Observation]]:
+    found: dict[int, list[Observation]] = {run_id: [] for run_id in runs}
+    if not runs:
         return found
     first = aliased(ProbeStep, lateral(_outermost(newest=False)), name="first")
     last = aliased(ProbeStep, lateral(_outermost(newest=True)), name="last")
     query = (
         select(Probe, first, last)
-        .where(Probe.run_id.in_(run_ids), Probe.kind == "pair")
+        .where(Probe.run_id.in_(runs), Probe.kind == "pair")
         .order_by(Probe.run_id, Probe.pair)
     )
-    for probe, begin, now in session.execute(query):
-        found[probe.run_id].append(_observation(probe, begin, now))
+    cases = [
+        _case(runs[probe.run_id], probe, begin, now) for probe, begin, now in session.execute(query)
+    ]
+    for case, observed in zip(cases, _observations(session, cases), strict=True):
+        found[case.probe.run_id].append(observed)
     return found
 
 
@@ -67,9 +113,14 @@ def get_headline(session: Session, run: Run, probe: Probe, now: Any) -> Headline
     if probe.kind == "prompt":
         gainers, losers = (_changes(entries) for entries in (now.gainers, now.losers))
         return prompt_headline(gainers, losers, now.moved_mass, running=running)
-    return probe_headline(
-        _observation(probe, begin, now), run.config.get("objective", "dpo"), running=running
-    )
+    [observed] = _observations(session, [_case(run, probe, begin, now)])
+    falls = drawdowns(session, [(run.id, probe.pair)], upto=now.step)
+    observed = _with_drawdowns(observed, falls, run.id)
+    return probe_headline(observed, objective_of(run), running=running)
+
+
+def objective_of(run: Run) -> str:
+    return str(run.config.get("objective", "dpo"))
 
 
 def _changes(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, float]]:
@@ -77,14 +128,26 @@ def _changes(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, float]]:
     return [(entry["token"], entry["change"]) for entry in entries if entry["change"] is not None]
 
 
-def _observation(probe: Probe, begin: ProbeStep, now: ProbeStep) -> Observation:
+def _case(run: Run, probe: Probe, begin: ProbeStep, now: ProbeStep) -> Case:
+    is_preference = objective_of(run) != "cross_entropy"
+    return Case(probe, begin, now, opposite_groups_of(run), is_preference)
+
+
+def _observations(session: Session, cases: Sequence[Case]) -> list[Observation]:
+    judged = displacements_of(session, cases)
+    return [_observation(case, one) for case, one in zip(cases, judged, strict=True)]
+
+
+def _observation(case: Case, displacement: Displacement | None) -> Observation:
+    probe, begin, now = case.probe, case.begin, case.now
+    preferred_change, dispreferred_change = case.changes
     return Observation(
         pair=probe.pair,
         preferred_tokens=probe.preferred_tokens,
         dispreferred_tokens=probe.dispreferred_tokens,
         fork_position=probe.fork_position,
-        preferred_change=sum(now.preferred_logprobs) - sum(begin.preferred_logprobs),
-        dispreferred_change=sum(now.dispreferred_logprobs) - sum(begin.dispreferred_logprobs),
+        preferred_change=preferred_change,
+        dispreferred_change=dispreferred_change,
         preferred_prob=(_number(begin.preferred_prob), _number(now.preferred_prob)),
         dispreferred_prob=(_number(begin.dispreferred_prob), _number(now.dispreferred_prob)),
         gainers=_changes(now.gainers),
@@ -95,7 +158,13 @@ def _observation(probe: Probe, begin: ProbeStep, now: ProbeStep) -> Observation:
         moved_mass=now.moved_mass,
         onset_step=now.onset_step,
         predicted_hit=count_predicted(probe, now.gainers),
+        displacement=displacement,
     )
+
+
+def opposite_groups_of(run: Run) -> OppositeGroups:
+    """As the run's configuration declares them; runs of earlier versions declare none."""
+    return run.config.get("opposite_groups") or []
 
 
 def _number(value: float | None) -> float:

@@ -1,9 +1,13 @@
 """Schemas of the probes API: watched pairs and prompts, their series, ledgers and bands."""
 
 import math
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from app.probes.headline import Headline, Observation
+from chesboard.probing.destinations import Destination, DisplacementKind
+from chesboard.records import PredictionKind
 
 BALANCE_TOLERANCE = 1e-5
 
@@ -39,6 +43,99 @@ class Positions(_Out):
     dispreferred: list[int]
 
 
+class DrawdownOut(_Out):
+    """The largest fall of a curve from a peak to a later trough."""
+
+    size: float
+    peak: float
+    peak_step: int
+    trough: float
+    trough_step: int
+
+
+class DestinationGain(_Out):
+    destination: Destination
+    gain: float = Field(description="Net change of probability since step 0.")
+
+
+class TopGainer(_Out):
+    token: str
+    change: float
+
+
+class DisplacementOut(_Out):
+    """What became of the probability that a pair's preferred response lost."""
+
+    pair: int
+    kind: DisplacementKind | None = Field(
+        description="kept: y+ did not become less likely. benign: displaced, and the mass went to "
+        "spellings of the preferred token or to its token group or, with `opposite_groups` "
+        "declared, anywhere but there. catastrophic: an opposite group gained most or took the "
+        "lead, or the greedy answer turned from refusing to complying. null: not displaced though "
+        "y+ fell, or not to be told: no opposite declared, or no ledger where most was lost."
+    )
+    destination: Destination | None = Field(
+        description="What gained most at `position`. variant: a spelling of the preferred token "
+        "(case, space, punctuation); own_group, opposite_group: of the token groups; mode: the "
+        "token that was likeliest at step 0 (squeezing), if none of these; elsewhere: the others."
+    )
+    destination_gains: list[DestinationGain] = Field(
+        description="Largest first; empty unless displaced and recorded."
+    )
+    position: int | None = Field(
+        description="Index of the token of y+ that lost most log-probability, or the fork where "
+        "an opposite group gained most there; null unless displaced."
+    )
+    onset_step: int | None = Field(description="Recorded step since which it is displaced.")
+    drawdown: DrawdownOut | None = Field(
+        description="Of the preferred token's probability at the fork, over all recorded steps; "
+        "null where it never fell."
+    )
+    logprob_drawdown: DrawdownOut | None = Field(
+        description="Of the change of log p(y+) since step 0, in nats."
+    )
+    top_gainer: TopGainer | None
+    squeezing: bool = Field(
+        description="Whether the token that gained most was the likeliest at step 0: the argmax "
+        "rose, whatever it means."
+    )
+    answer_turned: bool = Field(
+        description="Whether the greedy answer refused at first (by keywords) and no longer does, "
+        "where y+ is a refusal."
+    )
+
+    @classmethod
+    def of(cls, observed: Observation) -> Self | None:
+        """None where nothing is judged: under cross-entropy, and where numbers are not finite."""
+        one = observed.displacement
+        if one is None:
+            return None
+        gains = sorted((one.gains or {}).items(), key=lambda item: -item[1])
+        token, change = one.top_gainer or (None, None)
+        return cls.model_validate(
+            {
+                "pair": observed.pair,
+                "kind": one.kind,
+                "destination": one.destination,
+                "destination_gains": [{"destination": name, "gain": gain} for name, gain in gains],
+                "position": one.position,
+                "onset_step": observed.onset_step if observed.displaced else None,
+                "drawdown": one.drawdown,
+                "logprob_drawdown": one.logprob_drawdown,
+                "top_gainer": None if token is None else {"token": token, "change": change},
+                "squeezing": one.is_squeezed,
+                "answer_turned": one.has_turned,
+            }
+        )
+
+
+def displacement_fields(headline: Headline | None) -> dict[str, Any]:
+    """`displacement_kind` and `displacement` of a headline's pair."""
+    about = headline.about if headline else None
+    found = DisplacementOut.of(about) if about else None
+    return {"displacement_kind": found.kind if found else None, "displacement": found}
+
+
 class ProbeOut(_Out):
     """The constant part of a probe: a watched pair, or a prompt of the user's own."""
 
@@ -67,6 +164,10 @@ class ProbeOut(_Out):
         "steps' `predicted_changes` and `predicted_ranks`."
     )
     positions: Positions
+    displacement_kind: DisplacementKind | None = Field(
+        description="At the last recorded step; null for a prompt and where it cannot be told."
+    )
+    displacement: DisplacementOut | None
 
 
 class LedgerEntryOut(_Out):
@@ -142,6 +243,19 @@ class PositionLedger(Ledger):
     rank_agreement: float | None = Field(
         description="Spearman's correlation of predicted and actual change over the watched "
         "tokens; null where it is undefined."
+    )
+    prediction_kind: PredictionKind | None = Field(
+        description="What the prediction follows from. geometry: the unembedding, at the fork and "
+        "in y+; squeezing: the softmax of y-, which is pushed down alone behind the fork. null "
+        "where nothing is predicted."
+    )
+    argmax_token: str | None = Field(
+        description="The most likely token at this step; null in runs of earlier versions."
+    )
+    argmax_logprob: float | None = Field(description="Its log-probability, in nats.")
+    kl: float | None = Field(
+        description="KL divergence of the distribution at this position from that of step 0, in "
+        "nats; null in runs of earlier versions."
     )
     watched: list[WatchedNow] = Field(description="The position's watched tokens at this step.")
     positions: Positions
@@ -238,8 +352,25 @@ class ProbeSeries(_Out):
     losers: list[TracedEntry]
     rest_change: float | None
     moved_mass: list[float | None] = Field(description="At each recorded step.")
-    verdict: str | None = Field(description="A sentence on what happened up to the ledger's step.")
+    verdict: str | None = Field(
+        description="What happened up to the ledger's step, in words with the numbers at the fork."
+    )
+    verdict_short: str | None = Field(description="The same in one sentence.")
     displaced: bool | None
+    displacement_kind: DisplacementKind | None = Field(description="At the ledger's step.")
+    displacement: DisplacementOut | None = Field(description="Up to the ledger's step.")
+    destination_onsets: dict[Destination, int] = Field(
+        description="The first recorded step at which the pair was displaced and this destination "
+        "had gained most at the fork, of the watched tokens."
+    )
+    argmax_token: str | None = Field(
+        description="The most likely token at the fork at the ledger's step."
+    )
+    argmax_logprob: float | None
+    kl: list[float | None] = Field(
+        description="KL divergence of the distribution at the fork from that of step 0, in nats, "
+        "by step; null in runs of earlier versions."
+    )
     preferred_change: list[float | None] = Field(description="Since step 0, in nats, by step.")
     dispreferred_change: list[float | None]
     rank_agreement: list[float | None] = Field(description="At the fork, by step.")

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.core.downsampling import pick, read_series
 from app.core.nonfinite import nonfinite_to_none
 from app.core.windows import WHOLE, Window
+from app.probes.curves import destination_onsets
 from app.probes.ledgers import count_predicted, to_ledger
 from app.probes.lookup import (
     Response,
@@ -18,7 +19,7 @@ from app.probes.lookup import (
     require_probe,
     steps_of,
 )
-from app.probes.observations import get_headline
+from app.probes.observations import get_headline, objective_of, opposite_groups_of
 from app.probes.schemas import (
     ForkSeries,
     ProbeSeries,
@@ -26,9 +27,12 @@ from app.probes.schemas import (
     TracedEntry,
     WatchedSeries,
     WatchedTrace,
+    displacement_fields,
 )
 from app.store.lookup import require_run
 from app.store.probes import Probe, ProbeStep
+from app.store.runs import Run
+from chesboard.probing.destinations import Destination
 
 # Without the ledgers: they are the larger part of a row, and one of them is shown at a time.
 _SERIES = (
@@ -43,6 +47,7 @@ _SERIES = (
     ProbeStep.group_probs,
     ProbeStep.moved_mass,
     ProbeStep.rank_agreement,
+    ProbeStep.kl,
 )
 
 
@@ -91,7 +96,13 @@ def get_series(
         rest_change=ledger.rest_change,
         moved_mass=nonfinite_to_none([row.moved_mass for row in rows]),
         verdict=headline.sentence if headline else None,
+        verdict_short=headline.short if headline else None,
         displaced=headline.displaced if headline else None,
+        **displacement_fields(headline),
+        destination_onsets=_onsets(session, run, probe, now),
+        argmax_token=now.argmax_token if now else None,
+        argmax_logprob=nonfinite_to_none(now.argmax_logprob) if now else None,
+        kl=nonfinite_to_none([row.kl for row in rows]),
         preferred_change=nonfinite_to_none([row.preferred_change for row in rows]),
         dispreferred_change=nonfinite_to_none([row.dispreferred_change for row in rows]),
         rank_agreement=nonfinite_to_none([row.rank_agreement for row in rows]),
@@ -135,6 +146,20 @@ def get_watched(
             for index, token in enumerate(watched)
         ],
     )
+
+
+def _onsets(session: Session, run: Run, probe: Probe, now: Any) -> dict[Destination, int]:
+    if now is None or probe.kind == "prompt" or objective_of(run) == "cross_entropy":
+        return {}
+    begin = session.scalar(
+        select(ProbeStep)
+        .where(ProbeStep.run_id == run.id, ProbeStep.pair == probe.pair)
+        .order_by(ProbeStep.step)
+        .limit(1)
+    )
+    if begin is None:
+        return {}
+    return destination_onsets(session, probe, begin, now.step, opposite_groups_of(run))
 
 
 def _chosen_steps(session: Session, probe: Probe, window: Window) -> tuple[list[int] | None, int]:

@@ -8,11 +8,12 @@ from sqlalchemy import ColumnElement, Integer, Select, cast, func, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
-from app.core.errors import ConflictError, InvalidInputError
+from app.core.errors import ConflictError, invalid_field
 from app.reviews import displacement
 from app.reviews.agreement import disputed, last_verdicts
 from app.reviews.schemas import QueueFilter, QueueQuery
 from app.store.datasets import Pair
+from app.store.issues import require_checked, with_issue
 from app.store.lookup import find_run, require_dataset, there_is_no
 from app.store.reviews import Review
 from app.store.runs import Run
@@ -68,11 +69,7 @@ def _check_run(session: Session, dataset_id: int, run_id: int, field: str, kind:
         raise ConflictError(f"Run {run_id} is {run.status}: not all pairs are scored.")
     else:
         return
-    raise _invalid(field, message)
-
-
-def _invalid(field: str, message: str) -> InvalidInputError:
-    return InvalidInputError(f"{field}: {message}", [{"field": field, "message": message}])
+    raise invalid_field(field, message)
 
 
 # --- the filter ----------------------------------------------------------------------------------
@@ -83,10 +80,11 @@ def filtered(session: Session, dataset_id: int, wanted: QueueFilter) -> Select[i
 
     Raises:
         NotFoundError: no such dataset.
-        InvalidInputError: it names a run of another dataset, or needs a run that does not exist.
+        InvalidInputError: it names a run of another dataset, needs a run that does not exist, or
+            an issue for which the dataset was not checked.
         ConflictError: it names a score run that has not succeeded.
     """
-    require_dataset(session, dataset_id)
+    require_checked(require_dataset(session, dataset_id), wanted.issue, "issue")
     return _filtered(dataset_id, wanted, find_sources(session, dataset_id, wanted))
 
 
@@ -103,6 +101,8 @@ def _conditions(
         yield Pair.pair == func.any(cast(wanted.pairs, ARRAY(Integer)))
     if wanted.verdict:
         yield _has_verdict(dataset_id, wanted.verdict)
+    if wanted.issue:
+        yield Pair.pair.in_(with_issue(dataset_id, wanted.issue))
     flags = select(Flag.pair).where(Flag.dataset_id == dataset_id)
     yield from _is_among(wanted.flagged, flags)
     yield from _is_among(wanted.disputed, disputed(dataset_id))
@@ -144,7 +144,9 @@ def _displaced(wanted: QueueFilter, sources: Sources) -> Iterator[ColumnElement[
     if wanted.displaced is None:
         return
     if sources.displacement_run is None:
-        raise _invalid("displaced", "No training run over this dataset has measured any pairs.")
+        raise invalid_field(
+            "displaced", "No training run over this dataset has measured any pairs."
+        )
     changes = displacement.measured(sources.displacement_run)
     condition = displacement.is_displaced(changes)
     if not wanted.displaced:
@@ -156,9 +158,9 @@ def _bounds(wanted: QueueFilter, sources: Sources) -> Iterator[ColumnElement[boo
     if wanted.at_least is None and wanted.at_most is None:
         return
     if wanted.measure is None:
-        raise _invalid("measure", "at_least and at_most need a measure.")
+        raise invalid_field("measure", "at_least and at_most need a measure.")
     if sources.score_run is None:
-        raise _invalid("measure", "There is no succeeded score run over this dataset.")
+        raise invalid_field("measure", "There is no succeeded score run over this dataset.")
     value = finite(wanted.measure)
     scored = select(Score.pair).where(Score.run_id == sources.score_run)
     if wanted.at_least is not None:
@@ -176,7 +178,7 @@ def ordered(session: Session, dataset_id: int, wanted: QueueQuery) -> tuple[Sele
 
     Raises as `filtered` does.
     """
-    require_dataset(session, dataset_id)
+    require_checked(require_dataset(session, dataset_id), wanted.issue, "issue")
     sources = find_sources(session, dataset_id, wanted)
     query, value = _with_sort_value(
         _filtered(dataset_id, wanted, sources), wanted.sort.removeprefix("-"), sources

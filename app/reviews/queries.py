@@ -9,6 +9,7 @@ from app.reviews.agreement import disputed, last_verdicts, list_agreements
 from app.reviews.schemas import (
     BatchList,
     BatchOut,
+    DroppedOut,
     History,
     PairVersionOut,
     ReviewChangeOut,
@@ -16,8 +17,10 @@ from app.reviews.schemas import (
     ReviewOut,
     ReviewProgress,
 )
+from app.store.filtering import FilterDecision
 from app.store.lookup import require_dataset, require_pair
 from app.store.reviews import PairVersion, Review, ReviewBatch, ReviewChange
+from app.store.runs import Run
 from app.store.scores import Flag
 from chesboard.configs import Verdict
 
@@ -49,8 +52,26 @@ def get_history(session: Session, dataset_id: int, pair: int) -> History:
         .where(PairVersion.dataset_id == dataset_id, PairVersion.pair == pair)
         .order_by(PairVersion.version.desc())
     )
+    dropped = session.execute(
+        select(
+            FilterDecision.run_id,
+            Run.name.label("run_name"),
+            FilterDecision.epoch,
+            FilterDecision.text,
+            FilterDecision.sample_reward,
+            FilterDecision.preferred_reward,
+        )
+        .join(Run, Run.id == FilterDecision.run_id)
+        .where(
+            Run.dataset_id == dataset_id,
+            FilterDecision.pair == pair,
+            FilterDecision.kept.is_(False),
+        )
+        .order_by(FilterDecision.run_id.desc())
+    )
     return History(
         pair=pair,
+        dropped=[DroppedOut.model_validate(one) for one in dropped],
         items=[ReviewChangeOut.of(change) for change in changes],
         texts=[PairVersionOut.model_validate(text) for text in texts],
     )

@@ -10,6 +10,7 @@ from app.core.text import storable
 from app.store.lookup import Id, Ordinal
 from app.store.reviews import Review, ReviewChange
 from chesboard.configs import Verdict
+from chesboard.issues import IssueKind
 from chesboard.measures.registry import MEASURE_NAMES, MeasureName
 from chesboard.pairs import Prompt
 
@@ -71,6 +72,9 @@ class QueueFilter(_Request):
 
     verdict: list[Literal["none", Verdict]] = Field(
         default_factory=list, description="Its verdict is one of these; 'none': not reviewed."
+    )
+    issue: list[IssueKind] = Field(
+        default_factory=list, description="It has one of these issues (GET /datasets/ID/doctor)."
     )
     flagged: bool | None = Field(None, description="Whether the pair is flagged.")
     edited: bool | None = Field(None, description="Whether its text was edited.")
@@ -153,12 +157,29 @@ class PairVersionOut(BaseModel):
     created_at: datetime | None
 
 
+class DroppedOut(BaseModel):
+    """A training run dropped the pair: the model's answer was no worse than its preferred
+    response."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    run_id: int
+    run_name: str
+    epoch: int = Field(description="The first epoch without the pair, counted from 1.")
+    text: str = Field(description="The model's answer before that epoch.")
+    sample_reward: float
+    preferred_reward: float
+
+
 class History(BaseModel):
-    """All changes of a pair's review and text, newest first."""
+    """All changes of a pair's review and text, and the runs that dropped it, newest first."""
 
     pair: int
     items: list[ReviewChangeOut]
     texts: list[PairVersionOut] = Field(description="Empty if the text was never edited.")
+    dropped: list[DroppedOut] = Field(
+        description="By the filters (`refresh_filter`) of training runs."
+    )
 
 
 class MeasureOut(BaseModel):

@@ -4,10 +4,11 @@ from sqlalchemy.orm import Session
 
 from app.core.errors import ErrorItem, InvalidInputError
 from app.core.text import storable
+from app.datasets.issues import check_edited
 from app.reviews.schemas import PairEdit
 from app.store.datasets import Pair
 from app.store.reviews import PairVersion
-from chesboard.pairs import Prompt
+from chesboard.pairs import Message, Prompt
 
 
 def check_edit(row: Pair, wanted: PairEdit) -> tuple[Prompt, str, str]:
@@ -21,7 +22,7 @@ def check_edit(row: Pair, wanted: PairEdit) -> tuple[Prompt, str, str]:
     dispreferred = row.dispreferred if wanted.dispreferred is None else wanted.dispreferred
     errors: list[ErrorItem] = []
     for field, parts in {
-        "prompt": _prompt_texts(prompt),
+        "prompt": _prompt_texts(prompt, row.prompt),
         "preferred": [preferred],
         "dispreferred": [dispreferred],
     }.items():
@@ -48,13 +49,25 @@ def check_edit(row: Pair, wanted: PairEdit) -> tuple[Prompt, str, str]:
     return prompt, preferred, dispreferred
 
 
-def _prompt_texts(prompt: Prompt) -> list[str] | None:
-    """The texts of a prompt; None if its chat messages are malformed."""
+def _prompt_texts(prompt: Prompt, before: Prompt) -> list[str] | None:
+    """The texts of a prompt; None if its chat messages are malformed.
+
+    Of other fields, such as tool calls, a message has those of a message of the prompt `before`.
+    """
     if isinstance(prompt, str):
         return [prompt]
-    if not all(set(turn) == {"role", "content"} and turn["role"] for turn in prompt):
-        return None
+    kept = [_more(turn) for turn in before] if isinstance(before, list) else []
+    for turn in prompt:
+        role, content = turn.get("role"), turn.get("content")
+        if not isinstance(role, str) or not role or not isinstance(content, str):
+            return None
+        if _more(turn) and _more(turn) not in kept:
+            return None
     return [turn["content"] for turn in prompt]
+
+
+def _more(turn: Message) -> Message:
+    return {name: value for name, value in turn.items() if name not in ("role", "content")}
 
 
 def _storage_error(parts: list[str]) -> str | None:
@@ -80,6 +93,7 @@ def replace(
     row.prompt, row.preferred, row.dispreferred = prompt, preferred, dispreferred
     row.version += 1
     session.add(_version_of(row, reviewer or None))
+    check_edited(session, row)
     session.flush()
 
 

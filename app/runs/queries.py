@@ -1,6 +1,6 @@
 """Reading runs and their metrics."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
@@ -11,11 +11,12 @@ from app.core.downsampling import pick, read_series
 from app.core.paging import EXPORT_ROWS, PAGE_SIZE
 from app.core.windows import WHOLE, Window
 from app.probes.headline import Headline, run_headline
-from app.probes.observations import is_unfinished, observe_runs
+from app.probes.observations import is_unfinished, objective_of, observe_runs
 from app.runs.schemas import MetricList, MetricOut, RunOut, RunPage
 from app.store.datasets import Dataset
+from app.store.external import ExternalRun
 from app.store.lookup import require_run
-from app.store.runs import Metric, Run
+from app.store.runs import EXTERNAL, TRAINING, Metric, Run
 from chesboard.records import METRICS
 
 
@@ -29,15 +30,18 @@ def get_run(session: Session, run_id: int) -> RunOut:
 def list_runs(
     session: Session,
     *,
-    kind: str | None = None,
+    kind: str | Collection[str] | None = None,
     status: str | None = None,
     dataset_id: int | None = None,
     limit: int = PAGE_SIZE,
     offset: int = 0,
 ) -> RunPage:
-    """A page of runs, newest first, with the total number."""
-    wanted = {Run.kind: kind, Run.status: status, Run.dataset_id: dataset_id}
+    """A page of runs, newest first, with the total number. kind: one, or several."""
+    kinds = [kind] if isinstance(kind, str) else kind
+    wanted = {Run.status: status, Run.dataset_id: dataset_id}
     conditions = [column == value for column, value in wanted.items() if value is not None]
+    if kinds is not None:
+        conditions.append(Run.kind.in_(kinds))
     total = session.scalar(select(func.count()).select_from(Run).where(*conditions)) or 0
     found = session.scalars(
         select(Run).where(*conditions).order_by(Run.id.desc()).limit(limit).offset(offset)
@@ -50,16 +54,25 @@ def describe(session: Session, runs: Sequence[Run]) -> list[RunOut]:
     used = {run.dataset_id for run in runs}
     found = session.execute(select(Dataset.id, Dataset.name).where(Dataset.id.in_(used)))
     names = {row.id: row.name for row in found}
-    headlines = _headlines(session, [run for run in runs if run.kind == "train"])
-    return [RunOut.of(run, names[run.dataset_id], headlines.get(run.id)) for run in runs]
+    headlines = _headlines(session, [run for run in runs if run.kind in TRAINING])
+    outside = [run.id for run in runs if run.kind == EXTERNAL]
+    query = select(ExternalRun).where(ExternalRun.run_id.in_(outside))
+    external = {one.run_id: one for one in session.scalars(query)} if outside else {}
+    return [
+        RunOut.of(
+            run,
+            None if run.dataset_id is None else names[run.dataset_id],
+            headlines.get(run.id),
+            external.get(run.id),
+        )
+        for run in runs
+    ]
 
 
 def _headlines(session: Session, runs: Sequence[Run]) -> dict[int, Headline | None]:
-    observed = observe_runs(session, [run.id for run in runs])
+    observed = observe_runs(session, runs)
     return {
-        run.id: run_headline(
-            observed[run.id], run.config.get("objective", "dpo"), running=is_unfinished(run)
-        )
+        run.id: run_headline(observed[run.id], objective_of(run), running=is_unfinished(run))
         for run in runs
     }
 

@@ -7,14 +7,19 @@ never precedes its row and none is sent for a rollback.
 import shutil
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.core.broker import enqueue, wake
 from app.core.database import transaction
+from app.core.errors import ForbiddenError
 from app.core.paging import PAGE_SIZE, Offset
 from app.core.settings import get_settings
 from app.runs import queries, requests, selection, weights
+from app.runs.external import requests as external
+from app.runs.external.access import is_recorder
+from app.runs.external.routes import router as external_router
+from app.runs.external.schemas import ExternalRunOut
 from app.runs.schemas import (
     MetricList,
     NewRun,
@@ -25,12 +30,13 @@ from app.runs.schemas import (
     SelectionPreview,
 )
 from app.store.lookup import Id, require_run
-from app.store.runs import Kind, Status
+from app.store.runs import EXTERNAL, Kind, Status
 from app.web.session import SessionDep
 from app.web.windows import WindowDep
 from chesboard.configs import Selection
 
 router = APIRouter(tags=["runs"])
+router.include_router(external_router)
 
 BROKER_UNREACHABLE = (
     "The broker (Redis) is unreachable, so no worker could be notified. The run is stored and "
@@ -38,13 +44,34 @@ BROKER_UNREACHABLE = (
 )
 
 
-@router.post("/runs", status_code=201)
-def create_run(wanted: NewRun, response: Response) -> RunOut:
-    """Queue a run. 422 names the invalid field."""
+@router.post("/runs", status_code=201, responses={200: {"model": ExternalRunOut}})
+def create_run(request: Request, wanted: NewRun, response: Response) -> RunOut | ExternalRunOut:
+    """Queue a run, or begin to record one that is trained elsewhere (kind external): 200 with the
+    run there is where its key was used before. 422 names the invalid field."""
+    if is_recorder(request) and wanted.kind != EXTERNAL:
+        raise ForbiddenError("A recorder makes external runs alone.")
+    if wanted.kind == EXTERNAL:
+        made, is_new = _begin_external(request, wanted)
+        response.headers["Location"] = f"/api/v1/runs/{made.id}"
+        response.status_code = 201 if is_new else 200
+        return made
     with transaction() as session:
         run = queries.describe(session, [requests.create(session, wanted)])[0]
     response.headers["Location"] = f"/api/v1/runs/{run.id}"
     return _enqueued(run)
+
+
+def _begin_external(request: Request, wanted: NewRun) -> tuple[ExternalRunOut, bool]:
+    with transaction() as session:
+        run, is_new = external.create(session, wanted)
+        described = queries.describe(session, [run])[0]
+    made = ExternalRunOut(
+        **described.model_dump(),
+        url=str(request.url_for("show_run", run_id=run.id)),
+        attempt=described.attempts,
+        lease_seconds=external.lease().total_seconds(),
+    )
+    return made, is_new
 
 
 @router.get("/runs")
@@ -97,7 +124,8 @@ def resume_run(run_id: int) -> RunOut:
 def delete_run(run_id: int) -> None:
     """Delete a run with its records, checkpoints and result.
 
-    409 while it is running, or while an unfinished run uses its result.
+    409 while a worker runs it, or while an unfinished run uses its result. The trainer of an
+    external run stops sending.
     """
     with transaction() as session:
         requests.delete(session, run_id)
@@ -172,3 +200,14 @@ def _enqueued(run: RunOut) -> RunOut:
     if enqueue(run.id):
         return run
     return run.model_copy(update={"messages": [*run.messages, BROKER_UNREACHABLE]})
+
+
+@router.delete("/runs/{run_id}/weights", status_code=204)
+def remove_weights(run_id: int) -> None:
+    """Remove the trained model alone: the run keeps its numbers, and no run can start from it.
+
+    409 while the run, or a run that uses the model, has not finished; 404 if it has no model.
+    """
+    with transaction() as session:
+        requests.check_model_removal(session, run_id)
+    weights.remove_result(run_id)

@@ -1,5 +1,6 @@
 """JSON shapes of runs, their metrics and their pairs."""
 
+import uuid
 from datetime import datetime
 from typing import Annotated, Any, Self
 
@@ -8,8 +9,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from app.core.nonfinite import finite_or_none
 from app.core.text import STORABLE_PATTERN, storable
 from app.probes.headline import Headline
+from app.probes.schemas import DisplacementOut, displacement_fields
+from app.store.external import ExternalRun
 from app.store.runs import Kind, Metric, Run, Status
 from chesboard.pairs import Pair
+from chesboard.probing.destinations import DisplacementKind
 from chesboard.records import METRICS
 
 MAX_NAME = 200
@@ -28,14 +32,26 @@ class NewRun(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: Kind
-    dataset_id: int
+    dataset_id: int | None = Field(
+        None, description="Required, except of an external run, whose pairs may not be stored here."
+    )
     name: Name | None = Field(
         None, description="Default: made from the kind, the dataset and the selection."
     )
+    key: uuid.UUID | None = Field(
+        None,
+        description="Of an external run alone, which needs one: asking again with the same key "
+        "answers with the same run.",
+    )
+    dataset_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None,
+        description="Of an external run, in place of dataset_id: SHA-256 of the file that it "
+        "trains on. If no such file was uploaded, the run has no dataset.",
+    )
     config: dict[str, Any] = Field(
         default_factory=dict,
-        description="A score, train or evaluate configuration, depending on the kind. Missing "
-        "settings get their defaults; the run stores the full configuration.",
+        description="The configuration of the run's kind. "
+        "Missing settings get their defaults; the run stores the full configuration.",
     )
 
 
@@ -48,7 +64,7 @@ class RunChanges(BaseModel):
 class Progress(BaseModel):
     done: int
     total: int | None = Field(description="null until the worker has counted.")
-    unit: str = Field(description="'pairs' or 'steps'.")
+    unit: str = Field(description="'pairs', 'steps' or 'answers'.")
     eta_seconds: float | None
 
     @classmethod
@@ -100,8 +116,10 @@ class RunOut(BaseModel):
     kind: Kind
     name: str
     status: Status
-    dataset_id: int
-    dataset_name: str
+    dataset_id: int | None = Field(
+        description="null for an external run over pairs that are not stored here."
+    )
+    dataset_name: str | None
     progress: Progress
     phase: Phase | None = Field(
         description="What the run is doing now; null once it is finished, and while a worker of "
@@ -109,17 +127,33 @@ class RunOut(BaseModel):
     )
     config: dict[str, Any] = Field(description="The full configuration, with defaults filled in.")
     summary: dict[str, Any] = Field(description="Results; empty until the run has succeeded.")
-    verdict: str | None = Field(description="One sentence on what happened to the probed pairs.")
+    verdict: str | None = Field(
+        description="What happened to the most prominent of the probed pairs, in words with the "
+        "numbers at its fork, and how many are displaced."
+    )
+    verdict_short: str | None = Field(description="The same in one or two short sentences.")
+    verdict_pair: int | None = Field(description="The ordinal of the pair that it describes.")
     displaced: bool | None = Field(
         description="Whether the pair that `verdict` describes is displaced: its preferred "
         "response lost likelihood while the margin grew. null while nothing has been probed."
     )
+    displacement_kind: DisplacementKind | None = Field(
+        description="How that pair's displacement ended: kept, benign or catastrophic. null where "
+        "that cannot be told, and under cross_entropy."
+    )
+    displacement: DisplacementOut | None = Field(description="What `displacement_kind` rests on.")
     error: dict[str, Any] | None = Field(description="{message, hint, traceback} of a failed run.")
     messages: list[str] = Field(description="Notices, for example on truncated responses.")
     cancel_requested: bool = Field(description="Whether the worker was asked to stop.")
     worker: str | None
     device: str | None
     attempts: int
+    heard_at: datetime | None = Field(
+        description="When the trainer of an external run last sent something, a heartbeat included."
+    )
+    recorded_through: int | None = Field(
+        description="Of an external run: the last step that is recorded; null before the first."
+    )
     revision: int = Field(
         description="Incremented by every write to the run; `events?since=` streams what follows."
     )
@@ -128,15 +162,26 @@ class RunOut(BaseModel):
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, run: Run, dataset_name: str, headline: Headline | None) -> Self:
+    def of(
+        cls,
+        run: Run,
+        dataset_name: str | None,
+        headline: Headline | None,
+        external: ExternalRun | None = None,
+    ) -> Self:
         return cls.model_validate(
             {
                 **{name: getattr(run, name) for name in _COPIED},
                 "dataset_name": dataset_name,
+                "heard_at": external.heard_at if external else None,
+                "recorded_through": external.recorded_through if external else None,
                 "progress": Progress.of(run),
                 "phase": Phase.of(run),
                 "verdict": headline.sentence if headline else None,
+                "verdict_short": headline.short if headline else None,
+                "verdict_pair": headline.about.pair if headline and headline.about else None,
                 "displaced": headline.displaced if headline else None,
+                **displacement_fields(headline),
             }
         )
 
@@ -144,7 +189,20 @@ class RunOut(BaseModel):
 _COPIED = tuple(
     name
     for name in RunOut.model_fields
-    if name not in ("dataset_name", "progress", "phase", "verdict", "displaced")
+    if name
+    not in (
+        "dataset_name",
+        "heard_at",
+        "recorded_through",
+        "progress",
+        "phase",
+        "verdict",
+        "verdict_short",
+        "verdict_pair",
+        "displaced",
+        "displacement_kind",
+        "displacement",
+    )
 )
 
 
@@ -169,6 +227,9 @@ class MetricOut(BaseModel):
     learning_rate: float | None
     tokens_per_second: float | None
     tokens_seen: int | None
+    extra: dict[str, float | None] | None = Field(
+        description="What else the trainer of an external run logged, by its own names."
+    )
     nonfinite: list[str] = Field(
         description="Names of the fields that are null because they were NaN or infinite."
     )
@@ -181,7 +242,8 @@ class MetricOut(BaseModel):
             for name, value in values.items()
             if value is not None and finite_or_none(value) is None
         ]
-        return cls(step=metric.step, **{**values, **dict.fromkeys(nonfinite)}, nonfinite=nonfinite)
+        values |= dict.fromkeys(nonfinite)
+        return cls(step=metric.step, **values, extra=metric.extra, nonfinite=nonfinite)
 
 
 class MetricList(BaseModel):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Integer, Text, cast, func, select
+from sqlalchemy import Text, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
@@ -13,16 +13,17 @@ from app.runs.selection_text import selection_text
 from app.runs.validation import check_selection
 from app.store.datasets import Dataset, Pair
 from app.store.lookup import require_dataset, require_run
-from app.store.runs import Run, RunSelection
-from app.store.selection import count_selected, selected
+from app.store.runs import EXTERNAL, Run, RunSelection
+from app.store.selection import count_edited, count_selected, selected
 from chesboard.configs import Selection
 from chesboard.pairs import Pair as TextPair
 
 SAMPLE = 5
 """Pairs of either kind that a preview shows."""
 MAX_ALIKE = 10
-_IGNORED_SETTINGS = ["selection", "probes"]
-"""Settings that may differ between runs that are compared: probing does not change training."""
+_IGNORED_SETTINGS = ["selection", "probes", "forecast_run"]
+"""Settings that may differ between runs that are compared: neither probing nor a forecast changes
+training."""
 
 
 def preview(session: Session, dataset_id: int, selection: Selection) -> SelectionPreview:
@@ -63,13 +64,14 @@ def list_run_pairs(session: Session, run_id: int, offset: int, limit: int) -> Ru
     """
     run = require_run(session, run_id)
     record = session.get(RunSelection, run_id)
-    selection = Selection.model_validate(run.config.get("selection") or {})
-    dataset = session.get_one(Dataset, run.dataset_id)
+    given = {} if run.kind == EXTERNAL else run.config.get("selection") or {}
+    selection = Selection.model_validate(given)
+    dataset = None if run.dataset_id is None else session.get_one(Dataset, run.dataset_id)
     return RunPairs(
         total=len(record.pairs) if record else None,
-        dataset_pairs=record.dataset_pairs if record else dataset.pairs,
-        edited=_edited_since(session, run.dataset_id, record) if record else 0,
-        selection=run.config.get("selection") or {},
+        dataset_pairs=record.dataset_pairs if record else dataset.pairs if dataset else 0,
+        edited=count_edited(session, dataset.id, record) if record and dataset else 0,
+        selection=given,
         words=selection_text(selection),
         alike=_alike(session, run) if run.kind == "train" else [],
         offset=offset,
@@ -87,21 +89,6 @@ def export_run_pairs(session: Session, run_id: int) -> Iterator[str]:
     record = session.get(RunSelection, run_id)
     lines = zip(record.pairs, record.versions, strict=True) if record else ()
     return (csv_line(line) for line in (("pair", "text_version"), *lines))
-
-
-def _edited_since(session: Session, dataset_id: int, record: RunSelection) -> int:
-    """How many pairs of the record have a newer version of their text."""
-    arrays = (cast(record.pairs, ARRAY(Integer)), cast(record.versions, ARRAY(Integer)))
-    given = func.unnest(*arrays).table_valued("pair", "version", name="given").render_derived()
-    return (
-        session.scalar(
-            select(func.count())
-            .select_from(given)
-            .join(Pair, (Pair.pair == given.c.pair) & (Pair.version > given.c.version))
-            .where(Pair.dataset_id == dataset_id)
-        )
-        or 0
-    )
 
 
 def _alike(session: Session, run: Run) -> list[LikeRun]:

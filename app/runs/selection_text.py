@@ -1,8 +1,9 @@
 """A selection of pairs as text, for run pages, comparisons and default run names."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from chesboard.configs import MeasureRule, RandomSubset, Rules, Selection
+from chesboard.issues import ISSUES, IssueKind
 from chesboard.measures.registry import MEASURES
 
 _LABELS = {measure.name: measure.label for measure in MEASURES}
@@ -34,7 +35,15 @@ def _rule_texts(rules: Rules) -> Iterator[str]:
         yield f"without verdict {' or '.join(rules.exclude_verdicts)}"
     if rules.only_verdicts:
         yield f"with verdict {' or '.join(rules.only_verdicts)}"
+    if rules.exclude_issues:
+        yield f"without {_labels(rules.exclude_issues)}"
+    if rules.only_issues:
+        yield f"with {_labels(rules.only_issues)}"
     yield from map(_measure_text, rules.measures)
+
+
+def _labels(issues: Sequence[IssueKind]) -> str:
+    return " or ".join(f"“{ISSUES[kind].label.lower()}”" for kind in issues)
 
 
 def _measure_text(rule: MeasureRule) -> str:

@@ -7,6 +7,7 @@ duplicate does no harm: only one worker can claim a run.
 
 import logging
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -29,22 +30,32 @@ def sweep(*, expire: bool = True) -> None:
     """
     with transaction() as session:
         changed = leases.expire(session) if expire else []
+        lost = leases.lose(session) if expire else []
         waiting = leases.next_claimable(session)
         idle = leases.idle_workers(session, get_settings().lease)
     for run_id, revision in changed:
         log.warning("run %s: its worker's lease expired; the run is queued again", run_id)
+        wake(run_id, revision)
+    for run_id, revision in lost:
+        log.warning("run %s: nothing was heard of its trainer", run_id)
         wake(run_id, revision)
     if waiting is not None and idle:
         enqueue(waiting)
 
 
 class Sweeper:
-    """A thread that sweeps periodically until stopped."""
+    """A thread that sweeps periodically until stopped.
 
-    def __init__(self, interval: timedelta | None = None) -> None:
+    after: called after each sweep, for what goes on as runs end.
+    """
+
+    def __init__(
+        self, interval: timedelta | None = None, after: Callable[[], None] = lambda: None
+    ) -> None:
         # A third of the lease, so that a short lease is also detected soon after it expires.
         interval = interval or min(MAX_INTERVAL, get_settings().lease / 3)
         self._interval = interval.total_seconds()
+        self._after = after
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
@@ -60,6 +71,7 @@ class Sweeper:
         while not self._stop.wait(self._interval):
             try:
                 sweep(expire=answered)
+                self._after()
                 answered = True
             except SQLAlchemyError as error:
                 # PostgreSQL is unreachable: the health check reports it, the next sweep retries.

@@ -5,6 +5,7 @@ All raise InvalidInputError, which names the field of the request.
 
 import math
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,17 +13,35 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core.errors import ErrorItem, InvalidInputError, field_errors
+from app.core.settings import get_settings
 from app.core.text import storable
+from app.forecast.fitting import ALIKE, why_unfit
 from app.store.datasets import Dataset, Pair
+from app.store.issues import require_checked
 from app.store.lookup import MAX_ID, MAX_ORDINAL, find_run, there_is_no
-from chesboard.configs import CONFIGS, MeasureRule, ModelConfig, Rules, Selection
+from app.store.offsets import UnscoredPairsError, training_offsets
+from app.store.runs import WITHOUT_SCORES, Run
+from app.store.selection import count_selected
+from chesboard.configs import (
+    CONFIGS,
+    JudgeConfig,
+    MeasureRule,
+    ObjectiveConfig,
+    PairWeights,
+    Rules,
+    RunConfig,
+    Selection,
+    TrainConfig,
+)
+from chesboard.judging.answers import JudgeError
+from chesboard.judging.classifier_files import check_label, check_reward, find_classifier
 from chesboard.measures.registry import SIMILARITY_MEASURES
 
 MAX_NAMED = 10
 """How many ids an error message lists."""
 
 
-def check_config(kind: str, config: dict[str, Any]) -> ModelConfig:
+def check_config(kind: str, config: dict[str, Any]) -> RunConfig:
     """The configuration with its defaults filled in.
 
     Raises:
@@ -33,20 +52,26 @@ def check_config(kind: str, config: dict[str, Any]) -> ModelConfig:
     except ValidationError as error:
         raise _invalid(field_errors(error, prefix="config")) from None
     for name, value in checked.model_dump(mode="json").items():
-        _check_storable(f"config.{name}", value)
+        check_storable(f"config.{name}", value)
     return checked
 
 
-def _check_storable(field: str, value: Any) -> None:
-    """JSONB holds neither NaN nor infinity nor U+0000."""
+def check_storable(field: str, value: Any) -> None:
+    """JSONB holds neither NaN nor infinity nor U+0000.
+
+    Raises:
+        InvalidInputError: the value has one of them, or is nested too deeply.
+    """
     try:
         for leaf in _leaves(value):
             if isinstance(leaf, str):
                 storable(leaf)
             elif isinstance(leaf, float) and not math.isfinite(leaf):
                 raise ValueError("must be a finite number")
+    except RecursionError:
+        raise invalid_field(field, "is nested too deeply") from None
     except ValueError as error:
-        raise _invalid_field(field, str(error)) from None
+        raise invalid_field(field, str(error)) from None
 
 
 def _leaves(value: Any) -> Iterator[Any]:
@@ -73,7 +98,7 @@ def lock_dataset(session: Session, dataset_id: int) -> Dataset:
         lock = {"read": True, "key_share": True}
         dataset = session.get(Dataset, dataset_id, with_for_update=lock)
     if dataset is None:
-        raise _invalid_field("dataset_id", there_is_no("dataset", dataset_id))
+        raise invalid_field("dataset_id", there_is_no("dataset", dataset_id))
     return dataset
 
 
@@ -91,7 +116,7 @@ def check_pairs(
         select(Pair.pair).where(Pair.dataset_id == dataset.id, Pair.pair.in_(storable_ordinals))
     )
     if missing := sorted(wanted - set(found)):
-        raise _invalid_field(
+        raise invalid_field(
             field,
             f"The dataset has no {listed('pair', missing)}; it has {dataset.pairs}, counted "
             "from 0.",
@@ -99,7 +124,8 @@ def check_pairs(
 
 
 def check_selection(session: Session, dataset: Dataset, rules: Rules, field: str) -> None:
-    """Check that the pairs and score runs of a selection belong to the dataset.
+    """Check that the pairs and score runs of a selection belong to the dataset, and that this was
+    checked for the issues that it names.
 
     field: path of the selection in the request, for example "config.selection"; may be empty.
 
@@ -107,24 +133,166 @@ def check_selection(session: Session, dataset: Dataset, rules: Rules, field: str
         InvalidInputError: names the field below that path.
     """
     check_pairs(session, dataset, rules.pairs, _join(field, "pairs"))
+    require_checked(dataset, rules.exclude_issues, _join(field, "exclude_issues"))
+    require_checked(dataset, rules.only_issues, _join(field, "only_issues"))
     for number, rule in enumerate(rules.measures):
         if message := _score_run_error(session, dataset, rule):
-            raise _invalid_field(_join(field, f"measures.{number}.score_run"), message)
+            raise invalid_field(_join(field, f"measures.{number}.score_run"), message)
     if isinstance(rules, Selection) and rules.random and rules.random.same_size_as:
         nested = _join(field, "random.same_size_as")
         check_selection(session, dataset, rules.random.same_size_as, nested)
+
+
+def check_weights(session: Session, dataset: Dataset, weights: PairWeights | None) -> None:
+    """Check that the weights of pairs come from a finished score run over the dataset.
+
+    Raises:
+        InvalidInputError: they do not.
+    """
+    if weights and (message := _score_run_error(session, dataset, weights)):
+        raise invalid_field("config.pair_weights.score_run", message)
+
+
+def check_count(
+    session: Session, dataset: Dataset, selection: Selection, most: int, field: str
+) -> None:
+    """Check that a selection has no more pairs than a run of its kind takes.
+
+    Raises:
+        InvalidInputError: it has more.
+    """
+    count = count_selected(session, dataset.id, selection)
+    if count > most:
+        raise invalid_field(
+            _join(field, "limit"),
+            f"The selection has {count:,} pairs, and this kind of run takes {most} at most: name "
+            "them, or set a limit.",
+        )
+
+
+def check_forecast_run(session: Session, dataset: Dataset, config: TrainConfig) -> None:
+    """Raises:
+    InvalidInputError: the configuration names a forecast that is not about what it trains.
+    """
+    if config.forecast_run is None:
+        return
+    settings = config.model_dump(include=set(ALIKE))
+    if message := why_unfit(session, config.forecast_run, dataset.id, settings):
+        raise invalid_field("config.forecast_run", f"{message} Leave this empty.")
+
+
+def require_answers(session: Session, dataset: Dataset, config: JudgeConfig) -> Run:
+    """The finished generate run that a judge run names, locked against deletion; checks that the
+    judge is there.
+
+    Raises:
+        InvalidInputError: it is no such run of this dataset; or there is no such classifier, label
+            or endpoint.
+    """
+    run = find_run(session, config.generate_run, lock=True)
+    field = "config.generate_run"
+    if run is None:
+        raise invalid_field(field, there_is_no("run", config.generate_run))
+    if run.kind != "generate":
+        raise invalid_field(field, f"Run {run.id} generated no answers: it is a {run.kind} run.")
+    if run.dataset_id != dataset.id:
+        raise invalid_field(
+            field, f"Run {run.id} answered dataset {run.dataset_id}, not {dataset.id}."
+        )
+    if run.status != "succeeded":
+        raise invalid_field(
+            field, f"Run {run.id} is {run.status}; wait until all of its answers are there."
+        )
+    check_judge(config, "config")
+    return run
+
+
+def check_judge(config: JudgeConfig, field: str) -> None:
+    """Check that the judge is there: its endpoint is set up, its classifier in the models folder.
+
+    field: path of the configuration in the request.
+
+    Raises:
+        InvalidInputError: names the field below that path.
+    """
+    if config.judge == "endpoint" and get_settings().judge_url is None:
+        raise invalid_field(
+            _join(field, "judge"),
+            "No endpoint is set up: set CHESBOARD_JUDGE_URL (and CHESBOARD_JUDGE_KEY, if it wants "
+            "a key) where the server and its workers are started.",
+        )
+    if config.judge == "classifier":
+        _check_classifier(config, field)
+
+
+def _check_classifier(config: JudgeConfig, field: str) -> None:
+    assert config.classifier is not None
+    with _told_at(_join(field, "classifier")):
+        files = find_classifier(get_settings().models_path, config.classifier)
+    with _told_at(_join(field, "label")):
+        check_label(files, config.label)
+
+
+def check_filter(config: TrainConfig) -> None:
+    """Check that the models folder has the reward model of a run's filter.
+
+    Raises:
+        InvalidInputError: it has not, it cannot say which of two texts is better, or its label does
+            not exist.
+    """
+    if (wanted := config.refresh_filter) is not None:
+        fields = "config.refresh_filter.reward_model", "config.refresh_filter.label"
+        check_reward_model(wanted.reward_model, wanted.label, fields)
+
+
+def check_reward_model(name: str, label: str | None, fields: tuple[str, str]) -> None:
+    """fields: paths of the name and of the label in the request.
+
+    Raises:
+        InvalidInputError: as `check_filter`.
+    """
+    with _told_at(fields[0]):
+        files = find_classifier(get_settings().models_path, name)
+        check_reward(files)
+    with _told_at(fields[1]):
+        check_label(files, label)
+
+
+@contextmanager
+def _told_at(field: str) -> Iterator[None]:
+    """A judge that cannot be used is an error of this field."""
+    try:
+        yield
+    except JudgeError as error:
+        raise invalid_field(field, str(error)) from None
+
+
+def check_offsets(
+    session: Session, dataset: Dataset, config: ObjectiveConfig, pairs: Collection[int]
+) -> None:
+    """Check that every pair has an offset where the objective needs one.
+
+    Raises:
+        InvalidInputError: some have none, and the configuration refuses such pairs.
+    """
+    try:
+        training_offsets(session, dataset.id, config, pairs)
+    except UnscoredPairsError as error:
+        raise invalid_field("config.odpo_unscored", str(error)) from None
 
 
 def _join(*parts: str) -> str:
     return ".".join(filter(None, parts))
 
 
-def _score_run_error(session: Session, dataset: Dataset, rule: MeasureRule) -> str | None:
+def _score_run_error(
+    session: Session, dataset: Dataset, rule: MeasureRule | PairWeights
+) -> str | None:
     run = find_run(session, rule.score_run)
     if run is None:
         return there_is_no("run", rule.score_run)
-    if run.kind == "train":
-        return f"Run {run.id} is a training run; it has no scores."
+    if run.kind in WITHOUT_SCORES:
+        return f"Run {run.id} is a {WITHOUT_SCORES[run.kind]} run; it has no scores."
     if run.dataset_id != dataset.id:
         return f"Run {run.id} scored dataset {run.dataset_id}, not {dataset.id}."
     if run.status != "succeeded":
@@ -141,7 +309,7 @@ def listed(noun: str, ids: Collection[int]) -> str:
     return f"{noun}{'s' if len(ids) > 1 else ''} {shown}" + (f" and {more} more" * (more > 0))
 
 
-def _invalid_field(field: str, message: str) -> InvalidInputError:
+def invalid_field(field: str, message: str) -> InvalidInputError:
     return _invalid([{"field": field, "message": message}])
 
 

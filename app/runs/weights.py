@@ -1,12 +1,13 @@
-"""A training run's model folder as a ZIP archive, built while it is sent.
+"""A training run's model: as a ZIP archive that is built while it is sent, and its removal.
 
 Files are stored uncompressed: weights hardly compress, and it would take longer than sending.
 """
 
 import io
+import shutil
 import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
@@ -37,6 +38,19 @@ def result_folder(run: Run) -> Path:
     if run.status != "succeeded" or not folder.is_dir():
         raise NotFoundError(f"Run {run.id} has left no model ({run.status}).")
     return folder
+
+
+def remove_result(run_id: int) -> None:
+    """Remove a run's model, if it has one.
+
+    Renamed first: nobody finds a model of which only a part is left.
+    """
+    folder = get_settings().run_path(run_id)
+    removed = folder / f"{RESULT_FOLDER}.removed"
+    shutil.rmtree(removed, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        (folder / RESULT_FOLDER).rename(removed)
+    shutil.rmtree(removed, ignore_errors=True)
 
 
 def zip_stream(folder: Path, name: str) -> Iterator[bytes]:

@@ -3,21 +3,20 @@
 NaN and infinity count as missing values: they are null and sort last in either direction.
 """
 
-import json
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
-from sqlalchemy import Double, Row, Select, and_, case, exists, func, select, type_coerce
+from sqlalchemy import Double, Select, and_, case, exists, func, select, type_coerce
 from sqlalchemy.orm import Session
 
-from app.core.csv import csv_line
 from app.core.database import transaction
 from app.core.errors import NotFoundError
+from app.core.exports import RowFormat, export_rows
 from app.core.paging import EXPORT_ROWS, PAGE_SIZE
 from app.scores.schemas import ScoreOut, ScorePage, ScoreWithText, SortKey
 from app.store.datasets import Pair
 from app.store.lookup import require_run
-from app.store.runs import Run
+from app.store.runs import WITHOUT_SCORES, Run
 from app.store.scores import Flag, Score, finite
 from chesboard.measures.registry import MEASURE_NAMES
 
@@ -36,7 +35,7 @@ def list_scores(
     """A page of a run's scores, sorted by any column; `with_text` adds the pairs' texts.
 
     Raises:
-        NotFoundError: no such run, or it is a training run.
+        NotFoundError: no such run, or one of a kind that scores nothing.
     """
     require_scores(session, run_id)
     total = count_scores(session, run_id)
@@ -49,11 +48,11 @@ def require_scores(session: Session, run_id: int) -> Run:
     """The run, provided that its kind scores pairs.
 
     Raises:
-        NotFoundError: no such run, or it is a training run.
+        NotFoundError: no such run, or one of a kind that scores nothing.
     """
     run = require_run(session, run_id)
-    if run.kind == "train":
-        raise NotFoundError(f"Run {run_id} is a training run; it has no scores.")
+    if run.kind in WITHOUT_SCORES:
+        raise NotFoundError(f"Run {run_id} is a {WITHOUT_SCORES[run.kind]} run; it has no scores.")
     return run
 
 
@@ -102,31 +101,17 @@ def _ranked(run_id: int) -> Any:
     )
 
 
-def export_scores(
-    run_id: int, sort: SortKey, with_text: bool, format: Literal["csv", "jsonl"]
-) -> Iterator[str]:
-    """All scores of a run, streamed as CSV (header first; null is an empty field) or JSON lines.
+def export_scores(run_id: int, sort: SortKey, with_text: bool, format: RowFormat) -> Iterator[str]:
+    """All scores of a run, one a line.
 
     Opens its own transaction, which lasts until the response is sent.
     """
     names = list((ScoreWithText if with_text else ScoreOut).model_fields)
-    if format == "csv":
-        yield csv_line(names)
+    return export_rows(names, _exported(run_id, sort, with_text), format)
+
+
+def _exported(run_id: int, sort: SortKey, with_text: bool) -> Iterator[list[dict[str, Any]]]:
     with transaction() as session:
         query = _scores(run_id, sort, with_text).execution_options(yield_per=EXPORT_ROWS)
         for rows in session.execute(query).partitions():
-            yield "".join(_export_line(row, names, format) for row in rows)
-
-
-def _export_line(row: Row[Any], names: list[str], format: str) -> str:
-    values = [getattr(row, name) for name in names]
-    if format == "csv":
-        return csv_line([_cell(value) for value in values])
-    return json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False) + "\n"
-
-
-def _cell(value: object) -> object:
-    """A CSV cell as JSON would write it: arrays, objects, true and false."""
-    if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False)
-    return str(value).lower() if isinstance(value, bool) else value
+            yield [row._asdict() for row in rows]

@@ -1,6 +1,6 @@
 """The API of scores and of the queue of pairs flagged for review."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
@@ -8,11 +8,10 @@ from fastapi.responses import StreamingResponse
 from app.core.paging import PAGE_SIZE, Offset
 from app.scores import distribution, flags, queries
 from app.scores.schemas import FlagQueue, FlagRequest, ScorePage, ScoreSummary, SortKey
+from app.web.downloads import Format, download
 from app.web.session import SessionDep
 
 router = APIRouter(tags=["scores"])
-
-_MEDIA = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}
 
 
 @router.get("/runs/{run_id}/scores", response_model=ScorePage)
@@ -26,10 +25,7 @@ def list_scores(
     offset: Offset = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = PAGE_SIZE,
     with_text: Annotated[bool, Query(description="Include the prompt and both responses.")] = False,
-    format: Annotated[
-        Literal["json", "csv", "jsonl"],
-        Query(description="csv and jsonl download all pairs and ignore offset and limit."),
-    ] = "json",
+    format: Format = "json",
 ) -> ScorePage | StreamingResponse:
     """The scores of a run's pairs, by default the highest CHES first."""
     if format == "json":
@@ -37,11 +33,8 @@ def list_scores(
             session, run_id, sort=sort, offset=offset, limit=limit, with_text=with_text
         )
     queries.require_scores(session, run_id)
-    return StreamingResponse(
-        queries.export_scores(run_id, sort, with_text, format),
-        media_type=_MEDIA[format],
-        headers={"Content-Disposition": f'attachment; filename="run-{run_id}-scores.{format}"'},
-    )
+    found = queries.export_scores(run_id, sort, with_text, format)
+    return download(found, f"run-{run_id}-scores", format)
 
 
 @router.get("/runs/{run_id}/scores/summary")

@@ -41,6 +41,21 @@ class ScoreOut(BaseModel):
     normalized_edit_distance: float | None
     preferred_logprob: float | None = Field(description="Sum over the response, in nats.")
     dispreferred_logprob: float | None
+    implicit_gap: float | None = Field(
+        description="log p(y+) - log p(y-) under the scored model, in nats."
+    )
+    length_gap: float | None = Field(description="Tokens of y- minus tokens of y+.")
+    head_shift: float | None = Field(
+        description="Predicted first change of log p(y+) per unit of DPO's push through the output "
+        "head; negative: it falls. Null in runs of earlier versions."
+    )
+    head_cosine: float | None = Field(
+        description="Cosine between the gradients of both log-probabilities at the output head."
+    )
+    preferred_grad_norm: float | None = Field(
+        description="Norm of the gradient of log p(y+) at the output head."
+    )
+    dispreferred_grad_norm: float | None
     preferred_tokens: int
     dispreferred_tokens: int
     prompt_tokens: int

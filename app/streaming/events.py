@@ -17,6 +17,7 @@ from app.core.errors import NotFoundError
 from app.core.nonfinite import nonfinite_to_none
 from app.runs.queries import get_run
 from app.runs.schemas import MetricOut, RunOut
+from app.store.external import Rewind
 from app.store.probes import ProbeAnswer, ProbeStep
 from app.store.runs import FINAL, Metric
 
@@ -27,7 +28,21 @@ _PROBE_COLUMNS = [
     column.name for column in ProbeStep.__table__.c if column.name not in ("run_id", "revision")
 ]
 # Fields that change at every step; a change of any other is a `status` event.
-_PROGRESS = frozenset({"progress", "phase", "revision", "verdict", "displaced"})
+_PROGRESS = frozenset(
+    {
+        "progress",
+        "phase",
+        "revision",
+        "verdict",
+        "verdict_short",
+        "verdict_pair",
+        "displaced",
+        "displacement_kind",
+        "displacement",
+        "heard_at",
+        "recorded_through",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +93,13 @@ def read_rows(
         )
         .order_by(ProbeAnswer.revision, ProbeAnswer.step, ProbeAnswer.pair)
     )
-    rows = [(row.revision, _metric_event(row)) for row in metrics]
+    rewinds = session.scalars(
+        select(Rewind)
+        .where(Rewind.run_id == run_id, Rewind.revision > start, Rewind.revision <= end)
+        .order_by(Rewind.revision)
+    )
+    rows = [(row.revision, _rewind_event(row)) for row in rewinds]
+    rows += [(row.revision, _metric_event(row)) for row in metrics]
     rows += [(row.revision, _probe_event(row)) for row in probe_steps]
     rows += [(row.revision, _answer_event(row)) for row in answers]
     rows.sort(key=lambda row: row[0])
@@ -125,6 +146,10 @@ def change_event(before: RunOut, now: RunOut) -> bytes:
         return status_event(now)
     rest = now.model_dump(mode="json", include=set(_PROGRESS) - {"progress"})
     return encode("progress", {**now.progress.model_dump(mode="json"), **rest})
+
+
+def _rewind_event(row: Rewind) -> bytes:
+    return encode("rewound", {"step": row.step, "attempt": row.attempt})
 
 
 def _metric_event(metric: Metric) -> bytes:

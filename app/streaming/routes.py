@@ -7,6 +7,8 @@
       metric    one item of GET /runs/{id}/metrics
       probe     {pair, step, ...}: one probe at one step, columns as in app/store/probes.py
       answer    {pair, step, text, ended}: the model's greedy answer to a probe's prompt
+      rewound   {step, attempt}: an external run went on from a checkpoint; what was recorded after
+                that step is deleted, and what follows may repeat its steps
       store     {answers}: false when the database stops answering, so that no event can follow;
                 true when it answers again. Has no id, since it is not part of the run
       end       {reason: "finished" or "deleted", status}: no event will follow. A browser must
@@ -100,13 +102,13 @@ async def stream_events(
     ] = None,
 ) -> StreamingResponse:
     """What a run writes, as it is written: events `status`, `progress`, `metric`, `probe`,
-    `answer`, `store`, `end`.
+    `answer`, `rewound`, `store`, `end`.
 
     An event's id is the run's revision. A client must close the stream at `end`.
     """
     run = await to_thread.run_sync(load_run, run_id)
     if run is None:
-        raise NotFoundError(there_is_no("run", run_id))
+        raise NotFoundError(there_is_no("run", run_id), code="run_not_found")
     if last_event_id is not None and _EVENT_ID.fullmatch(last_event_id):
         since = int(last_event_id)
     return _EventStream(request.app.state.hub, run, since)

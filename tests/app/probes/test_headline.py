@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from app.probes.headline import Observation, probe_headline, prompt_headline, run_headline
+from app.probes.severity import Displacement
 
 NAN = float("nan")
 
@@ -42,6 +43,45 @@ def test_displacement() -> None:
         "and the mass went to “Yes” (+0.310), “Sure” (+0.040)."
     )
     assert is_displaced()
+
+
+def brief(objective: str = "dpo", *, running: bool = False, **changes: Any) -> str:
+    return probe_headline(seen(**changes), objective, running=running).short
+
+
+def test_in_short_it_is_one_sentence_with_what_the_verdict_rests_on() -> None:
+    fallen = "he preferred response “No” lost 2.1 nats while the margin grew"
+    assert brief() == f"T{fallen}; “Yes” gained most (+0.310)."
+    assert brief(gainers=[]) == f"T{fallen}."
+    assert brief(running=True) == f"So far, t{fallen}; “Yes” gained most (+0.310)."
+    catastrophic = Displacement(
+        "catastrophic",
+        position=0,
+        destination="opposite_group",
+        gains={"opposite_group": 0.35},
+        opposite_groups=("affirmative",),
+    )
+    assert brief(displacement=catastrophic) == (
+        f"T{fallen}; most mass went to the opposite of “No”, the group “affirmative” (+0.350)."
+    )
+    behind = Displacement(None, position=1, top_gainer=(" way", 0.2))
+    assert brief(displacement=behind) == f"T{fallen}; “␣way” gained most (+0.200)."
+    assert brief("cross_entropy") == "The preferred response “No” lost 2.1 nats."
+    assert brief(preferred_change=0.5) == (
+        "The preferred response “No” gained 0.5 nats and the dispreferred “Never” lost 5.0 nats: "
+        "the margin grew."
+    )
+    assert "no longer finite" in brief(preferred_change=NAN)
+
+
+def test_in_short_a_run_counts_its_displaced_pairs_too() -> None:
+    pairs = [seen(), seen(pair=4, preferred_change=0.1)]
+    told = run_headline(pairs, "dpo", running=False)
+    assert told is not None
+    assert told.short == (
+        "Pair 0: the preferred response “No” lost 2.1 nats while the margin grew; “Yes” gained "
+        "most (+0.310). 1 of the 2 watched pairs is displaced."
+    )
 
 
 def test_when_it_began_and_whether_theory_knew() -> None:
@@ -195,7 +235,7 @@ def test_a_fork_inside_the_response_is_named() -> None:
         fork_position=2,
     )
     assert "The preferred response “It is safe” lost" in sentence
-    assert "at the fork, the probability of “safe” went from 0.110 to 0.041" in sentence
+    assert "at the fork, the probability of “␣safe” went from 0.110 to 0.041" in sentence
 
 
 def test_a_fork_at_the_first_of_several_tokens_is_no_whole_response() -> None:
@@ -231,13 +271,15 @@ def test_small_and_large_numbers_are_readable() -> None:
     assert "lost 0.012 nats" in say(preferred_change=-0.0123)
     assert "lost 123.5 nats" in say(preferred_change=-123.456, dispreferred_change=-200)
     assert "from 0.110 to 3.2e-06" in say(preferred_prob=(0.11, 3.21e-6))
+    assert "from 0.0102 to 0.0095" in say(preferred_prob=(0.0102, 0.0095))
     assert "stayed at 0.110" in say(preferred_prob=(0.11, 0.11))
+    assert "stayed at 3.2e-06" in say(preferred_prob=(3.2e-6, 3.2e-6))
 
 
 def test_long_and_odd_texts_are_cut_and_made_visible() -> None:
     sentence = say(preferred_tokens=["word "] * 100 + ["</s>"], gainers=[("\n\n", 0.2)])
     assert "“word word word word word word word word…” lost" in sentence
-    assert "“\\n\\n” (+0.200)" in sentence
+    assert "“↵↵” (+0.200)" in sentence
 
 
 def test_a_run_without_probes_says_nothing() -> None:

@@ -205,7 +205,7 @@ def test_changes_since_the_start_and_the_onset_are_given(client: TestClient, run
     assert probe["dispreferred_change"] == pytest.approx([0, -0.2, -2.0])
     assert (probe["onset_step"], probe["predicted_hit"]) == (1, 1)
     assert ", displaced since step 1; " in probe["verdict"]
-    assert probe["verdict"].endswith(" Theory predicted this gainer.")
+    assert " Theory predicted this gainer. " in probe["verdict"]
     assert get(client, f"{run_id}/probes/0", step=0)["predicted_hit"] is None
 
 

@@ -17,6 +17,8 @@ from app.reviews import bulk, verdicts
 from app.reviews.agreement import cohens_kappa
 from app.reviews.percentiles import percentile
 from app.reviews.schemas import BulkRequest, QueueFilter, ReviewRequest
+from app.store.datasets import Dataset, PairIssue
+from app.store.issues import CHECKS, CHECKS_KEY
 from app.store.reviews import Review, ReviewChange
 from app.store.runs import ReferenceLogprob
 from tests.app import factories
@@ -281,6 +283,8 @@ class TestEditing:
             ({"prompt": []}, "prompt"),
             ({"prompt": [{"role": "user"}]}, "prompt"),
             ({"prompt": [{"role": "", "content": "x"}]}, "prompt"),
+            ({"prompt": [{"role": "user", "content": ["x"]}]}, "prompt"),
+            ({"prompt": [{"role": "user", "content": "x", "name": "y"}]}, "prompt"),
             ({}, "preferred"),
         ],
     )
@@ -478,6 +482,21 @@ class TestQueue:
         progress = reviewing.progress()
         assert (progress["flagged"], progress["flagged_reviewed"]) == (3, 1)
         assert (progress["reviewed"], progress["edited"]) == (3, 1)
+
+    def test_is_narrowed_by_issues(self, reviewing: Reviewing, session: Session) -> None:
+        dataset = session.get_one(Dataset, reviewing.dataset_id)
+        assert reviewing.client.get(f"{reviewing.root}/reviews?issue=no_end").status_code == 422
+        dataset.statistics = {CHECKS_KEY: {"version": CHECKS, "conventions": {}}}
+        for kind, pair in (("no_end", 3), ("no_end", 7), ("long", 7), ("long", 9)):
+            session.add(PairIssue(dataset_id=dataset.id, issue=kind, pair=pair))
+        session.commit()
+        assert reviewing.queue(issue="no_end") == [3, 7]
+        assert reviewing.queue(issue=["no_end", "long"]) == [3, 7, 9]
+        reviewing.decide(3, "drop")
+        assert reviewing.queue(issue="no_end", verdict="none") == [7]
+        assert reviewing.queue(issue="scores_tied") == []
+        assert reviewing.bulk("drop", 2, issue=["long"]).status_code == 200
+        assert reviewing.queue(verdict="drop") == [3, 7, 9]
 
     def test_shows_what_a_run_measured_of_a_pair(
         self, reviewing: Reviewing, session: Session

@@ -17,6 +17,7 @@ from app.core.broker import QUEUE, get_redis, reset_broker, wake_channel
 from app.core.database import transaction
 from app.core.settings import get_settings
 from app.local.embedded import Services, free_port
+from app.runs import requests
 from app.store.runs import Metric, Run
 from chesboard.configs import ScoreConfig, TrainConfig
 from tests.app import factories
@@ -100,6 +101,7 @@ def test_a_new_run_is_queued_with_its_full_configuration(
         ("train", {"objective": "ipo"}, "ipo on words"),
         ("score", {}, "CHES of words"),
         ("evaluate", {}, "Likelihoods of words"),
+        ("check", {}, "Check of words"),
     ],
 )
 def test_a_run_without_a_name_gets_one(
@@ -143,6 +145,15 @@ def test_prompts_to_watch_may_be_text_or_messages(client: TestClient, dataset_id
         ({"model": "nowhere"}, "config.model"),
         ({"token_groups": {"odd": ["a\0b"]}}, "config.token_groups"),
         ({"token_groups": {f"g{n}": ["a"] for n in range(33)}}, "config.token_groups"),
+        ({"opposite_groups": [["odd", "even"]]}, "config.opposite_groups"),
+        (
+            {"token_groups": {"odd": ["a"]}, "opposite_groups": [["odd", "odd"]]},
+            "config.opposite_groups",
+        ),
+        (
+            {"token_groups": {"odd": ["a"]}, "opposite_groups": [["odd"]]},
+            "config.opposite_groups.0.1",
+        ),
         ({"probes": {"prompts": [{"prompt": ""}]}}, "config.probes.prompts.0.prompt"),
         ({"probes": {"prompts": [{"prompt": "a"}] * 17}}, "config.probes.prompts"),
         (
@@ -151,7 +162,25 @@ def test_prompts_to_watch_may_be_text_or_messages(client: TestClient, dataset_id
         ),
         ({"probes": {"prompts": [{"prompt": "a\0"}]}}, "config.probes"),
         ({"answer_every": 0}, "config.answer_every"),
+        ({"chat_template": "{% for %}"}, "config.chat_template"),
+        ({"chat_template": ""}, "config.chat_template"),
+        ({"chat_template": "a\0"}, "config.chat_template"),
+        ({"chat_template_kwargs": {"tokenize": True}}, "config.chat_template_kwargs"),
+        ({"chat_template_kwargs": {"a": "b\0"}}, "config.chat_template_kwargs"),
         ({"ledger_positions": {"chosen": [0]}}, "config.ledger_positions.chosen"),
+        ({"objective": "ipo", "label_smoothing": 0.1}, "config.label_smoothing"),
+        ({"robust": True}, "config.robust"),
+        ({"objective": "odpo"}, "config.odpo_unscored"),
+        ({"pair_weights": {"score_run": 999}}, "config.pair_weights.score_run"),
+        ({"pair_weights": {"score_run": 1, "slope": 0}}, "config.pair_weights.slope"),
+        (
+            {"objective": "cross_entropy", "reward_calibration": True},
+            "config.reward_calibration",
+        ),
+        ({"objective": "cross_entropy", "extend_sft_epochs": 1}, "config.extend_sft_epochs"),
+        ({"refresh_filter": {}}, "config.refresh_filter.reward_model"),
+        ({"refresh_filter": {"reward_model": "none"}}, "config.refresh_filter.reward_model"),
+        ({"refresh_filter": {"reward_model": "tiny"}}, "config.refresh_filter.reward_model"),
     ],
 )
 def test_a_setting_that_cannot_be_is_named(
@@ -165,6 +194,15 @@ def test_a_setting_that_cannot_be_is_named(
     assert error["message"]
     assert client.get(f"{API}/runs").json()["total"] == 0
     assert messages() == []
+
+
+def test_a_new_run_says_what_its_objective_does_not_read(
+    client: TestClient, dataset_id: int
+) -> None:
+    config = {"objective": "cal_dpo", "beta": 0.001, "dpop_lambda": 50}
+    ignored, torn = post(client, dataset_id, config=config).json()["messages"]
+    assert ignored == "dpop_lambda has no effect under cal_dpo."
+    assert "0.05 or more" in torn
 
 
 def test_a_number_that_json_lacks_is_refused(client: TestClient, dataset_id: int) -> None:
@@ -192,6 +230,46 @@ def test_an_unknown_dataset_is_named(client: TestClient, missing: int) -> None:
     assert answer.json()["errors"][0]["field"] == "dataset_id"
 
 
+def test_the_forecast_that_a_run_was_set_up_with_is_stored_if_it_is_about_the_run(
+    client: TestClient, dataset_id: int, session: Session
+) -> None:
+    config = {"model": MODEL}
+    scored = factories.run(session, dataset_id, kind="score", config=config).id
+    longer = {"model": MODEL, "max_prompt_tokens": 9}
+    unfit = [
+        factories.run(session, dataset_id, kind="score", config=longer).id,
+        factories.run(session, factories.dataset(session).id, kind="score", config=config).id,
+        factories.run(session, dataset_id, config=config).id,
+        2**40,
+    ]
+    session.commit()
+    made = post(client, dataset_id, config={"forecast_run": scored})
+    assert made.status_code == 201
+    assert made.json()["config"]["forecast_run"] == scored
+    for run_id in unfit:
+        refused = post(client, dataset_id, config={"forecast_run": run_id})
+        assert refused.status_code == 422
+        [error] = refused.json()["errors"]
+        assert error["field"] == "config.forecast_run"
+        assert error["message"].endswith("Leave this empty.")
+
+
+def test_the_models_folder_is_looked_through_before_the_dataset_is_locked(
+    client: TestClient, dataset_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    for name in ("check_model_exists", "check_revision", "lock_dataset"):
+        original = getattr(requests, name)
+
+        def noted(*given: Any, name: str = name, original: Any = original) -> Any:
+            order.append(name)
+            return original(*given)
+
+        monkeypatch.setattr(requests, name, noted)
+    assert post(client, dataset_id).status_code == 201
+    assert order == ["check_model_exists", "check_revision", "lock_dataset"]
+
+
 def test_more_probes_may_be_asked_for_than_there_are_pairs(
     client: TestClient, dataset_id: int
 ) -> None:
@@ -202,11 +280,12 @@ def test_the_workers_hear_of_a_run_after_it_can_be_read(
     client: TestClient, dataset_id: int
 ) -> None:
     statuses: list[str | None] = []
+    deadline = time.monotonic() + 60
 
     def read_on_message() -> None:
         for _ in range(20):
-            found = get_redis().brpop(QUEUE, timeout=1)
-            assert found is not None
+            while (found := get_redis().brpop(QUEUE, timeout=1)) is None:
+                assert time.monotonic() < deadline, "a message is missing"
             body = json.loads(base64.b64decode(json.loads(found[1])["body"]))
             with transaction() as session:
                 statuses.append(session.scalar(select(Run.status).where(Run.id == body[0][0])))
@@ -439,6 +518,18 @@ def test_a_result_that_a_waiting_run_starts_from_is_not_deleted(
     assert f"run {user}" in answer.json()["detail"]
     client.post(f"{API}/runs/{user}/cancel")
     assert client.delete(f"{API}/runs/{source}").status_code == 204
+
+
+def test_scores_that_a_waiting_run_weighs_its_pairs_by_are_not_deleted(
+    client: TestClient, make_run: Callable[..., int]
+) -> None:
+    scored = make_run(kind="score", status="succeeded")
+    user = make_run(status="queued", config={"pair_weights": {"score_run": scored}})
+    answer = client.delete(f"{API}/runs/{scored}")
+    assert answer.status_code == 409
+    assert f"run {user}" in answer.json()["detail"]
+    client.post(f"{API}/runs/{user}/cancel")
+    assert client.delete(f"{API}/runs/{scored}").status_code == 204
 
 
 # --- metrics ---------------------------------------------------------------------------------

@@ -85,3 +85,53 @@ def test_a_run_deleted_meanwhile_is_still_sent_whole(tmp_path: Path) -> None:
         file.unlink()
     with zipfile.ZipFile(io.BytesIO(first + b"".join(stream))) as archive:
         assert archive.read("run-1/model.safetensors") == b"model.safetensors" * 10
+
+
+# --- removal ----------------------------------------------------------------------------------
+
+
+def with_model(session: Session, **columns: Any) -> int:
+    run_id = make_run(session, **{"status": "succeeded", **columns})
+    folder = get_settings().run_path(run_id) / "model"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"x" * 100)
+    return run_id
+
+
+def test_a_model_is_removed_and_its_run_stays(client: TestClient, session: Session) -> None:
+    run_id = with_model(session)
+    (get_settings().run_path(run_id) / "other.json").write_text("{}")
+    assert client.delete(f"/api/v1/runs/{run_id}/weights").status_code == 204
+    assert client.get(f"/api/v1/runs/{run_id}").json()["status"] == "succeeded"
+    assert [path.name for path in get_settings().run_path(run_id).iterdir()] == ["other.json"]
+    assert client.get("/api/v1/models").json()["items"] == []
+    assert client.delete(f"/api/v1/runs/{run_id}/weights").status_code == 404
+
+
+def test_a_removal_that_was_cut_off_is_completed(session: Session) -> None:
+    run_id = with_model(session)
+    half = get_settings().run_path(run_id) / "model.removed"
+    half.mkdir()
+    (half / "model.safetensors").write_bytes(b"x")
+    weights.remove_result(run_id)
+    assert list(get_settings().run_path(run_id).iterdir()) == []
+
+
+@pytest.mark.parametrize("status", ["queued", "running"])
+def test_a_model_stays_while_a_run_needs_it(
+    client: TestClient, session: Session, status: str
+) -> None:
+    run_id = with_model(session)
+    dataset_id = factories.dataset(session).id
+    config = {"model": f"run:{run_id}"}
+    user = factories.run(session, dataset_id, kind="generate", status=status, config=config)
+    session.commit()
+    answer = client.delete(f"/api/v1/runs/{run_id}/weights")
+    assert answer.status_code == 409
+    assert f"run {user.id}" in answer.json()["detail"]
+    assert (get_settings().run_path(run_id) / "model").is_dir()
+
+
+def test_an_unfinished_run_keeps_what_it_saves(client: TestClient, session: Session) -> None:
+    run_id = with_model(session, status="running")
+    assert client.delete(f"/api/v1/runs/{run_id}/weights").status_code == 409

@@ -93,6 +93,12 @@ def test_a_score_has_everything_that_the_table_shows(client: TestClient, run_id:
         "normalized_edit_distance": 0.8,
         "preferred_logprob": -3.0,
         "dispreferred_logprob": -4.0,
+        "implicit_gap": None,
+        "length_gap": None,
+        "head_shift": None,
+        "head_cosine": None,
+        "preferred_grad_norm": None,
+        "dispreferred_grad_norm": None,
         "preferred_tokens": 2,
         "dispreferred_tokens": 2,
         "prompt_tokens": 10,
@@ -134,13 +140,16 @@ def test_what_is_no_column_is_refused(client: TestClient, run_id: int, sort: str
     assert answer.json()["errors"][0]["field"] == "sort"
 
 
-def test_a_training_run_has_no_scores(client: TestClient, session: Session) -> None:
-    run = factories.run(session, factories.dataset(session).id, kind="train")
+@pytest.mark.parametrize(("kind", "called"), [("train", "training"), ("check", "check")])
+def test_a_run_that_scores_nothing_has_no_scores(
+    client: TestClient, session: Session, kind: str, called: str
+) -> None:
+    run = factories.run(session, factories.dataset(session).id, kind=kind)
     session.commit()
     for path in ("scores", "scores?format=csv", "scores/summary"):
         answer = client.get(f"{API}/runs/{run.id}/{path}")
         assert answer.status_code == 404
-        assert "is a training run" in answer.json()["detail"]
+        assert f"is a {called} run" in answer.json()["detail"]
 
 
 # --- downloads -------------------------------------------------------------------------------

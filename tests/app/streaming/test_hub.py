@@ -185,7 +185,13 @@ def test_after_the_revision_that_a_page_loaded_only_news_is_sent(
         "eta_seconds": None,
         "phase": None,
         "verdict": None,
+        "verdict_short": None,
+        "verdict_pair": None,
         "displaced": None,
+        "displacement_kind": None,
+        "displacement": None,
+        "heard_at": None,
+        "recorded_through": None,
         "revision": 3,
     }
 
@@ -217,6 +223,9 @@ def test_a_probe_event_has_all_of_a_step(server: Server, run_id: int) -> None:
         "predicted_changes",
         "predicted_ranks",
         "rank_agreement",
+        "argmax_token",
+        "argmax_logprob",
+        "kl",
         "recorded_at",
     }
     assert probe.data["preferred_logprobs"] == [-1.5, None]

@@ -1,0 +1,1 @@
+"""Runs that are trained elsewhere: creating them, taking in their records, going back, ending."""
