@@ -1,0 +1,1 @@
+"""The data doctor: what a dataset's pairs show by kind, with examples, and under a model."""

@@ -1,0 +1,1 @@
+"""Pairs that training runs dropped because the model came to surpass their preferred responses."""

@@ -1,0 +1,1 @@
+"""Answers that runs generated to the prompts of pairs."""

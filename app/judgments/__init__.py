@@ -1,0 +1,1 @@
+"""Verdicts on generated answers, agreement of judges, and datasets of judged answers."""
