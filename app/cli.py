@@ -10,7 +10,7 @@ from pydantic import AliasChoices, ValidationError
 from app.core import logging as logs
 from app.core.settings import Settings
 from app.local.errors import SetupError
-from chesboard.cli import score
+from chesboard.cli import score, sync
 
 USAGE_ERROR = 2
 
@@ -37,7 +37,8 @@ cli = typer.Typer(
 )
 models = typer.Typer(help="Models that runs can use.", no_args_is_help=True)
 cli.add_typer(models, name="models")
-cli.command()(score)  # the library's, which needs no server
+cli.command()(score)  # the library's, which need no server
+cli.command()(sync)
 
 HostOption = Annotated[str | None, typer.Option(help="Address to listen on.")]
 PortOption = Annotated[int | None, typer.Option(help="Port to listen on.")]
@@ -129,13 +130,32 @@ def demo(
         bool, typer.Option("--quick", help="Short runs, to check the installation.")
     ] = False,
 ) -> None:
-    """Train a small model to prefer "No" over "Never" and watch it move toward "Yes"."""
+    """Train a small model on three pairs, "No" over "no" first, and see where the mass goes."""
     from app.local.demo import DemoError, run_demo
 
     try:
         run_demo(_settings(), stay=stay, open_browser=browser, quick=quick)
     except DemoError as error:
         raise SetupError(str(error)) from error
+
+
+@cli.command()
+def study(
+    plan: Annotated[Path, typer.Argument(help="A plan, as a study's page offers it.")],
+    url: Annotated[
+        str | None, typer.Option(help="Address of a running Chesboard. Default: this machine's.")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option(help="Access token of an operator. Default: the configured one.")
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="Follow the study to its end.")] = True,
+) -> None:
+    """Run a study on a running Chesboard: its plan makes runs and ends in a table."""
+    from app.local.study import run_study
+
+    settings = _settings()
+    address = (url or f"http://{settings.host}:{settings.port}").rstrip("/")
+    run_study(settings, address, plan, token=token, wait=wait)
 
 
 @models.command("pull")

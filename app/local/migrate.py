@@ -15,12 +15,20 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
+import app.store.alarms
 import app.store.audit
 import app.store.datasets
+import app.store.external
+import app.store.filtering
+import app.store.findings
+import app.store.generations
+import app.store.judgments
+import app.store.preflight
 import app.store.probes
 import app.store.reviews
 import app.store.runs
-import app.store.scores  # noqa: F401 - the imports register the tables
+import app.store.scores
+import app.store.studies  # noqa: F401 - the imports register the tables
 from app.core.database import Base
 from app.core.resources import folder
 from app.local.errors import SetupError

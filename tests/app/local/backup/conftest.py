@@ -4,19 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import create_engine, make_url, text
 
 from app.local import migrate as migrations
 from app.local.embedded import Services
 from tests import support
 from tests.app import filling
-
-
-@pytest.fixture
-def engine(empty_url: str) -> Iterator[Engine]:
-    engine = create_engine(make_url(empty_url).set(drivername="postgresql+psycopg"))
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture
@@ -37,19 +30,31 @@ def runs(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="package")
+def filled(services: Services) -> Iterator[str]:
+    """The URL of a database with rows in every table, which tests get copies of."""
+    with support.scratch_database(services.database_url, "chesboard_filled") as url:
+        migrations.upgrade(url)
+        engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+        with engine.begin() as connection:
+            filling.fill(connection)
+            connection.execute(text("UPDATE workers SET seen_at = '2026-01-01'"))
+            connection.execute(text("UPDATE runs SET status = 'succeeded' WHERE id = 1"))
+            connection.execute(text("UPDATE runs SET status = 'failed' WHERE id = 3"))
+            connection.execute(
+                text(
+                    "UPDATE runs SET status = 'running', attempts = 7, tries_here = 2 WHERE id = 2"
+                )
+            )
+        engine.dispose()
+        yield url
+
+
 @pytest.fixture
-def full(empty_url: str, engine: Engine, runs: Path) -> str:
-    """The URL of a database with rows in every table."""
-    migrations.upgrade(empty_url)
-    with engine.begin() as connection:
-        filling.fill(connection)
-        connection.execute(text("UPDATE workers SET seen_at = '2026-01-01'"))
-        connection.execute(text("UPDATE runs SET status = 'succeeded' WHERE id = 1"))
-        connection.execute(text("UPDATE runs SET status = 'failed' WHERE id = 3"))
-        connection.execute(
-            text("UPDATE runs SET status = 'running', attempts = 7, tries_here = 2 WHERE id = 2")
-        )
-    return empty_url
+def full(services: Services, filled: str, runs: Path) -> Iterator[str]:
+    """The URL of a database with rows in every table, and the runs' folders."""
+    with support.scratch_database(services.database_url, "chesboard_full", template=filled) as url:
+        yield url
 
 
 @pytest.fixture
