@@ -6,7 +6,9 @@ from typing import Any
 
 from app.pages.selection import ranges
 from app.runs.selection_text import selection_text
-from chesboard.configs import Selection
+from app.store.runs import EXTERNAL, TRAINING
+from chesboard.configs import JudgeConfig, Selection
+from chesboard.findings import FINDINGS
 from chesboard.measures.registry import MEASURES
 
 MINUS = "\N{MINUS SIGN}"
@@ -88,11 +90,59 @@ def outcome(run: Any) -> str:
         return str((run.error or {}).get("message", "It failed."))
     if run.status != "succeeded":
         return ""
-    if run.verdict:
-        return str(run.verdict)
-    if run.kind == "train":
+    if run.verdict_short:
+        return str(run.verdict_short)
+    if run.kind in TRAINING:
         return f"Final loss {number(run.summary.get('final_loss'))}"
+    if run.kind == "check":
+        return _check_outcome(run.summary)
+    if run.kind == "judge":
+        return _judge_outcome(run.summary)
+    if run.kind == "preflight":
+        return _preflight_outcome(run.summary)
+    if run.kind == "generate":
+        return _generation_outcome(run.summary)
     return _score_outcome(run.summary)
+
+
+def _check_outcome(summary: dict[str, Any]) -> str:
+    counts = summary.get("findings") or {}
+    found = [
+        f"{known.label.lower()} {count(counts[kind])}"
+        for kind, known in FINDINGS.items()
+        if kind in counts
+    ]
+    return f"{count(summary.get('pairs'))} pairs · {', '.join(found) or 'nothing found'}"
+
+
+def _preflight_outcome(summary: dict[str, Any]) -> str:
+    falling, pairs = summary.get("falling"), summary.get("pairs")
+    return f"{count(falling)} of {count(pairs)} preferred responses fall at the first step"
+
+
+def _generation_outcome(summary: dict[str, Any]) -> str:
+    answers, prompts, ended = (count(summary.get(key)) for key in ("answers", "prompts", "ended"))
+    return f"{answers} answers to {prompts} prompts, {ended} ended"
+
+
+def _judge_outcome(summary: dict[str, Any]) -> str:
+    positive, negative = summary.get("positive", 0), summary.get("negative", 0)
+    if not positive + negative:
+        return f"{count(summary.get('answers'))} answers, scores alone"
+    low, high = (100 * bound for bound in summary["interval"])
+    return (
+        f"{count(positive)} of {count(positive + negative)} positive: "
+        f"{100 * summary['rate']:.1f} % ({low:.1f} to {high:.1f} %)"
+    )
+
+
+def computes_with(run: Any) -> str:
+    """The model that a run computes with; of a judge, what judges."""
+    if run.kind == "judge":
+        return JudgeConfig.model_validate(run.config).judged_by
+    if run.kind == EXTERNAL:
+        return str(run.config.get("model") or run.config["trainer"])
+    return str(run.config.get("model", ""))
 
 
 def _score_outcome(summary: dict[str, Any]) -> str:
@@ -178,6 +228,7 @@ def plain(value: Any) -> str:
 FILTERS = {
     "ago": ago,
     "aligned": aligned,
+    "computes_with": computes_with,
     "count": count,
     "duration": duration,
     "number": number,

@@ -6,30 +6,45 @@ change here: a field that no group of `form_layout` names is an advanced one.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic import ValidationError
+
+from app.core.errors import InvalidInputError, field_errors
 from app.pages.form_layout import (
     ADVANCED,
     DESCRIPTIONS,
+    FILTER,
+    FOLDED,
     GROUPS,
+    HELPS,
     LABELS,
     NESTED,
     OPTIONAL_TYPES,
+    REMEDIES,
+    REST_OF,
+    SWITCHED,
     TYPES,
+    UNUSED,
     VISIBLE_WITH,
 )
 from app.pages.selection import MeasureRow, Subset, measure_rows, ranges, subset
-from chesboard.configs import CONFIGS
+from chesboard.configs import CONFIGS, ObjectiveConfig
+
+WIDE_TYPES = ("groups", "opposites", "prompts", "measures", "subset", "arguments", "template")
+MAX_OPEN_CHOICES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class FormField:
     """One control of the form.
 
-    type: model, select, checkbox, integer, number, text, ordinals, words, groups, prompts (rows
-        of a prompt and the words to watch), positions (of ledgers), choices (checkboxes),
-        measures (rows of rules) or subset (a random subset).
+    type: model, select, checkbox, integer, number, text, ordinals, words, groups, opposites
+        (pairs of groups), prompts (rows of a prompt and the words to watch), positions (of
+        ledgers), choices (checkboxes), measures (rows of rules), subset (a random subset),
+        template (a text box that a file can fill), arguments (of the template, one a line),
+        score_run (the dataset's finished ones) or reward_model (one of the models folder, or none).
     optional: if left empty, nothing is sent and the configuration's default applies.
     above: exclusive lower bound.
     only_with: see `form_layout.VISIBLE_WITH`.
@@ -53,7 +68,12 @@ class FormField:
 
     @property
     def is_wide(self) -> bool:
-        return self.type in ("groups", "prompts", "measures", "subset") or self.name == "objective"
+        return self.type in WIDE_TYPES or self.name == "objective" or self.is_folded
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether there are so many choices that they are folded away."""
+        return self.type == "choices" and len(self.choices) > MAX_OPEN_CHOICES
 
     @property
     def measure_rows(self) -> list[MeasureRow]:
@@ -69,9 +89,7 @@ class FormField:
         return [
             {
                 "name": one.get("name") or "",
-                "prompt": one["prompt"]
-                if isinstance(one["prompt"], str)
-                else json.dumps(one["prompt"], ensure_ascii=False),
+                "prompt": one["prompt"] if isinstance(one["prompt"], str) else _json(one["prompt"]),
                 "watch": ", ".join(one.get("watch", [])),
             }
             for one in self.value or []
@@ -96,8 +114,12 @@ class FormField:
                 return ""
             case list() if self.type == "ordinals":
                 return ", ".join(ranges(self.value))
+            case list() if self.type == "opposites":
+                return "\n".join(map(", ".join, self.value))
             case list():
                 return ", ".join(map(str, self.value))
+            case dict() if self.type == "arguments":
+                return "\n".join(f"{name}: {_json(of)}" for name, of in self.value.items())
             case dict():
                 return "\n".join(f"{name}: {', '.join(of)}" for name, of in self.value.items())
         return str(self.value)
@@ -109,20 +131,67 @@ class FormGroup:
     about: str
     fields: list[FormField]
 
+    @property
+    def is_folded(self) -> bool:
+        return self.title in FOLDED
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a folded group shows its fields at first: one that says how to train and differs
+        from the default, as in a run whose settings were copied."""
+        return self.title == REMEDIES and any(field.value for field in self.fields[:3])
+
+    @property
+    def summary(self) -> str:
+        """What a folded group says of its fields."""
+        if self.title == REMEDIES:
+            return "reward calibration, a first phase on both responses, weights of pairs"
+        if self.title == FILTER:
+            return "filtered DPO, by a reward model"
+        if self.title != ADVANCED:
+            return "arguments, a template of your own"
+        is_training = any(field.name == "lora" for field in self.fields)
+        return f"precision, lengths, {'adapters, checkpoints' if is_training else 'batches'}"
+
 
 def run_form(kind: str, values: Mapping[str, Any] | None = None) -> list[FormGroup]:
     """The groups of fields for a kind of run.
 
     values: a configuration to prefill, for example an earlier run's; other fields get defaults.
     """
-    fields = {found.name: found for found in _fields(kind, values or {})}
+    fields = {
+        found.name: found
+        for found in _fields(kind, values or {})
+        if found.name not in UNUSED.get(kind, ())
+    }
+    for name, found in fields.items():
+        if found.only_with is not None and found.only_with.partition("=")[0] not in fields:
+            fields[name] = replace(found, only_with=None)
     groups = []
     for title, names in GROUPS.items():
+        if names[0] not in fields:
+            continue
         chosen = [fields.pop(name) for name in names if name in fields]
-        if chosen:
-            groups.append(FormGroup(title, DESCRIPTIONS.get(title, ""), chosen))
-    groups.append(FormGroup(ADVANCED, "", list(fields.values())))
+        about = DESCRIPTIONS.get(f"{kind}: {title}", DESCRIPTIONS.get(title, ""))
+        groups.append(FormGroup(title, about, chosen))
+    rest = REST_OF.get(kind, ADVANCED)
+    groups.append(FormGroup(rest, DESCRIPTIONS.get(rest, ""), list(fields.values())))
     return groups
+
+
+def objective_values(given: Mapping[str, str]) -> dict[str, Any]:
+    """The objective and coefficients among the parameters of an address.
+
+    Raises:
+        InvalidInputError: one of them is out of bounds.
+    """
+    named = {name: given[name] for name in ObjectiveConfig.model_fields if name in given}
+    try:
+        return ObjectiveConfig.model_validate(named).model_dump(include=set(named))
+    except ValidationError as error:
+        raise InvalidInputError(
+            "The address names an impossible objective.", field_errors(error)
+        ) from None
 
 
 def _fields(kind: str, values: Mapping[str, Any]) -> Iterator[FormField]:
@@ -132,8 +201,8 @@ def _fields(kind: str, values: Mapping[str, Any]) -> Iterator[FormField]:
             yield _field(name, spec, values)
             continue
         inner = values.get(name)
-        if name == "lora":
-            yield FormField(name, "Train adapters (LoRA)", "checkbox", _help(spec), bool(inner))
+        if name in SWITCHED:
+            yield FormField(name, SWITCHED[name], "checkbox", _help(spec), bool(inner))
         nested = schema["$defs"][_reference(spec)]
         for part, part_spec in nested["properties"].items():
             dotted = {f"{name}.{part}": value for part, value in (inner or {}).items()}
@@ -154,7 +223,7 @@ def _field(name: str, spec: Mapping[str, Any], values: Mapping[str, Any]) -> For
         name=name,
         label=LABELS.get(name, name.rsplit(".", 1)[-1].replace("_", " ").capitalize()),
         type=_type(name, core),
-        help=_help(spec),
+        help=HELPS.get(name, _help(spec)),
         value=values.get(name, spec.get("default")),
         optional=optional or _type(name, core) in OPTIONAL_TYPES,
         minimum=core.get("minimum"),
@@ -184,6 +253,10 @@ def _type(name: str, core: Mapping[str, Any]) -> str:
         case "integer" | "number" as kind:
             return str(kind)
     return "text"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _help(spec: Mapping[str, Any]) -> str:

@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.runs.selection_text import selection_text
-from chesboard.configs import Rules
+from chesboard.configs import MeasureRule, Rules
+from chesboard.issues import IssueKind
 
+KEPT_SHARES = (5, 15, 50, 95)
+"""Shares to keep that the form offers, in percent. The paper keeps the lowest 5 % of ln_ches, and
+up to 15 % worked (Section 6, footnote 9)."""
 RULES = "rules"
 """Placeholder for the form's own rules."""
 
@@ -25,7 +29,7 @@ class MeasureRow:
     measure: str = "ln_ches"
     keep: str = "lowest"
     by: str = "fraction"
-    number: str = "95"
+    number: str = "5"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +89,32 @@ def on_form(selection: Mapping[str, Any]) -> dict[str, Any]:
     return {**selection, **like, "random": {**random, "same_size_as": RULES}}
 
 
+def keep_lowest(selection: Mapping[str, Any], score_run: int, fraction: float) -> dict[str, Any]:
+    """The selection with one more rule: the paper's filter."""
+    rule = MeasureRule(score_run=score_run, fraction=fraction).model_dump()
+    return {**selection, "measures": [*(selection.get("measures") or []), rule]}
+
+
 def prefilled(
-    selection: Mapping[str, Any], without: Iterable[str], is_control: bool
+    selection: Mapping[str, Any],
+    without: Iterable[str],
+    is_control: bool,
+    *,
+    exclude_issues: Iterable[IssueKind] = (),
+    only_issues: Iterable[IssueKind] = (),
 ) -> dict[str, Any]:
     """An earlier run's selection on the form, with additional exclusions.
 
-    without: "flagged" and verdicts to exclude.
+    without: "flagged" and verdicts to exclude. exclude_issues, only_issues: further such rules.
     is_control: draw as many pairs as that leaves at random from all pairs.
     """
     shown = on_form(selection)
     excluded = [*(shown.get("exclude_verdicts") or []), *without]
     shown["exclude_flagged"] = bool(shown.get("exclude_flagged")) or "flagged" in excluded
     shown["exclude_verdicts"] = [name for name in dict.fromkeys(excluded) if name != "flagged"]
+    for name, kinds in (("exclude_issues", exclude_issues), ("only_issues", only_issues)):
+        if together := list(dict.fromkeys((*(shown.get(name) or []), *kinds))):
+            shown[name] = together
     if is_control:
         seed = (shown.get("random") or {}).get("seed") or 0
         shown["random"] = {"same_size_as": RULES, "seed": seed}

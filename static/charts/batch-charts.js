@@ -1,6 +1,6 @@
 // The charts of batch metrics over optimizer steps.
 
-import { batchFigure, phaseFigure } from "../figures/batches.js";
+import { batchFigure, firstPhaseEnd, phaseFigure } from "../figures/batches.js";
 import { DISPLACED_FORMULA } from "../lib/displaced.js";
 import { $ } from "../lib/dom.js";
 import { number, percent, signed } from "../lib/format.js";
@@ -81,17 +81,27 @@ function kinds(run) {
     [
       "#chart-displaced",
       {
-        title: "Displaced fraction",
-        formula: DISPLACED_FORMULA,
+        // A trainer elsewhere logs means of a batch, which do not say which pairs are displaced.
+        ...(run.kind === "external"
+          ? {
+              title: "Pairs with a positive margin",
+              formula: "share with margin > 0",
+              why: "The share of a batch's pairs with a positive margin, as the trainer logs it.",
+              lines: [["accuracy", "margin > 0", "ink"]],
+            }
+          : {
+              title: "Displaced fraction",
+              formula: DISPLACED_FORMULA,
+              why:
+                "The share of a batch's pairs whose preferred response lost likelihood while the margin grew; " +
+                "and the share with a positive margin.",
+              lines: [
+                ["displaced_fraction", "displaced", "dispreferred"],
+                ["accuracy", "margin > 0", "ink"],
+              ],
+            }),
         unit: "share of pairs",
         show: percent,
-        why:
-          "The share of a batch's pairs whose preferred response lost likelihood while the margin grew; " +
-          "and the share with a positive margin.",
-        lines: [
-          ["displaced_fraction", "displaced", "dispreferred"],
-          ["accuracy", "margin > 0", "ink"],
-        ],
         y: { range: [-0.03, 1.03], tickformat: ".0%" },
         format: ".0%",
         empty: isPreference ? undefined : "Cross-entropy has no margin, so nothing counts as displaced.",
@@ -138,7 +148,7 @@ export class BatchCharts {
           this.metrics.steps,
           shown().map(([name, label, color]) => ({ name: label, values: this.column(name), color })),
           colors,
-          { weight: this.weight, unit, y, format },
+          { weight: this.weight, unit, y, format, phaseEnd: this.phaseEnd() },
         ),
       describe: () =>
         `${lines.map(([name, label]) => `${label}: now ${this.latest(name, show)}`).join(", ")}, ` +
@@ -185,6 +195,10 @@ export class BatchCharts {
     });
   }
 
+  phaseEnd() {
+    return this.run.config.extend_sft_epochs ? firstPhaseEnd(this.metrics.steps, this.column("margin")) : null;
+  }
+
   column(name) {
     return this.metrics.columns[name];
   }
@@ -206,6 +220,12 @@ export class BatchCharts {
   /** Rows of the API. @param {MetricRow[]} rows */
   merge(rows) {
     this.metrics.merge(rows);
+    this.redraw();
+  }
+
+  /** The training was resumed from a step. @param {number} step */
+  cut(step) {
+    this.metrics.cut(step);
     this.redraw();
   }
 

@@ -27,7 +27,7 @@ const charts = new Set();
  *   formula?: string,
  *   empty?: string,
  *   controls?: Node,
- *   figure: (colors: Colors) => Figure,
+ *   figure: (colors: Colors, width?: number) => Figure,
  *   csv: () => Columns,
  *   describe?: () => string,
  *   note?: () => string,
@@ -35,8 +35,9 @@ const charts = new Set();
  *   onzoom?: (range: [number, number]) => unknown,
  *   onselect?: (points: any[] | null) => unknown,
  * }} ChartOptions name: of downloaded files; why: one sentence; empty: shown while there are no points; controls:
- *   beside the heading; describe: the accessible description; note: a line below; height: in pixels; onzoom: the range
- *   on the horizontal axis; onselect: the points inside a drawn box or lasso, null when it is cleared
+ *   beside the heading; figure: also given the width of the plot in pixels; describe: the accessible description;
+ *   note: a line below; height: in pixels; onzoom: the range on the horizontal axis; onselect: the points inside a
+ *   drawn box or lasso, null when it is cleared
  */
 
 export class Chart {
@@ -92,7 +93,7 @@ export class Chart {
   }
 
   draw() {
-    const figure = this.options.figure(palette());
+    const figure = this.options.figure(palette(), this.plot.clientWidth);
     if (this.options.height) this.plot.style.height = `${this.options.height()}px`;
     this.plot.setAttribute("aria-label", `${this.options.title}. ${this.options.describe?.() ?? ""}`);
     this.note.textContent = this.options.note?.() ?? "";
@@ -135,7 +136,7 @@ export class Chart {
       saveFile(`${this.options.name}.csv`, toCsv(this.options.csv()), "text/csv");
       return;
     }
-    const figure = this.options.figure(palette());
+    const figure = this.options.figure(palette(), PICTURE.width);
     figure.layout = {
       ...figure.layout,
       paper_bgcolor: palette().surface,

@@ -6,6 +6,7 @@ import { rankPairs } from "../figures/predicted.js";
 import { choice, downloads, explained, segmented, setQueryParameters } from "../lib/controls.js";
 import { toCsv } from "../lib/csv.js";
 import { h, saveFile } from "../lib/dom.js";
+import { number, probability, visible } from "../lib/format.js";
 import { flowChart, PREDICTION_FORMULA, predictedChart } from "./ledger-charts.js";
 import { LedgerSource, placeOf, placesOf } from "./ledger-source.js";
 import { balanceOf, ledgerCsv, ledgerTable } from "./ledger-table.js";
@@ -23,6 +24,13 @@ const NOTHING = { gainers: [], losers: [], rest: 0, rankAgreement: null };
 const WHY =
   "The ledger at one position: what each token of the vocabulary gained or lost. All changes sum to zero. " +
   "“Predicted” is the rank that theory gives the token for a small step.";
+
+/** @type {Record<string, string>} */
+const PREDICTED_BY = {
+  geometry: " Predicted by the geometry of the unembedding.",
+  squeezing:
+    " Predicted by squeezing: y− is pushed down alone, and the softmax moves its mass to the likeliest tokens.",
+};
 
 export class LedgerView {
   /**
@@ -177,7 +185,17 @@ export class LedgerView {
       return this.showMessage(this.index === 0 ? "Step 0: nothing has moved yet." : "Nothing has moved.");
     const largest = Math.max(Math.abs(ledger.rest ?? 0), ...all.map((e) => Math.abs(e.change)), this.largestLast());
     this.body.replaceChildren(ledgerTable(ledger, largest, (entry) => this.roleOf(entry)));
-    this.balance.textContent = (this.isRecent ? `Since step ${ledger.since}: ` : "") + balanceOf(ledger);
+    const since = this.isRecent ? `Since step ${ledger.since}: ` : "";
+    this.balance.textContent = since + balanceOf(ledger) + this.aboutPosition();
+  }
+
+  /** The likeliest token at this step, and what the prediction at this position follows from. */
+  aboutPosition() {
+    const response = this.source.response(this.history, this.step, this.place);
+    const { argmax_token: argmax, argmax_logprob: logprob, prediction_kind: kind, kl } = response ?? {};
+    const likeliest = argmax ? ` Likeliest: “${visible(argmax)}” (${probability(Math.exp(logprob))}).` : "";
+    const distance = kl == null ? "" : ` KL divergence from step 0: ${number(kl)} nats.`;
+    return likeliest + distance + (PREDICTED_BY[kind] ?? "");
   }
 
   whyEmpty() {

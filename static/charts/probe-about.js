@@ -2,6 +2,7 @@
 
 import { $, h } from "../lib/dom.js";
 import { side, text } from "../lib/pair-view.js";
+import { destinationsInWords, severityFacts, severityTag } from "../lib/severity.js";
 import { tokenView } from "../lib/token-view.js";
 
 /** @import { ProbeHistory } from "../lib/probe-history.js" */
@@ -40,22 +41,30 @@ export class ProbeAbout {
   }
 
   /**
-   * Draw what happened, which changes while the run is active.
+   * Draw what happened, which changes while the run is active: in short where the head of the page does not say it
+   * already, in numbers, and in words once they are asked for.
    *
-   * @param {string | null | undefined} sentence the server's
+   * @param {ProbeHistory} history
    * @param {number | null} onset the step from which on the pair is displaced
+   * @param {boolean} isToldAbove whether the head of the page tells of this probe
    */
-  drawHeadline(sentence, onset) {
+  drawHeadline({ verdict, verdictShort, displacement, destinationOnsets }, onset, isToldAbove) {
+    const tag = isToldAbove ? null : severityTag(displacement?.kind, onset !== null);
+    const facts = [tag, ...severityFacts(displacement)].filter((fact) => fact !== null);
+    const receivers = destinationsInWords(destinationOnsets);
+    const words = [verdict === verdictShort ? "" : verdict, receivers].filter(Boolean);
+    const wasOpen = $("details", this.headline)?.open;
     const parts = [
-      sentence ? h("p", { class: "probe-verdict" }, sentence) : null,
-      onset === null
-        ? null
-        : h(
-            "p",
-            { class: "small quiet" },
-            `Displaced since step ${onset}: from there on y+ stays less likely than ` +
-              "at the start while the margin is positive.",
-          ),
+      isToldAbove || !verdictShort ? null : h("p", { class: "probe-verdict" }, verdictShort),
+      facts.length ? h("div", { class: "facts-line" }, facts) : null,
+      words.length
+        ? h(
+            "details",
+            { open: wasOpen },
+            h("summary", { class: "small" }, "In words, with the numbers at the fork"),
+            words.map((text) => h("p", { class: "small" }, text)),
+          )
+        : null,
     ];
     this.headline.replaceChildren(...parts.filter((part) => part !== null));
   }

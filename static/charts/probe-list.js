@@ -3,6 +3,7 @@
 
 import { h } from "../lib/dom.js";
 import { aligned, clip, probability, probabilityChange, visible } from "../lib/format.js";
+import { kindNow, severityTag } from "../lib/severity.js";
 import { tokenView } from "../lib/token-view.js";
 
 /** @import { ProbeSnapshots } from "../lib/probe-snapshots.js" */
@@ -53,7 +54,7 @@ export function probeTable(probes, snapshots, { shownPair, isOver, onsets, oncho
       h("td", { class: "num" }, format(now?.preferred)),
       h("td", { class: "num narrow-hide" }, format(now?.dispreferred)),
       h("td", { class: "num narrow-hide" }, format(now?.margin)),
-      h("td", {}, displacedCell(now, onset)),
+      h("td", {}, displacedCell(now, onset, probe.displacement_kind)),
       h(
         "td",
         { class: "narrow-hide" },
@@ -102,8 +103,10 @@ export function probeTable(probes, snapshots, { shownPair, isOver, onsets, oncho
   );
 }
 
-function displacedCell(now, onset) {
+function displacedCell(now, onset, kind) {
   if (now?.preferred === null || now?.preferred === undefined) return "–";
-  if (!now.isDisplaced) return h("span", { class: "quiet" }, "no");
-  return h("span", { class: "tag flagged" }, Number.isFinite(onset) ? `since step ${onset}` : "yes");
+  const known = kindNow(kind, now.isDisplaced);
+  if (!now.isDisplaced) return known ? severityTag(known, false) : h("span", { class: "quiet" }, "no");
+  const since = Number.isFinite(onset) ? h("span", { class: "small quiet" }, ` since step ${onset}`) : null;
+  return [severityTag(known, true), since];
 }

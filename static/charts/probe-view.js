@@ -74,7 +74,7 @@ export class ProbeView {
         "next tokens; what neither keeps goes to other tokens. Bands are token groups.",
       controls: this.scale,
       onzoom: this.onzoom,
-      figure: (colors) => forkFigure(this.forkNumbers(), colors, { log: this.isLog }),
+      figure: (colors) => forkFigure(this.forkNumbers(), colors, { log: this.isLog, marks: this.marks() }),
       describe: () => this.forkInWords(),
       csv: () => {
         const { steps, preferredProb, dispreferredProb, otherProb, groups } = this.history;
@@ -102,6 +102,15 @@ export class ProbeView {
       preferredToken: name(history.preferredToken),
       dispreferredToken: name(history.dispreferredToken),
     };
+  }
+
+  /** Steps of note on the time axis: where displacement began, and the lowest point of the preferred token. */
+  marks() {
+    const [onset, trough] = [this.onset(), this.history?.displacement?.drawdown];
+    return [
+      ...(onset === null ? [] : [{ step: onset, text: `displaced from step ${onset}` }]),
+      ...(trough ? [{ step: trough.trough_step, text: `trough ${probability(trough.trough)}` }] : []),
+    ];
   }
 
   forkInWords() {
@@ -236,6 +245,6 @@ export class ProbeView {
   }
 
   drawHeadline() {
-    this.about.drawHeadline(this.history.verdict, this.onset());
+    this.about.drawHeadline(this.history, this.onset(), this.history.probe.pair === this.run.verdict_pair);
   }
 }

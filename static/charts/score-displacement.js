@@ -9,7 +9,15 @@ import { count, number } from "../lib/format.js";
 import { labeled, measureOf } from "../lib/measures.js";
 import { Chart } from "./chart.js";
 
-const COMPARED = ["ches", "ln_ches", "last_hidden_inner_product", "normalized_edit_distance"];
+const COMPARED = [
+  "ches",
+  "ln_ches",
+  "length_gap",
+  "implicit_gap",
+  "head_shift",
+  "last_hidden_inner_product",
+  "normalized_edit_distance",
+];
 
 export class DisplacementChart {
   constructor(run) {

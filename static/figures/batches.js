@@ -38,11 +38,17 @@ export function smoothed(values, weight, steps = values.map((_, i) => i)) {
  * @param {number[]} steps
  * @param {{name: string, values: MaybeNumber[], color: "preferred" | "dispreferred" | "ink"}[]} lines
  * @param {Colors} colors
- * @param {{weight?: number, unit?: string, y?: Layout, format?: string}} options weight: of the smoothing; y: more of
- *   the vertical axis; format: d3's, of the hovered value
+ * @param {{weight?: number, unit?: string, y?: Layout, format?: string, phaseEnd?: number | null}} options weight: of
+ *   the smoothing; y: more of the vertical axis; format: d3's, of the hovered value; phaseEnd: the last step of a first
+ *   phase, behind which a line is drawn
  * @returns {Figure}
  */
-export function batchFigure(steps, lines, colors, { weight = 0.8, unit = "", y = {}, format = ".4~g" } = {}) {
+export function batchFigure(
+  steps,
+  lines,
+  colors,
+  { weight = 0.8, unit = "", y = {}, format = ".4~g", phaseEnd = null } = {},
+) {
   const data = lines.flatMap(({ name, values, color }) => {
     const hue = colors[color];
     const isSmooth = weight > 0 && steps.length >= FEWEST_SMOOTHED;
@@ -55,7 +61,7 @@ export function batchFigure(steps, lines, colors, { weight = 0.8, unit = "", y =
     if (!isSmooth) return [raw];
     return [
       raw,
-      line(steps, smoothed(values, weight, steps), name, hue, {
+      line(steps, smoothedByPhase(values, weight, steps, phaseEnd), name, hue, {
         legendgroup: name,
         hovertemplate: `%{y:${format}}`,
       }),
@@ -63,7 +69,69 @@ export function batchFigure(steps, lines, colors, { weight = 0.8, unit = "", y =
   });
   return {
     data,
-    layout: layout(colors, { x: stepAxis(steps), y: { title: unit, ...y }, showlegend: lines.length > 1 }),
+    layout: layout(colors, {
+      x: stepAxis(steps),
+      y: { title: unit, ...y },
+      showlegend: lines.length > 1,
+      ...(phaseEnd === null ? {} : phaseMark(phaseEnd + 0.5, colors)),
+    }),
+  };
+}
+
+/**
+ * Smoothed apart on both sides of a phase's end: the two have different losses.
+ *
+ * @param {MaybeNumber[]} values
+ * @param {number} weight
+ * @param {number[]} steps
+ * @param {number | null} phaseEnd
+ */
+function smoothedByPhase(values, weight, steps, phaseEnd) {
+  const later = phaseEnd === null ? 0 : steps.filter((step) => step <= phaseEnd).length;
+  return [
+    ...smoothed(values.slice(0, later), weight, steps.slice(0, later)),
+    ...smoothed(values.slice(later), weight, steps.slice(later)),
+  ];
+}
+
+/**
+ * The last step of a first phase, which has no margin: its reference is only made by that phase. null without one.
+ *
+ * @param {number[]} steps ascending
+ * @param {MaybeNumber[]} margins
+ */
+export function firstPhaseEnd(steps, margins) {
+  const begins = margins.findIndex((margin) => margin !== null);
+  if (begins === 0 || !steps.length) return null;
+  return begins < 0 ? steps[steps.length - 1] : steps[begins - 1];
+}
+
+/** @param {number} at @param {Colors} colors @returns {Layout} */
+function phaseMark(at, colors) {
+  return {
+    shapes: [
+      {
+        type: "line",
+        x0: at,
+        x1: at,
+        yref: "paper",
+        y0: 0,
+        y1: 1,
+        line: { color: colors.ink2, width: 1, dash: "dot" },
+      },
+    ],
+    annotations: [
+      {
+        x: at,
+        yref: "paper",
+        y: 1,
+        xanchor: "left",
+        yanchor: "top",
+        text: " the objective",
+        showarrow: false,
+        font: { size: 11, color: colors.ink2 },
+      },
+    ],
   };
 }
 

@@ -47,10 +47,11 @@ const hasNumbers = (values) => !values.length || values.some((value) => gap(valu
  *   groups: {name: string, probs: MaybeNumber[]}[], preferredToken: string, dispreferredToken: string,
  * }} fork a prompt has no responses: its three lines are null throughout and left out
  * @param {Colors} colors
- * @param {{log?: boolean}} options whether the vertical axis is logarithmic
+ * @param {{log?: boolean, marks?: {step: number, text: string}[]}} options log: whether the vertical axis is
+ *   logarithmic; marks: steps of note
  * @returns {Figure}
  */
-export function forkFigure(fork, colors, { log = false } = {}) {
+export function forkFigure(fork, colors, { log = false, marks = [] } = {}) {
   const hover = { hovertemplate: "%{y:.4~g}" };
   /** @param {MaybeNumber[]} values @param {string} name @param {string} color */
   const strong = (values, name, color) =>
@@ -78,6 +79,7 @@ export function forkFigure(fork, colors, { log = false } = {}) {
     layout: layout(colors, {
       x: stepAxis(fork.steps),
       y: probabilityAxis(data, log),
+      ...(marks.length ? stepMarks(marks, fork.steps.at(-1) ?? 0, colors) : {}),
     }),
   };
 }
@@ -137,7 +139,10 @@ export function changeFigure(change, colors, { onset = null } = {}) {
     x: stepAxis(change.steps),
     y: { title: "change of log p, nats", zeroline: true, zerolinecolor: colors.ink2, zerolinewidth: 1 },
   });
-  if (onset !== null) Object.assign(figure, onsetMark(onset, change.steps.at(-1) ?? onset, colors));
+  if (onset !== null) {
+    const marks = [{ step: onset, text: `displaced from step ${onset}` }];
+    Object.assign(figure, stepMarks(marks, change.steps.at(-1) ?? onset, colors));
+  }
   return {
     data: [
       line(change.steps, change.preferred, "preferred y+", colors.preferred, { width: 2.5, ...hover }),
@@ -147,33 +152,38 @@ export function changeFigure(change, colors, { onset = null } = {}) {
   };
 }
 
-/** @param {number} step @param {number} last the last step @param {Colors} colors @returns {Layout} */
-function onsetMark(step, last, colors) {
-  // The text stands on the side that has room for it.
-  const isLate = step > last / 2;
+/**
+ * Dotted lines across the chart at steps of note, each with a text on the side that has room for it.
+ *
+ * @param {{step: number, text: string}[]} marks
+ * @param {number} last the last step
+ * @param {Colors} colors
+ * @returns {Layout}
+ */
+function stepMarks(marks, last, colors) {
   return {
-    shapes: [
-      {
-        type: "line",
-        x0: step,
-        x1: step,
-        yref: "paper",
-        y0: 0,
-        y1: 1,
-        line: { color: colors.ink2, width: 1, dash: "dot" },
-      },
-    ],
-    annotations: [
-      {
+    shapes: marks.map(({ step }) => ({
+      type: "line",
+      x0: step,
+      x1: step,
+      yref: "paper",
+      y0: 0,
+      y1: 1,
+      line: { color: colors.ink2, width: 1, dash: "dot" },
+    })),
+    annotations: marks.map(({ step, text }, i) => {
+      const isLate = step > last / 2;
+      return {
         x: step,
         yref: "paper",
-        y: 0.98,
+        // One below the other, so that texts of neighboring steps do not overlap.
+        y: 0.98 - 0.08 * i,
         yanchor: "top",
         xanchor: isLate ? "right" : "left",
         showarrow: false,
-        text: isLate ? `displaced from step ${step} ` : ` displaced from step ${step}`,
+        text: isLate ? `${text} ` : ` ${text}`,
         font: { size: 12, color: colors.ink2 },
-      },
-    ],
+      };
+    }),
   };
 }

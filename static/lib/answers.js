@@ -47,6 +47,11 @@ export class Answers {
     this.byStep.set(item.step, item);
   }
 
+  /** Forget the answers after a step. @param {number} step */
+  cut(step) {
+    for (const known of [...this.byStep.keys()]) if (known > step) this.byStep.delete(known);
+  }
+
   get items() {
     return [...this.byStep.values()].sort((a, b) => a.step - b.step);
   }

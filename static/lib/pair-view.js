@@ -13,8 +13,19 @@ export function promptView(prompt) {
   return h(
     "div",
     { class: "turns" },
-    turns.map((turn) => h("div", { class: "turn" }, h("span", {}, turn.role), text(turn.content))),
+    turns.map((turn) => h("div", { class: "turn" }, h("span", {}, turn.role), text(contentOf(turn)))),
   );
+}
+
+/**
+ * A turn's content, and below it what else a chat template may write out, such as tool calls.
+ * @param {{role: string, content: string}} turn
+ */
+function contentOf({ role, content, ...more }) {
+  const fields = Object.entries(more).map(([name, value]) => {
+    return `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`;
+  });
+  return [content, ...fields].filter(Boolean).join("\n");
 }
 
 /** @param {string} content */

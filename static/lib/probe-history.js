@@ -3,7 +3,8 @@
 import { sumOf } from "./logprobs.js";
 import { StepRows } from "./step-rows.js";
 
-/** @import { LedgerEntry, MaybeNumber, Probe, ProbeRow, ProbeSeries, ProbeStep, WatchedToken } from "./types.js" */
+/** @import { Displacement, LedgerEntry, MaybeNumber, Probe, ProbeRow } from "./types.js" */
+/** @import { ProbeSeries, ProbeStep, WatchedToken } from "./types.js" */
 
 /** Ledgers kept per probe; the oldest are dropped first. */
 const MOST_LEDGERS = 500;
@@ -28,6 +29,12 @@ export class ProbeHistory extends StepRows {
     this.ledgerResponses = new Map();
     /** The server's sentence on what happened. @type {string | null | undefined} */
     this.verdict = undefined;
+    /** @type {string | null | undefined} */
+    this.verdictShort = undefined;
+    /** How bad the displacement is, in numbers. @type {Displacement | null} */
+    this.displacement = null;
+    /** The first step at which each destination had gained most. @type {Record<string, number>} */
+    this.destinationOnsets = {};
     this.mergeSeries(series);
   }
 
@@ -52,6 +59,9 @@ export class ProbeHistory extends StepRows {
   /** Merge a response of /probes/{pair}: the whole run or a range of steps. @param {ProbeSeries} series */
   mergeSeries(series) {
     this.verdict = series.verdict ?? this.verdict;
+    this.verdictShort = series.verdict_short ?? this.verdictShort;
+    this.displacement = series.displacement ?? this.displacement;
+    this.destinationOnsets = series.destination_onsets ?? this.destinationOnsets;
     const entries = [...series.gainers, ...series.losers];
     for (const entry of entries) this.traced.set(entry.token_id, entry);
     const { preferred, dispreferred, fork } = series;
@@ -89,6 +99,14 @@ export class ProbeHistory extends StepRows {
       rankAgreement: row.rank_agreement ?? null,
       traced: new Map(this.probe.watched.map((token, i) => [token.token_id, row.watched_probs[i] ?? null])),
     });
+  }
+
+  /** @override @param {number} step */
+  cut(step) {
+    super.cut(step);
+    for (const known of [...this.ledgers.keys()]) if (known > step) this.ledgers.delete(known);
+    this.ledgerResponses.clear();
+    this.destinationOnsets = {};
   }
 
   /**

@@ -53,6 +53,11 @@ export class ProbeSnapshots {
     });
   }
 
+  /** Forget the probes whose last known step is after this one; they are to be loaded again. @param {number} step */
+  cut(step) {
+    for (const [pair, { last }] of [...this.byPair]) if (last.step > step) this.byPair.delete(pair);
+  }
+
   /** @param {number} pair @param {ProbeSnapshot} snapshot */
   keep(pair, snapshot) {
     const known = this.byPair.get(pair) ?? { first: snapshot, last: snapshot };

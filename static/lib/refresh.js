@@ -20,7 +20,7 @@ export async function refresh(keys) {
 
 /** Poll: at short intervals while a run is active, at longer ones otherwise, never in a background tab. */
 export function keepFresh({ busy = 2000, idle = 10_000 } = {}) {
-  const isBusy = () => document.querySelector(".chip.running, .chip.queued") !== null;
+  const isBusy = () => document.querySelector(".chip.running, .chip.queued, .chip.lost") !== null;
   const later = () => setTimeout(tick, isBusy() ? busy : idle);
   async function tick() {
     if (!document.hidden) await refresh().catch(() => {});

@@ -59,6 +59,12 @@ export class StepRows {
     this.columnCache.clear();
   }
 
+  /** Forget the rows after a step: a training that was resumed repeats them. @param {number} step */
+  cut(step) {
+    this.rows = this.rows.filter((row) => row.step <= step);
+    this.columnCache.clear();
+  }
+
   /**
    * The columns whose extremes survive thinning.
    *

@@ -18,11 +18,26 @@
  *  step, up to a common positive factor.
  *  @typedef {{token_id: number, token: string, initial?: MaybeNumber, predicted?: MaybeNumber}} WatchedToken */
 
+/** How bad a displacement is; null where that cannot be told.
+ *  @typedef {"kept" | "benign" | "catastrophic"} DisplacementKind */
+
+/** The largest fall of a curve, from a peak to a later trough.
+ *  @typedef {{size: number, peak: number, peak_step: number, trough: number, trough_step: number}} Drawdown */
+
+/** What a kind of displacement rests on.
+ *  @typedef {{
+ *    pair: number, kind: DisplacementKind | null, destination: string | null,
+ *    destination_gains: {destination: string, gain: number}[], position: number | null, onset_step: number | null,
+ *    drawdown: Drawdown | null, logprob_drawdown: Drawdown | null, top_gainer: {token: string, change: number} | null,
+ *    squeezing: boolean, answer_turned: boolean,
+ *  }} Displacement */
+
 /** What does not change about a probe (GET /runs/{id}/probes).
  *  @typedef {{
  *    pair: number, kind: "pair" | "prompt", name?: string | null, prompt: string, preferred_tokens: string[],
  *    dispreferred_tokens: string[], fork_position: number, groups?: Record<string, string[]>,
  *    groups_list?: {name: string, tokens?: string[]}[], watched: WatchedToken[],
+ *    displacement_kind?: DisplacementKind | null,
  *  }} Probe */
 
 /** A token's probability at step 0 (`initial`), at the ledger's step (`final`), and the difference.
@@ -40,6 +55,9 @@
  *    },
  *    gainers: TracedEntry[], losers: TracedEntry[], rest_change?: MaybeNumber, moved_mass: MaybeNumber[],
  *    rank_agreement?: MaybeNumber[], ledger_step: number | null, verdict?: string | null,
+ *    verdict_short?: string | null,
+ *    displacement_kind?: DisplacementKind | null, displacement?: Displacement | null,
+ *    destination_onsets?: Record<string, number>,
  *  }} ProbeSeries */
 
 /** One recorded step of a probe, as the event stream sends it.
@@ -112,6 +130,16 @@
  *  @typedef {Record<string, any>} Trace
  *  @typedef {Record<string, any>} Layout
  *  @typedef {{data: Trace[], layout: Layout}} Figure */
+
+/** A chart of a study as numbers (GET /studies/{id}); error: standard deviations; low, high: a band, or
+ *  the ends of the whiskers of bars.
+ *  @typedef {{
+ *    title: string, why: string, x_title: string, y_title: string, y_range: [number, number] | null, small: boolean,
+ *    series: {
+ *      name: string, kind: "line" | "bars", x: (number | string)[], y: MaybeNumber[], error: MaybeNumber[] | null,
+ *      low: MaybeNumber[] | null, high: MaybeNumber[] | null, color: "preferred" | "dispreferred" | "run",
+ *    }[],
+ *  }} StudyPanel */
 
 /** Columns of a CSV file by name.
  *  @typedef {Record<string, unknown[]>} Columns */

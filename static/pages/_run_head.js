@@ -1,11 +1,14 @@
 // The head of a run's page: its buttons, its progress, and the banner while the connection is lost.
 
 import { api } from "../lib/api.js";
-import { $, confirmed, problemNotice } from "../lib/dom.js";
+import { $, confirmed, h, problemNotice } from "../lib/dom.js";
 import { count, duration } from "../lib/format.js";
 import { refresh } from "../lib/refresh.js";
+import { severityTag } from "../lib/severity.js";
+import "./_alarms.js";
+import { keepOpened, showFindings } from "./_run_findings.js";
 
-const HEAD = ["facts", "actions", "state"];
+const HEAD = ["facts", "actions", "state", "findings"];
 
 export function headOf(run) {
   document.addEventListener("click", async (event) => {
@@ -19,8 +22,17 @@ export function headOf(run) {
     }
     button.disabled = false;
   });
-  const refreshHead = (more = []) => refresh([...HEAD, ...more]).catch(() => {});
-  return { showProgress, showVerdict, showConnection, refreshHead };
+  showFindings(run);
+  const refreshHead = (more = []) => keepOpened(() => refresh([...HEAD, ...more])).catch(() => {});
+  let entered = run.phase?.name;
+  const advance = (progress, phase) => {
+    showProgress(progress, phase);
+    if (phase?.name === entered) return;
+    // What a phase found is stored before the next one begins, which may last for hours.
+    entered = phase?.name;
+    refreshHead();
+  };
+  return { showProgress: advance, showVerdict, showConnection, refreshHead };
 }
 
 async function act(run, action) {
@@ -70,10 +82,16 @@ function bytesOf(done, total) {
   return `${parts[0]} of ${parts[1]} ${["B", "KB", "MB", "GB", "TB"][power]}`;
 }
 
-export function showVerdict(sentence) {
+/**
+ * What happened, in short; the numbers stand with the probes.
+ *
+ * @param {{verdict_short: string | null, displaced: boolean | null, displacement_kind?: any}} run
+ */
+export function showVerdict({ verdict_short: verdict, displaced, displacement_kind: kind }) {
   const box = $("[data-verdict]");
-  box.textContent = sentence ?? "";
-  box.hidden = !sentence;
+  box.hidden = !verdict;
+  const parts = [severityTag(kind, displaced), " ", h("span", {}, verdict ?? "")];
+  box.replaceChildren(...parts.filter((part) => part !== null));
 }
 
 let timer = 0;

@@ -5,6 +5,7 @@ import { lengthsFigure } from "../figures/scores.js";
 import { api, pageData } from "../lib/api.js";
 import { $, confirmed, h, problemNotice } from "../lib/dom.js";
 import { count } from "../lib/format.js";
+import { RELATIONS } from "../lib/issues.js";
 import { pairView } from "../lib/pair-view.js";
 
 const PAGE = 10;
@@ -39,13 +40,18 @@ new Chart($("#lengths"), {
 const issueOf = () => $("[data-issue]")?.value ?? "";
 let offset = issueOf() ? 0 : Math.floor(dataset.first_pair / PAGE) * PAGE;
 
+/** The address that was asked for last: an answer that was overtaken by a later choice is not shown. */
+let asked = "";
+
 async function show() {
   const host = $("[data-pairs]");
   const issue = issueOf();
   try {
-    const page = await api(
-      `/datasets/${dataset.id}/pairs?offset=${offset}&limit=${PAGE}&clip=${CLIP}${issue ? `&issue=${issue}` : ""}`,
-    );
+    const filter = issue ? `&issue=${issue}` : "";
+    const address = `/datasets/${dataset.id}/pairs?offset=${offset}&limit=${PAGE}&clip=${CLIP}${filter}`;
+    asked = address;
+    const page = await api(address);
+    if (asked !== address) return;
     host.replaceChildren(...page.items.map(shown));
     const to = offset + page.items.length;
     const what = issue ? dataset.issues[issue].toLowerCase() : "pairs";
@@ -75,9 +81,10 @@ function shown(pair) {
       ? h(
           "a",
           { href: `?pair=${pair.other}#pair-${pair.other}` },
-          `${issueOf() === "contradiction" ? "contradicts" : "repeats"} pair ${pair.other}`,
+          `${RELATIONS[issueOf()] ?? "repeats"} pair ${pair.other}`,
         )
       : null;
+  const detail = pair.detail ? h("span", {}, pair.detail) : null;
   const rest = pair.is_clipped
     ? h(
         "button",
@@ -85,14 +92,19 @@ function shown(pair) {
         "Show all of its text",
       )
     : null;
-  return pairView(pair, other, rest);
+  const look = h(
+    "a",
+    { href: `/datasets/${dataset.id}/new?kind=preflight&pairs=${pair.pair}` },
+    "Pre-flight this pair",
+  );
+  return pairView(pair, other, detail, rest, look);
 }
 
 async function showWhole(pair, button) {
   button.disabled = true;
   try {
     const { items } = await api(`/datasets/${dataset.id}/pairs?offset=${pair.pair}&limit=1`);
-    $(`#pair-${pair.pair}`).replaceWith(shown({ ...items[0], other: pair.other }));
+    $(`#pair-${pair.pair}`).replaceWith(shown({ ...items[0], other: pair.other, detail: pair.detail }));
   } catch (problem) {
     button.replaceWith(problemNotice(problem));
   }

@@ -2,6 +2,7 @@
 
 import { api } from "../lib/api.js";
 import { $, $$, problemNotice } from "../lib/dom.js";
+import { startHubForm } from "./datasets/hub.js";
 import { showPreview } from "./datasets/upload.js";
 
 for (const button of $$("[data-sample]")) {
@@ -19,6 +20,7 @@ for (const button of $$("[data-sample]")) {
 
 const zone = $("[data-drop]");
 if (zone) {
+  startHubForm($("[data-hub-form]", zone));
   const input = $("[data-drop-input]", zone);
   input.addEventListener("change", () => input.files.length && showPreview(input.files[0]));
   $("[data-drop-label]", zone).addEventListener("keydown", (event) => {

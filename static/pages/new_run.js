@@ -1,10 +1,12 @@
 // The run form: reads its fields into a configuration, and shows errors at their fields.
 
 import { api, pageData } from "../lib/api.js";
-import { $, $$, problemNotice } from "../lib/dom.js";
-import { checkBounds, FieldError, promptProbes, READ } from "./new_run/form-values.js";
+import { $, $$, h, problemNotice } from "../lib/dom.js";
+import { checkBounds, FieldError, promptProbes, READ, templateOf } from "./new_run/form-values.js";
+import { ObjectivePreview } from "./new_run/objective.js";
 import {
   arrangeSelection,
+  controlOf,
   fieldOfRule,
   partOf,
   READ_SELECTION,
@@ -12,7 +14,9 @@ import {
   startSubset,
 } from "./new_run/selection.js";
 
-const { dataset_id, kind } = pageData();
+const { dataset_id, kind, objective_fields } = pageData();
+/** Objects that a checkbox adds to the configuration. */
+const SWITCHED = ["lora", "pair_weights"];
 const form = $("[data-run-form]");
 const fields = new Map($$("[data-field]", form).map((box) => [box.dataset.field, box]));
 const control = (box) => $("[data-type]", box);
@@ -20,9 +24,9 @@ const part = (row, name) => $(`[data-part="${name}"]`, row).value;
 
 const isShown = (box) => !box.hidden;
 
-/** The configuration of all fields whose names begin with `prefix`; null where one of them is invalid, which is shown
- *  at the field. */
-function readConfig(prefix = "") {
+/** The configuration of all fields whose names are wanted; null where one of them is invalid, which is shown at the
+ *  field. */
+function readConfig(isWanted = (_name) => true) {
   const config = {};
   let isRight = true;
   const attempt = (box, read) => {
@@ -35,11 +39,11 @@ function readConfig(prefix = "") {
     }
   };
   for (const [name, box] of fields) {
-    if (!isShown(box) || !name.startsWith(prefix)) continue;
+    if (!isShown(box) || !isWanted(name)) continue;
     attempt(box, () => {
       const value = readField(box);
-      if (name === "lora") {
-        if (value) config.lora ??= {};
+      if (SWITCHED.includes(name)) {
+        if (value) config[name] ??= {};
       } else if (value !== undefined) put(config, name, value);
     });
   }
@@ -67,11 +71,30 @@ function readField(box) {
     return found.length ? found : undefined;
   }
   if (READ_SELECTION[input.dataset.type]) return READ_SELECTION[input.dataset.type](input);
+  // Blanks around a template are part of it.
+  if (input.dataset.type === "template") return input.value.trim() ? input.value : undefined;
   const text = input.value.trim();
   if (text === "" && "optional" in box.dataset && input.dataset.type !== "checkbox") return undefined;
   const value = READ[input.dataset.type](text, input);
   checkBounds(value, input);
   return value;
+}
+
+/** Let a chosen file fill the text box of the field. @param {HTMLInputElement} chooser */
+function startFile(chooser) {
+  const box = chooser.closest("[data-field]");
+  chooser.addEventListener("change", async () => {
+    const file = chooser.files?.[0];
+    if (!file) return;
+    clearErrors([box]);
+    try {
+      control(box).value = templateOf(await file.text(), file.name);
+    } catch (error) {
+      if (!(error instanceof FieldError)) throw error;
+      showError(box, error.message);
+    }
+    chooser.value = "";
+  });
 }
 
 /** Add and remove rows of prompts or of rules. @param {HTMLElement} fieldset */
@@ -82,10 +105,19 @@ function startRows(fieldset) {
     $("textarea, select", rows.lastElementChild).focus();
   });
   rows.addEventListener("click", (event) => {
+    const share = event.target.closest("[data-share]")?.dataset.share;
+    if (share) takeShare(event.target.closest("[data-rule-row]"), share);
     if (!event.target.closest("[data-remove]")) return;
     event.target.closest("[data-prompt-row], [data-rule-row]").remove();
     $("[data-add]", fieldset).focus();
   });
+}
+
+/** @param {HTMLElement} row of a rule by measure @param {string} share in percent */
+function takeShare(row, share) {
+  const input = $('[data-part="number"]', row);
+  input.value = share;
+  input.dispatchEvent(new Event("input", { bubbles: true }));
 }
 
 function put(config, path, value) {
@@ -154,8 +186,26 @@ function showRelevant() {
     const [name, wanted] = box.dataset.onlyWith.split("=");
     const input = control(fields.get(name));
     const value = input.type === "checkbox" ? (input.checked ? "on" : "off") : input.value;
-    box.hidden = wanted === "*" ? value.trim() === "" : value !== wanted;
+    if (wanted === "*/*") box.hidden = !value.includes("/");
+    else box.hidden = wanted === "*" ? value.trim() === "" : !wanted.split("|").includes(value);
   }
+}
+
+/** A select whose last option stands for any other value becomes a text box when that is chosen. */
+function startOther(select) {
+  select.addEventListener("change", () => {
+    if (!select.selectedOptions[0]?.hasAttribute("data-other")) return;
+    const box = h("input", {
+      id: select.id,
+      "data-type": "text",
+      placeholder: "org/name",
+      spellcheck: "false",
+      autocapitalize: "off",
+      "aria-describedby": select.getAttribute("aria-describedby"),
+    });
+    select.replaceWith(box);
+    box.focus();
+  });
 }
 
 form.addEventListener("change", showRelevant);
@@ -164,23 +214,62 @@ form.addEventListener("submit", async (event) => {
   $("[data-problem]", form).replaceChildren();
   clearErrors();
   const config = readConfig();
-  if (config === null) return focusFirstError();
-  const submit = $("[data-submit]", form);
-  submit.disabled = true;
+  const control = config && event.submitter && "withControl" in event.submitter.dataset ? controlConfig(config) : null;
+  if (config === null || $("[aria-invalid]", form)) return focusFirstError();
+  allowSubmit(false);
   try {
-    const name = $("#run-name").value.trim();
-    const body = { kind, dataset_id, config, ...(name ? { name } : {}) };
-    const run = await api("/runs", { method: "POST", body });
+    const input = $("#run-name");
+    const run = await start(config, input.value.trim());
+    if (control) await start(control, `${input.value.trim() || input.placeholder}: random control`.slice(-200));
     location.assign(`/runs/${run.id}`);
   } catch (problem) {
     showProblem(problem);
   } finally {
-    submit.disabled = false;
+    allowSubmit(true);
   }
 });
+
+/** The buttons are disabled until this script is there: before, the browser would submit the form by itself. */
+function allowSubmit(isAllowed) {
+  for (const button of $$("[data-submit], [data-with-control]", form)) button.disabled = !isAllowed;
+}
+
+/** Queue a run; an empty name is left to the server. */
+const start = (config, name) =>
+  api("/runs", { method: "POST", body: { kind, dataset_id, config, ...(name ? { name } : {}) } });
+
+/** The same run on as many pairs, drawn at random; null where its selection has no such control, which is shown. */
+function controlConfig(config) {
+  try {
+    return { ...config, selection: controlOf(config.selection) };
+  } catch (error) {
+    if (!(error instanceof FieldError)) throw error;
+    showError(fields.get("selection.random"), error.message);
+    return null;
+  }
+}
 for (const fieldset of $$('[data-type="prompts"], [data-type="measures"]', form)) startRows(fieldset);
+for (const chooser of $$("[data-fills]", form)) startFile(chooser);
 for (const fieldset of $$('[data-type="subset"]', form)) startSubset(fieldset);
+for (const other of $$("[data-other]", form)) startOther(other.closest("select"));
 showRelevant();
+allowSubmit(true);
+
+const incentives = $("[data-incentives]");
+if (incentives) {
+  const boxes = objective_fields.map((name) => fields.get(name)).filter(Boolean);
+  new ObjectivePreview({
+    incentives,
+    offsets: $("[data-offsets]"),
+    form,
+    dataset: dataset_id,
+    names: objective_fields,
+    read: () => {
+      clearErrors(boxes);
+      return readConfig((name) => objective_fields.includes(name));
+    },
+  });
+}
 
 const preview = $("[data-selection-preview]");
 if (preview) {
@@ -192,7 +281,7 @@ if (preview) {
     dataset: dataset_id,
     read: () => {
       clearErrors(boxes);
-      const config = readConfig(prefix);
+      const config = readConfig((name) => name.startsWith(prefix));
       return config && (config.selection ?? {});
     },
     onproblem: ({ errors }) =>

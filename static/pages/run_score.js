@@ -2,7 +2,7 @@
 
 import { ScoreCharts } from "../charts/score-charts.js";
 import { DisplacementChart } from "../charts/score-displacement.js";
-import { API, api, pageData } from "../lib/api.js";
+import { API, api, Problem, pageData } from "../lib/api.js";
 import { explained, throttle } from "../lib/controls.js";
 import { $, $$, problemNotice } from "../lib/dom.js";
 import { follow } from "../lib/live.js";
@@ -10,11 +10,13 @@ import { measureOf, measures } from "../lib/measures.js";
 import { refresh } from "../lib/refresh.js";
 import { headOf } from "./_run_head.js";
 import { Flags } from "./run_score/flags.js";
+import { ForecastCard } from "./run_score/forecast.js";
 import { ScoreTable } from "./run_score/table.js";
 
 const CHUNK = 1000;
 const MOST_POINTS = 5000;
 const SOON_MS = 1500;
+const PREFLIGHT_PAIRS = 16;
 
 const run = pageData();
 const head = headOf(run);
@@ -72,12 +74,33 @@ function explainMeasures() {
   }
 }
 
+/** Whether what needs all scores is there; it is started once, or a choice made in it would be lost. */
+let isComplete = false;
+
 async function showAll() {
   explainMeasures();
   await Promise.all([table.show(), loadNumbers()]);
-  if (run.status !== "succeeded") return;
+  if (run.status !== "succeeded" || isComplete) return;
+  isComplete = true;
   startFlags();
-  if (isScore) await new DisplacementChart(run).start();
+  if (isScore) await Promise.all([new ForecastCard(run).start(), new DisplacementChart(run).start()]);
+}
+
+/** Open the form of a pre-flight of the pairs at one end of a measure. @param {string} sort */
+async function startPreflight(sort) {
+  const { items } = await api(`/runs/${run.id}/scores?sort=${sort}&limit=${PREFLIGHT_PAIRS}`);
+  const measured = items.filter((item) => item[sort.replace(/^-/, "")] !== null);
+  if (!measured.length) throw new Problem({ detail: "No pair of this run has a value of this measure." });
+  const pairs = measured.map((item) => item.pair).sort((a, b) => a - b);
+  location.assign(`/datasets/${run.dataset_id}/new?kind=preflight&like=${run.id}&pairs=${pairs.join(",")}`);
+}
+
+for (const button of $$("[data-preflight]")) {
+  button.addEventListener("click", () =>
+    startPreflight(button.dataset.preflight).catch((problem) =>
+      $("[data-problem]").replaceChildren(problemNotice(problem)),
+    ),
+  );
 }
 
 const showSoon = throttle(() => {

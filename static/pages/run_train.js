@@ -3,6 +3,7 @@
 import { AnswersView } from "../charts/answers-view.js";
 import { BandsView } from "../charts/bands-view.js";
 import { BatchCharts } from "../charts/batch-charts.js";
+import { ForecastCheck } from "../charts/forecast-check.js";
 import { LedgerView } from "../charts/ledger-view.js";
 import { probeTable } from "../charts/probe-list.js";
 import { ProbeView } from "../charts/probe-view.js";
@@ -16,9 +17,12 @@ import { follow } from "../lib/live.js";
 import { ProbeHistory } from "../lib/probe-history.js";
 import { ProbeSnapshots } from "../lib/probe-snapshots.js";
 import { headOf } from "./_run_head.js";
+import { FilterList } from "./run_train/filter.js";
 
 const LIST_MS = 500;
 const HEADLINE_MS = 2000;
+const KINDS_MS = 4000;
+const FILTER_MS = 4000;
 const AT_ONCE = 4;
 
 const run = pageData();
@@ -33,9 +37,12 @@ const snapshots = new ProbeSnapshots();
 let shownPair = null;
 let status = run.status;
 
-const isOver = () => !["queued", "running"].includes(status);
+const isOver = () => !["queued", "running", "lost"].includes(status);
 const shown = () => histories.get(shownPair);
 const ignore = () => {};
+const forecast = new ForecastCheck(run);
+const filter = run.kind === "train" && run.config.refresh_filter ? new FilterList(run.id, isOver) : null;
+const showFilterSoon = throttle(() => filter?.show(), FILTER_MS);
 
 const metricDetail = new Detail(
   (query) => api(`${at}/metrics?${query}`),
@@ -66,7 +73,8 @@ async function loadProbes() {
   drawList();
   const asked = Number(new URLSearchParams(location.search).get("probe") ?? NaN);
   const known = [...probes.keys()];
-  const initial = probes.has(asked) ? asked : (known.find((pair) => pair >= 0) ?? known[0]);
+  const first = [asked, run.verdict_pair].find((pair) => probes.has(pair));
+  const initial = first ?? known.find((pair) => pair >= 0) ?? known[0];
   if (shownPair === null) await showProbe(initial);
   if (probes.size > 1) loadSnapshots().catch(ignore);
 }
@@ -77,6 +85,14 @@ function named(probe) {
   const text = Array.isArray(typed) ? typed.at(-1)?.content : typed;
   return probe.name || !text ? probe : { ...probe, name: text };
 }
+
+/** How bad each probe's displacement is, which is not part of the event stream. */
+async function loadKinds() {
+  const answer = await api(`${at}/probes`);
+  for (const probe of answer.items ?? answer) probes.set(probe.pair, named(probe));
+  drawList();
+}
+const loadKindsSoon = throttle(() => loadKinds().catch(ignore), KINDS_MS);
 
 let isLoadingProbes = false;
 async function loadProbesOnce() {
@@ -103,7 +119,9 @@ const groupNames = (probe) => probe.groups_list?.map((group) => group.name) ?? O
 const drawListSoon = throttle(drawList, LIST_MS);
 
 function onsets() {
-  const found = (run.summary.probes ?? []).map((probe) => [probe.pair, probe.onset_step ?? null]);
+  // A trainer elsewhere may call anything its summary.
+  const summarized = Array.isArray(run.summary.probes) ? run.summary.probes : [];
+  const found = summarized.map((probe) => [probe.pair, probe.onset_step ?? null]);
   const live = [...histories].map(([pair, { steps, changes }]) => [
     pair,
     displacementOnset(steps, changes.preferred, changes.dispreferred),
@@ -158,10 +176,10 @@ async function fetchHistory(pair) {
 }
 
 function mergeDetail(history, series) {
-  const { verdict } = history;
+  const { verdict, verdictShort, displacement, destinationOnsets } = history;
   history.mergeSeries(series);
-  // The sentence of a range of steps says less than that of the whole run.
-  history.verdict = verdict;
+  // What a range of steps says is less than what the whole run does.
+  Object.assign(history, { verdict, verdictShort, displacement, destinationOnsets });
   if (history !== shown()) return;
   probeView.redraw();
   ledger.update();
@@ -171,9 +189,10 @@ function mergeDetail(history, series) {
 
 function putProbe(row) {
   snapshots.put(row);
-  if (!probes.has(row.pair)) return loadProbesOnce();
+  if (!probes.has(row.pair)) return loadProbesOnce().catch(ignore);
   waiting.get(row.pair)?.push(row);
   drawListSoon();
+  if (probes.size > 1) loadKindsSoon();
   bands.updateSoon();
   const history = histories.get(row.pair);
   if (!history) return;
@@ -189,7 +208,9 @@ const loadHeadlineSoon = throttle(() => loadHeadline().catch(ignore), HEADLINE_M
 async function loadHeadline() {
   const history = shown();
   if (!history) return;
-  history.verdict = (await api(`${at}/probes/${history.probe.pair}?points=2`)).verdict;
+  const now = await api(`${at}/probes/${history.probe.pair}?points=2`);
+  const { verdict, verdict_short: verdictShort, displacement, destination_onsets: destinationOnsets } = now;
+  Object.assign(history, { verdict, verdictShort, displacement, destinationOnsets });
   if (history === shown()) probeView.drawHeadline();
 }
 
@@ -199,30 +220,63 @@ function putAnswer(row) {
   if (row.pair === shownPair) answersView.show(row.pair, answers.get(row.pair));
 }
 
+/** The training was resumed from a checkpoint: what came after its step is cut off. */
+function cut({ step }) {
+  batches.cut(step);
+  for (const history of [...histories.values(), ...answers.values()]) history.cut(step);
+  for (const [pair, rows] of waiting)
+    waiting.set(
+      pair,
+      rows.filter((row) => row.step <= step),
+    );
+  snapshots.cut(step);
+  run.summary = {};
+  bands.start().catch(ignore);
+  drawList();
+  if (probes.size > 1) loadSnapshots().catch(ignore);
+  if (!shown()) return;
+  probeView.show(shown());
+  ledger.show(shown());
+  answersView.show(shownPair, answers.get(shownPair) ?? null);
+}
+
 function putStatus(now) {
   head.showProgress(now.progress, now.phase);
   if (now.status !== status) head.refreshHead();
-  else head.showVerdict(now.verdict);
+  else showVerdict(now);
   status = now.status;
 }
 
+/** @param {any} now the run, or what of it is news */
+function showVerdict(now) {
+  head.showVerdict(now);
+  if (now.verdict_pair === run.verdict_pair) return;
+  run.verdict_pair = now.verdict_pair;
+  if (shown()) probeView.drawHeadline();
+}
+
 async function start() {
+  showVerdict(run);
   const answer = await api(`${at}/metrics?points=${POINTS}`);
   metricDetail.begin(answer);
   batches.merge(answer.items);
   bands.start().catch(ignore);
+  filter?.show();
   await loadProbes();
   const known = answer.revision ?? run.revision;
   // If this fails, the stream brings the rest once the server answers again.
   if (known !== run.revision) await catchUp().catch(ignore);
+  if (isOver()) forecast.start().catch(ignore);
   // Events recorded since the numbers were read are still delivered, even of a run that has ended.
   if (isOver() && run.revision <= known) return;
   follow(run.id, known, {
     status: putStatus,
     progress: (now) => {
       head.showProgress(now, now.phase);
-      head.showVerdict(now.verdict);
+      showVerdict(now);
+      showFilterSoon();
     },
+    rewound: cut,
     metric: (row) => batches.put(row),
     probe: putProbe,
     answer: putAnswer,
@@ -241,6 +295,7 @@ async function catchUp() {
   status = now.status;
   run.summary = now.summary;
   run.revision = now.revision;
+  showVerdict(now);
   head.showProgress(now.progress, now.phase);
   head.refreshHead();
   drawList();
@@ -251,10 +306,14 @@ async function finish() {
   const over = await api(at);
   status = over.status;
   run.summary = over.summary;
+  showVerdict(over);
+  await loadKinds();
   for (const [pair, history] of histories) {
     history.mergeSeries(await api(`${at}/probes/${pair}?points=${POINTS}`));
   }
   bands.start().catch(ignore);
+  forecast.start().catch(ignore);
+  filter?.show();
   drawList();
   if (shown()) {
     probeView.drawHeadline();

@@ -2,6 +2,7 @@
 
 import { $ } from "../lib/dom.js";
 import { keepFresh } from "../lib/refresh.js";
+import "./_alarms.js";
 
 const filters = $("[data-filters]");
 filters.addEventListener("change", () => filters.requestSubmit());

@@ -6,6 +6,7 @@ import { toCsv } from "../../lib/csv.js";
 import { differences } from "../../lib/differences.js";
 import { $, h, saveFile } from "../../lib/dom.js";
 import { clip, number, percent, probability, probabilityChange, signed } from "../../lib/format.js";
+import { severityTag, severityWord } from "../../lib/severity.js";
 import { tokenView } from "../../lib/token-view.js";
 import { FORMULAS } from "./series.js";
 
@@ -62,6 +63,13 @@ const ENDS = [
     FORMULAS.displaced_fraction,
   ],
   [
+    "Largest drawdown of P(y+ at the fork)",
+    (run) => run.displacement?.drawdown?.size,
+    probability,
+    "How far the preferred token fell from a peak to a later trough, in the pair that the verdict is about.",
+    "max_{t<t'} p_t − p_t'",
+  ],
+  [
     "Moved mass at the fork",
     (run) => run.summary.moved_mass,
     probability,
@@ -98,6 +106,13 @@ function settings(runs, pairs) {
 export function drawTable(runs, pairs) {
   const gainers = (run) =>
     topGainers(run).map((entry) => h("div", {}, tokenView(entry.token), ` ${probabilityChange(entry.change, 3)}`));
+  const severity = (run) => {
+    const since = run.displacement?.onset_step;
+    return [
+      severityTag(run.displacement_kind, run.displaced) ?? "–",
+      Number.isFinite(since) ? h("div", { class: "small quiet" }, `since step ${since}`) : null,
+    ];
+  };
   const different = settings(runs, pairs);
   const head = (run) =>
     h(
@@ -137,6 +152,10 @@ export function drawTable(runs, pairs) {
               runs.map((run) => show(get(run))),
             ),
           ),
+          row(
+            ["Displacement ", explained("How bad it is, of the pair that each run's verdict is about.")],
+            runs.map(severity),
+          ),
           row("Top gainers", runs.map(gainers)),
         ),
         h(
@@ -156,6 +175,7 @@ function saveTable(runs, different) {
   /** @type {[string, unknown[]][]} */
   const rows = [
     ...ENDS.map(([label, get]) => /** @type {[string, unknown[]]} */ ([label, runs.map(get)])),
+    ["Displacement", runs.map((run) => severityWord(run.displacement_kind, run.displaced))],
     [
       "Top gainers",
       runs.map((run) =>

@@ -1,26 +1,23 @@
 // The preview of a file before it is stored: what its columns were recognized as, and the form that corrects it.
 
-import { $$, h } from "../../lib/dom.js";
+import { h } from "../../lib/dom.js";
 import { count } from "../../lib/format.js";
 import { promptView, side, text } from "../../lib/pair-view.js";
+import { mappingForm } from "./mapping.js";
+import { pairingForm } from "./pairing.js";
 
-const ROLES = [
-  ["prompt", "Prompt", "may be missing where the responses are whole dialogues"],
-  ["preferred", "Preferred response", ""],
-  ["dispreferred", "Dispreferred response", ""],
-  ["system", "System prompt", "optional"],
-  ["preference", "Which is preferred: 1 or 2", "optional; the two responses are then the first and the second"],
-];
+/** How to read a file: a mapping of its columns, a rule that makes pairs of several responses, a table of an archive.
+ * @typedef {{mapping?: Record<string, string>, pairing?: string, member?: string}} How */
 
 /**
- * @param {File} file
+ * @param {{name: string}} file
  * @param {any} seen the response of /datasets/preview
+ * @param {How} how it was read
  * @param {{
- *   store: (mapping?: Record<string, string>) => void, previewAgain: (mapping: Record<string, string>) => void,
- *   cancel: () => void,
+ *   store: (how: How) => void, previewAgain: (how: How) => void, cancel: () => void,
  * }} actions of the buttons
  */
-export function previewView(file, seen, { store, previewAgain, cancel }) {
+export function previewView(file, seen, how, { store, previewAgain, cancel }) {
   const isUsable = seen.usable > 0;
   const title = isUsable ? `Read as ${seen.form}` : "Which column holds what?";
   return h(
@@ -28,6 +25,8 @@ export function previewView(file, seen, { store, previewAgain, cancel }) {
     { class: "card preview", "aria-label": `What ${file.name} holds` },
     h("div", { class: "card-head" }, h("h2", {}, `${file.name}: ${title}`), h("span", { class: "tag" }, kindOf(seen))),
     h("p", { class: "quiet" }, summary(seen)),
+    seen.notes.map((note) => h("p", {}, inCode(note))),
+    seen.pairings.length ? pairingForm(seen, (pairing) => previewAgain({ ...how, pairing })) : null,
     seen.reasons.length
       ? h(
           "div",
@@ -36,7 +35,7 @@ export function previewView(file, seen, { store, previewAgain, cancel }) {
           h(
             "ul",
             {},
-            seen.reasons.map((reason) => h("li", {}, reason)),
+            seen.reasons.map((reason) => h("li", {}, inCode(reason))),
           ),
         )
       : null,
@@ -56,7 +55,7 @@ export function previewView(file, seen, { store, previewAgain, cancel }) {
       { open: seen.confidence !== "sure" || seen.needs_mapping },
       h("summary", {}, `Columns (${count(seen.columns.length)})`),
       columnsTable(seen.columns),
-      mappingForm(seen, previewAgain),
+      mappingForm(seen, (mapping) => previewAgain({ ...how, mapping })),
     ),
     h(
       "div",
@@ -67,7 +66,7 @@ export function previewView(file, seen, { store, previewAgain, cancel }) {
           type: "button",
           class: "primary",
           disabled: !isUsable,
-          onclick: () => store(seen.needs_mapping ? seen.mapping : undefined),
+          onclick: () => store({ ...how, mapping: how.mapping ?? (seen.needs_mapping ? seen.mapping : undefined) }),
         },
         "Store this dataset",
       ),
@@ -76,13 +75,23 @@ export function previewView(file, seen, { store, previewAgain, cancel }) {
   );
 }
 
-const KINDS = { jsonl: "JSONL", json: "JSON", csv: "CSV", parquet: "Parquet" };
-const kindOf = (seen) => KINDS[seen.kind] + (seen.is_packed ? ", gzipped" : "");
+const KINDS = { jsonl: "JSONL", json: "JSON", csv: "CSV", parquet: "Parquet", arrow: "Arrow", orc: "ORC" };
+const counted = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
+/** "by `rank`" with the name as code */
+const inCode = (sentence) => sentence.split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part));
+
+function kindOf(seen) {
+  if (seen.member) return `${KINDS[seen.kind]}, ${seen.member}`;
+  return KINDS[seen.kind] + (seen.is_packed ? ", compressed" : "");
+}
 
 function summary(seen) {
   const rows = seen.rows === 1 ? "1 row" : `${count(seen.rows)} rows`;
   const of = seen.is_whole ? `The file has ${rows}` : `Of the first ${rows}`;
-  return `${of}${seen.is_whole ? ";" : ","} ${count(seen.usable)} can be used. Nothing is stored yet.`;
+  // A row may make several pairs, and a pair may be made of two rows.
+  const isRowByRow = seen.usable + seen.rejected === seen.rows;
+  const use = isRowByRow ? `${count(seen.usable)} can be used` : `${counted(seen.usable, "pair")} can be made of them`;
+  return `${of}${seen.is_whole ? ";" : ","} ${use}. Nothing is stored yet.`;
 }
 
 function pairPreview(pair) {
@@ -137,46 +146,46 @@ function columnsTable(columns) {
   );
 }
 
-function mappingForm(seen, previewAgain) {
-  const names = seen.columns.map((column) => column.name);
-  const form = h(
-    "form",
-    { class: "form mapping" },
+/**
+ * The tables of a file that holds several, of which one is chosen.
+ *
+ * @param {{snippet: string, message: string}[]} members name and size of each
+ * @param {(member: string) => void} choose
+ */
+export function memberChoice(members, choose) {
+  return h(
+    "div",
+    { class: "table-wrap" },
     h(
-      "div",
-      { class: "fields" },
-      ROLES.map(([role, label, help]) => {
-        const id = `mapping-${role}`;
-        const given = seen.mapping?.[role];
-        return h(
-          "div",
-          { class: "field" },
-          h("label", { for: id }, label),
+      "table",
+      { class: "members" },
+      h(
+        "tbody",
+        {},
+        members.map((member) =>
           h(
-            "select",
-            { id, name: role },
-            h("option", { value: "" }, "none of them"),
-            names.map((name) => h("option", { value: name, selected: name === given }, name)),
+            "tr",
+            {},
+            h("td", {}, h("code", {}, member.snippet)),
+            h("td", { class: "num quiet" }, member.message),
+            h(
+              "td",
+              { class: "num" },
+              h(
+                "button",
+                {
+                  type: "button",
+                  "aria-label": `Look at ${member.snippet}`,
+                  onclick: () => choose(member.snippet),
+                },
+                "Look at it",
+              ),
+            ),
           ),
-          help ? h("span", { class: "help" }, help) : null,
-        );
-      }),
+        ),
+      ),
     ),
-    h("div", { class: "form-error", role: "alert" }),
-    h("div", { class: "actions" }, h("button", { type: "submit" }, "Look again with these columns")),
   );
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    const mapping = Object.fromEntries(
-      $$("select", form)
-        .filter((select) => select.value)
-        .map((select) => [select.name, select.value]),
-    );
-    const isComplete = mapping.preferred && mapping.dispreferred;
-    form.querySelector(".form-error").textContent = isComplete ? "" : "Choose the columns of both responses.";
-    if (isComplete) previewAgain(mapping);
-  });
-  return form;
 }
 
 export function rejectedRows(errors) {

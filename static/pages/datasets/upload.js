@@ -3,30 +3,31 @@
 import { API, Problem } from "../../lib/api.js";
 import { $, h } from "../../lib/dom.js";
 import { bytes, count, duration, percent } from "../../lib/format.js";
-import { previewView, rejectedRows } from "./preview.js";
+import { memberChoice, previewView, rejectedRows } from "./preview.js";
 
-// The first rows are enough to recognize a format, except for Parquet: its schema is at the end of the file.
+// The first rows are enough to recognize most formats. Parquet and archives say what they hold at their end: a file
+// whose first part cannot be read is sent as a whole, up to this size.
 const FIRST_PART = 2 << 20;
-const WHOLE_TABLE = 64 << 20;
+const WHOLE_FILE = 64 << 20;
 const POLL_MS = 400;
 
 /** The zone of the page into which a file is dropped. */
 const zone = $("[data-drop]");
 
-/** @typedef {Record<string, string>} Mapping role → column */
+/** @typedef {import("./preview.js").How} How a file is read */
 
 /**
  * Show what the file's beginning holds; nothing is stored until that is confirmed.
  *
  * @param {File} file
- * @param {Mapping} [mapping]
+ * @param {How} [how]
  */
-export async function showPreview(file, mapping) {
+export async function showPreview(file, how = {}) {
   showStatus(`${file.name}: reading its first rows…`);
   $("[data-drop-input]", zone).value = "";
   let seen;
   try {
-    seen = await preview(file, mapping);
+    seen = await preview(file, how);
   } catch (problem) {
     settle();
     // The whole file may be readable where its beginning alone is not.
@@ -34,31 +35,42 @@ export async function showPreview(file, mapping) {
       ? h(
           "div",
           { class: "actions" },
-          h("button", { type: "button", onclick: () => upload(file, { mapping }) }, "Read the whole file"),
+          h("button", { type: "button", onclick: () => upload(file, how) }, "Read the whole file"),
         )
       : null;
-    showFailure(file, problem, actions);
+    showFailure(file, problem, actions, otherMember(file, how));
     return;
   }
   settle();
-  const card = previewView(file, seen, {
-    store: (chosen) => upload(file, { mapping: chosen }),
+  const card = previewView(file, seen, how, {
+    store: (chosen) => upload(file, chosen),
     previewAgain: (chosen) => showPreview(file, chosen),
     cancel: () => result().replaceChildren(),
   });
   result().replaceChildren(card);
-  (mapping ? $("select", card) : $("button.primary", card))?.focus();
+  (how.mapping || how.pairing ? $("select", card) : $("button.primary", card))?.focus();
 }
 
-/** Send the file, or the first part that is enough to recognize it. */
-async function preview(file, mapping) {
-  const magic = new TextDecoder("latin1").decode(await file.slice(0, 4).arrayBuffer());
-  const limit = magic === "PAR1" ? WHOLE_TABLE : FIRST_PART;
+/** A key under which the server reports the progress of a request. */
+export const newKey = () =>
+  [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+/** Send the first part of the file; the whole one where that is not enough to recognize it. */
+async function preview(file, how) {
+  try {
+    return await previewPart(file, FIRST_PART, how);
+  } catch (problem) {
+    if (!problem.isPartial || file.size > WHOLE_FILE) throw problem;
+    return previewPart(file, WHOLE_FILE, how);
+  }
+}
+
+async function previewPart(file, limit, how) {
   const isWhole = file.size <= limit;
   const form = new FormData();
   form.append("file", isWhole ? file : file.slice(0, limit), file.name);
   form.append("whole", String(isWhole));
-  if (mapping) form.append("mapping", JSON.stringify(mapping));
+  appendHow(form, how);
   let response;
   try {
     response = await fetch(`${API}/datasets/preview`, { method: "POST", body: form });
@@ -70,22 +82,28 @@ async function preview(file, mapping) {
   return answer;
 }
 
+/** @param {FormData} form @param {How} how */
+function appendHow(form, { mapping, pairing, member }) {
+  if (mapping) form.append("mapping", JSON.stringify(mapping));
+  if (pairing) form.append("pairing", pairing);
+  if (member) form.append("member", member);
+}
+
 /**
  * Store the file. Its bytes are sent first, then the server reads its rows; the progress of both is shown.
  *
  * @param {File} file
- * @param {{mapping?: Mapping, ifKnown?: "refuse" | "store"}} options ifKnown: what to do if the same file is stored
+ * @param {How} how
+ * @param {"refuse" | "store"} ifKnown what to do if the same file is stored
  */
-function upload(file, { mapping, ifKnown = "refuse" } = {}) {
-  const key = [...crypto.getRandomValues(new Uint8Array(12))]
-    .map((byte) => byte.toString(16).padStart(2, "0"))
-    .join("");
+function upload(file, how, ifKnown = "refuse") {
+  const key = newKey();
   const bar = $("progress", zone);
   const cancel = $("[data-drop-cancel]", zone);
   const form = new FormData();
   form.append("file", file);
   form.append("if_known", ifKnown);
-  if (mapping) form.append("mapping", JSON.stringify(mapping));
+  appendHow(form, how);
   result().replaceChildren();
 
   const request = new XMLHttpRequest();
@@ -121,10 +139,10 @@ function upload(file, { mapping, ifKnown = "refuse" } = {}) {
     } catch {
       /* reported below */
     }
-    if (request.status === 409 && answer.dataset_id) showKnown(file, answer.dataset_id, mapping);
-    else if (request.status >= 400) showFailure(file, new Problem(answer));
-    else if (answer.rejected) showRejected(answer);
-    else location.assign(`/datasets/${answer.id}`);
+    if (request.status === 409 && answer.dataset_id) {
+      showKnown(file, answer.dataset_id, () => upload(file, how, "store"));
+    } else if (request.status >= 400) showFailure(file, new Problem(answer), null, otherMember(file, how));
+    else showStored(answer);
   });
   bar.hidden = false;
   cancel.hidden = false;
@@ -132,15 +150,17 @@ function upload(file, { mapping, ifKnown = "refuse" } = {}) {
   request.send(form);
 }
 
-async function showProgress(file, key, bar) {
+/** Show the progress that the server reports for a key. @param {{name: string}} file */
+export async function showProgress(file, key, bar) {
   const response = await fetch(`${API}/datasets/progress/${key}`).catch(() => null);
   if (!response?.ok || bar.hidden) return;
   const now = await response.json();
-  if (now.phase === "reading" && now.bytes_total) bar.value = now.bytes_done / now.bytes_total;
+  if (["downloading", "reading"].includes(now.phase) && now.bytes_total) bar.value = now.bytes_done / now.bytes_total;
   else bar.removeAttribute("value");
   const rejected = now.rejected ? `, ${count(now.rejected)} rejected` : "";
   const phase =
     {
+      downloading: `downloading ${bytes(now.bytes_done)} of ${bytes(now.bytes_total)}`,
       reading: `reading the rows, ${count(now.pairs)} pairs so far${rejected}`,
       checking: "looking for repeated and contradicting pairs",
       storing: "storing",
@@ -149,18 +169,18 @@ async function showProgress(file, key, bar) {
   showStatus(`${file.name}: ${phase}${left}…`);
 }
 
-const result = () => $("[data-drop-result]");
-const showStatus = (text) => {
+export const result = () => $("[data-drop-result]");
+export const showStatus = (text) => {
   $("[data-drop-status]", zone).textContent = text;
 };
 
-function settle() {
+export function settle() {
   $("progress", zone).hidden = true;
   $("[data-drop-cancel]", zone).hidden = true;
   showStatus("");
 }
 
-function notice(kind, title, ...content) {
+export function notice(kind, title, ...content) {
   result().replaceChildren(
     h(
       "div",
@@ -171,27 +191,49 @@ function notice(kind, title, ...content) {
   );
 }
 
-function showFailure(file, problem, actions = null) {
+/** @param {File} file @param {How} how @returns {(member: string) => void} looks at a table of an archive */
+const otherMember = (file, how) => (member) => showPreview(file, { ...how, member });
+
+/**
+ * @param {{name: string}} file
+ * @param {any} problem
+ * @param {Node | null} actions
+ * @param {((member: string) => void) | null} choose looks at one of several tables
+ */
+export function showFailure(file, problem, actions = null, choose = null) {
+  const members = problem.errors.filter((item) => item.field === "member" && item.snippet);
+  if (members.length && choose) {
+    const why = "The file holds several tables, and one is read at a time.";
+    notice("warn", `${file.name}: which table?`, why, memberChoice(members, choose));
+    return;
+  }
   const rows = problem.errors.filter((item) => item.row);
   notice("bad", `${file.name}: ${problem.title}`, problem.message, rows.length ? rejectedRows(rows) : null, actions);
 }
 
-function showKnown(file, id, mapping) {
+/** @param {{name: string}} file @param {number} id @param {() => void} again stores it once more */
+export function showKnown(file, id, again) {
   notice(
     "warn",
     `${file.name} is stored already`,
-    `Dataset ${id} was made from the same file. Nothing was stored this time.`,
+    `Dataset ${id} was made from the same data. Nothing was stored this time.`,
     h(
       "div",
       { class: "actions" },
       h("a", { class: "button primary", href: `/datasets/${id}` }, "Open that dataset"),
-      h("button", { type: "button", onclick: () => upload(file, { mapping, ifKnown: "store" }) }, "Store it again"),
+      h("button", { type: "button", onclick: again }, "Store it again"),
     ),
   );
 }
 
 /** "1 pair", "2 pairs" @param {number} number @param {string} noun */
 const counted = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
+
+/** Open a dataset that was stored, or list what was rejected first. */
+export function showStored(dataset) {
+  if (dataset.rejected) showRejected(dataset);
+  else location.assign(`/datasets/${dataset.id}`);
+}
 
 function showRejected(dataset) {
   notice(

@@ -29,8 +29,52 @@ export const READ = {
         .filter((line) => line.trim())
         .map(group),
     ),
+  opposites: (text) =>
+    text
+      .split("\n")
+      .filter((line) => line.trim())
+      .map(opposites),
   positions: (text) => JSON.parse(text),
+  arguments: (text) =>
+    Object.fromEntries(
+      text
+        .split("\n")
+        .filter((line) => line.trim())
+        .map(argument),
+    ),
 };
+
+/** "enable_thinking: false" → ["enable_thinking", false]. What is no JSON is text. @param {string} line */
+function argument(line) {
+  const [, name, text] = /^\s*([^:\s]+)\s*[:=]\s*(.+?)\s*$/.exec(line) ?? [];
+  if (name === undefined) throw new FieldError("One argument a line, as “name: value”.");
+  try {
+    return [name, JSON.parse(text)];
+  } catch {
+    return [name, WRITTEN[text] ?? text];
+  }
+}
+
+/** Python's words for JSON's. @type {Record<string, boolean>} */
+const WRITTEN = { True: true, False: false };
+
+/**
+ * The chat template in a file: the text itself, or the entry `chat_template` of a tokenizer_config.json.
+ *
+ * @param {string} text
+ * @param {string} name
+ */
+export function templateOf(text, name) {
+  if (!name.endsWith(".json")) return text;
+  let found;
+  try {
+    found = JSON.parse(text).chat_template;
+  } catch {
+    throw new FieldError(`${name} is not valid JSON.`);
+  }
+  if (typeof found !== "string") throw new FieldError(`${name} has no text named chat_template.`);
+  return found;
+}
 
 const splitWords = (text) =>
   text
@@ -74,6 +118,12 @@ function group(line) {
     throw new FieldError("One group a line, as “name: word, word”.");
   }
   return [name, words.filter(Boolean)];
+}
+
+function opposites(line) {
+  const names = splitWords(line);
+  if (names.length !== 2) throw new FieldError("Two groups a line, as “affirmative, negative”.");
+  return names;
 }
 
 /** rows: [{prompt, watch, name}] as they were typed; empty ones are left out. */

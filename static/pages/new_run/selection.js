@@ -1,4 +1,4 @@
-// Which pairs a run trains on: the controls of its rules, and what they come to, counted as they change.
+// Which pairs a run trains on or looks at: the controls of its rules, and what they come to, counted as they change.
 
 import { api } from "../../lib/api.js";
 import { $, $$, h } from "../../lib/dom.js";
@@ -63,10 +63,21 @@ function share(text) {
 export function arrangeSelection(selection) {
   const { random, limit, ...rules } = selection ?? {};
   if (random?.same_size_as !== RULES) return selection ?? {};
+  return { random: sameSize(rules, random.seed), ...(limit === undefined ? {} : { limit }) };
+}
+
+/** The selection of a random control beside a run of this selection. */
+export function controlOf(selection) {
+  const { random, limit, ...rules } = selection ?? {};
+  if (random) throw new FieldError("This run's pairs are drawn at random already: it needs no random control.");
+  return { random: sameSize(rules, 0), ...(limit === undefined ? {} : { limit }) };
+}
+
+function sameSize(rules, seed) {
   if (!Object.values(rules).some((rule) => rule !== false)) {
     throw new FieldError("Set rules above: the random control has as many pairs as they select.");
   }
-  return { random: { ...random, same_size_as: rules }, ...(limit === undefined ? {} : { limit }) };
+  return { same_size_as: rules, seed };
 }
 
 /** Errors of a random control's rules belong to the fields of these rules. @param {string} field */
@@ -141,9 +152,9 @@ export class SelectionPreview {
   draw({ total, count: left, left_out: out, sample, sample_left_out: sampleOut }) {
     const words =
       out === 0
-        ? "All pairs are trained on."
+        ? `All pairs are ${this.host.dataset.used}.`
         : left === 0
-          ? "No pair is left: there is nothing to train on."
+          ? "No pair is left."
           : `${percent(left / total, 1)}; ${count(out)} left out.`;
     this.say(`${count(left)} of ${count(total)} pairs.`, words);
     this.host.classList.toggle("nothing", left === 0);

@@ -43,7 +43,7 @@ export function editor({ root, item, reviewer, onsaved, oncancel, onmark }) {
     const contents = turns.map((_, i) => textOf(`edit-turn-${i}`));
     const wanted = { version, reviewer: reviewer || null };
     if (contents.some((content, i) => content !== turns[i].content)) {
-      wanted.prompt = isChat ? turns.map((turn, i) => ({ role: turn.role, content: contents[i] })) : contents[0];
+      wanted.prompt = isChat ? turns.map((turn, i) => ({ ...turn, content: contents[i] })) : contents[0];
     }
     for (const side of ["preferred", "dispreferred"]) {
       if (textOf(`edit-${side}`) !== item[side]) wanted[side] = textOf(`edit-${side}`);

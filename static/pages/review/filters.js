@@ -4,8 +4,10 @@ const NAME_KEY = "chesboard-reviewer";
 
 /** Values of the "only" choice → the filter's parameter that is true. */
 const FLAGS = ["flagged", "displaced", "disputed", "edited"];
+/** Controls that leave pairs out. */
+const CONDITIONS = ["verdict", "only", "issue"];
 const SOURCES = ["score_run", "displacement_run"];
-const IN_ADDRESS = ["verdict", "only", "sort", ...SOURCES];
+const IN_ADDRESS = ["verdict", "only", "issue", "sort", ...SOURCES];
 
 export class Filters {
   /** @param {any} form @param {() => unknown} onname called when the name changed and the filter depends on it */
@@ -38,13 +40,12 @@ export class Filters {
   }
 
   get isAll() {
-    return !this.value("verdict") && !this.value("only");
+    return !CONDITIONS.some((name) => this.value(name));
   }
 
   /** Show all pairs. */
   clear() {
-    this.control("verdict").value = "";
-    this.control("only").value = "";
+    for (const name of CONDITIONS) if (this.control(name)) this.control(name).value = "";
   }
 
   /** Set the controls to what the address says. @param {URLSearchParams} query */
@@ -70,6 +71,7 @@ export class Filters {
   query() {
     const query = new URLSearchParams();
     if (this.value("verdict")) query.set("verdict", this.value("verdict"));
+    if (this.value("issue")) query.set("issue", this.value("issue"));
     const only = this.value("only");
     if (FLAGS.includes(only)) query.set(only, "true");
     // Without a name there is nothing to exclude.
@@ -82,7 +84,7 @@ export class Filters {
   body() {
     /** @type {Record<string, any>} */
     const body = Object.fromEntries(this.query());
-    if (body.verdict) body.verdict = [body.verdict];
+    for (const name of ["verdict", "issue"]) if (body[name]) body[name] = [body[name]];
     for (const name of FLAGS) if (body[name]) body[name] = true;
     for (const name of SOURCES) if (body[name]) body[name] = Number(body[name]);
     return body;
@@ -90,9 +92,9 @@ export class Filters {
 
   /** The filter in words. */
   words() {
-    const parts = ["verdict", "only"]
-      .filter((name) => this.value(name))
-      .map((name) => this.control(name).selectedOptions[0].textContent);
+    const parts = CONDITIONS.filter((name) => this.value(name)).map((name) =>
+      this.control(name).selectedOptions[0].textContent.replace(/\s+/g, " ").trim(),
+    );
     return parts.length ? parts.join(", ") : "the whole dataset";
   }
 }

@@ -168,9 +168,11 @@ const DID = {
   undo: "undid a change",
 };
 
-export function history({ items, texts }) {
-  if (!items.length) return [h("p", { class: "quiet small" }, "Nobody has reviewed this pair yet.")];
+export function history({ items, texts, dropped }) {
+  const runs = dropped.length ? [h("ul", { class: "history", "data-dropped": "" }, dropped.map(dropping))] : [];
+  if (!items.length) return [...runs, h("p", { class: "quiet small" }, "Nobody has reviewed this pair yet.")];
   return [
+    ...runs,
     h(
       "ol",
       { class: "history" },
@@ -198,6 +200,24 @@ export function history({ items, texts }) {
       ? h("details", {}, h("summary", { class: "small" }, `${texts.length} versions of the text`), texts.map(version))
       : null,
   ].filter(Boolean);
+}
+
+/** A training run whose filter dropped the pair. */
+function dropping({ run_id, run_name, epoch, text, sample_reward, preferred_reward }) {
+  return h(
+    "li",
+    {},
+    h(
+      "div",
+      { class: "small" },
+      h("span", { class: "tag flagged" }, "dropped"),
+      ` before epoch ${epoch} of `,
+      h("a", { href: `/runs/${run_id}#filter` }, `run ${run_id}, ${run_name}`),
+      `: the model’s own answer had at least the reward of y+ (${number(sample_reward, 3)} against ` +
+        `${number(preferred_reward, 3)}).`,
+    ),
+    h("details", {}, h("summary", { class: "small" }, "What it wrote"), h("div", { class: "small text" }, text)),
+  );
 }
 
 function version(text) {

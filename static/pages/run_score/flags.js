@@ -1,7 +1,7 @@
 // Flagging pairs for review: the top share by a measure, or those inside a drawn box or lasso; with undo.
 
 import { api } from "../../lib/api.js";
-import { $, h, problemNotice } from "../../lib/dom.js";
+import { $, $$, h, problemNotice } from "../../lib/dom.js";
 import { count, percent } from "../../lib/format.js";
 import { measureOf } from "../../lib/measures.js";
 
@@ -22,7 +22,7 @@ export class Flags {
     this.bar = $("[data-brush]");
     if (!this.form) return;
     this.form.hidden = false;
-    $("[data-next]").hidden = false;
+    for (const links of $$("[data-next]")) links.hidden = false;
     this.form.addEventListener("input", () => {
       this.drawButton();
       onform();

@@ -9,6 +9,15 @@ import { columnLabels } from "../../lib/measures.js";
 import { promptView, side } from "../../lib/pair-view.js";
 
 const PAGE = 25;
+
+/** The columns with the length gap next to both forms of CHES, which it explains in part. */
+function besideLength(columns) {
+  const isGap = ([name]) => name === "length_gap";
+  const others = columns.filter((column) => !isGap(column));
+  const at = others.findIndex(([name]) => name === "ln_ches") + 1;
+  return [...others.slice(0, at), ...columns.filter(isGap), ...others.slice(at)];
+}
+
 export class ScoreTable {
   constructor(run) {
     const asked = new URLSearchParams(location.search);
@@ -42,7 +51,7 @@ export class ScoreTable {
 
   table(items) {
     /** @type {[string, string][]} */
-    const all = [["pair", "Pair"], ...columnLabels()];
+    const all = [["pair", "Pair"], ...besideLength(columnLabels())];
     const columns = all.filter(([name]) => name === "pair" || items.some((item) => item[name] !== null));
     const formatOf = (name) => (name === "pair" ? count : aligned(items.map((item) => item[name])));
     const formats = Object.fromEntries(columns.map(([name]) => [name, formatOf(name)]));
@@ -181,6 +190,11 @@ export class ScoreTable {
         `${alike} of ${preferred.length} preferred and ${dispreferred.length} dispreferred tokens are shared; ` +
           `the fork is at token ${shared.fork + 1}.`,
         h("a", { href: `/datasets/${this.run.dataset_id}?pair=${item.pair}` }, "Open in the dataset"),
+        h(
+          "a",
+          { href: `/datasets/${this.run.dataset_id}/new?kind=preflight&like=${this.run.id}&pairs=${item.pair}` },
+          "Pre-flight this pair",
+        ),
       ),
       promptView(item.prompt),
       h(

@@ -11,8 +11,16 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from app.pages import filters, forms
-from app.store.runs import Run, Worker
-from chesboard.configs import CONFIGS, LoraConfig, ProbesConfig, Selection
+from app.pages.form_layout import UNUSED
+from app.store.runs import EXTERNAL, Run, Worker
+from chesboard.configs import (
+    CONFIGS,
+    LoraConfig,
+    PairWeights,
+    ProbesConfig,
+    RefreshFilter,
+    Selection,
+)
 from chesboard.measures.registry import MEASURE_NAMES
 from tests.app import factories
 
@@ -74,6 +82,12 @@ def show(client: "TestClient", path: str, status: int = 200) -> Page:
     return page
 
 
+OURS = [kind for kind in CONFIGS if kind != EXTERNAL]
+"""Kinds of runs that this server's workers do."""
+WITH_MODEL = [kind for kind in OURS if kind != "judge"]
+"""Kinds of runs that tokenize pairs under a model."""
+
+
 def full_store(session: Session, text: str = "words") -> dict[str, int]:
     """A dataset and a run of every kind and status, each with what it would have recorded."""
     dataset = factories.dataset(
@@ -87,6 +101,12 @@ def full_store(session: Session, text: str = "words") -> dict[str, int]:
     made = {"dataset": dataset.id}
     error = {"message": text, "hint": text, "traceback": text}
     for kind in CONFIGS:
+        config: dict[str, Any] = {"model": text}
+        if kind == "judge":
+            answers = made["generate-succeeded"]
+            config = {"generate_run": answers, "keywords": [text], "question": text}
+        elif kind == EXTERNAL:
+            config = {"trainer": text, "model": text}
         for status in ("queued", "running", "succeeded", "failed", "cancelled"):
             run = factories.run(
                 session,
@@ -94,7 +114,7 @@ def full_store(session: Session, text: str = "words") -> dict[str, int]:
                 kind=kind,
                 status=status,
                 name=text,
-                config={"model": text},
+                config=config,
                 messages=[text],
                 error=error if status == "failed" else None,
                 progress_done=3,
@@ -120,8 +140,9 @@ def paths(made: dict[str, int]) -> list[str]:
         "/",
         "/datasets",
         f"/datasets/{dataset}",
-        *(f"/datasets/{dataset}/new?kind={kind}" for kind in CONFIGS),
+        *(f"/datasets/{dataset}/new?kind={kind}" for kind in WITH_MODEL),
         f"/datasets/{dataset}/new?kind=train&like={made['train-succeeded']}",
+        f"/runs/{made['generate-succeeded']}/judge?like={made['judge-succeeded']}",
         "/runs",
         f"/runs?kind=train&status=failed&dataset_id={dataset}",
         *(f"/runs/{run_id}" for name, run_id in made.items() if name != "dataset"),
@@ -254,7 +275,7 @@ class TestFull:
         self, client: "TestClient", session: Session
     ) -> None:
         made = full_store(session, "No")
-        verdict = client.get(f"/api/v1/runs/{made['train-succeeded']}").json()["verdict"]
+        verdict = client.get(f"/api/v1/runs/{made['train-succeeded']}").json()["verdict_short"]
         assert verdict
         assert verdict in show(client, f"/runs/{made['train-succeeded']}").text
 
@@ -295,6 +316,61 @@ class TestFull:
         assert "run-00" in show(client, "/runs?kind=train&offset=50").text
 
 
+class TestFindings:
+    @pytest.mark.parametrize("kind", WITH_MODEL)
+    def test_each_kind_of_run_shows_what_the_model_reads(
+        self, client: "TestClient", session: Session, kind: str
+    ) -> None:
+        dataset = factories.dataset(session)
+        run = factories.run(session, dataset.id, kind=kind, status="running")
+        factories.finding(session, run.id, 0, "same_tokens")
+        factories.finding(session, run.id, 1, "same_tokens")
+        session.commit()
+        text = " ".join(show(client, f"/runs/{run.id}").text.split())
+        assert "Same tokens not measured 2 pairs" in text
+        assert "Raise max_response_tokens where the responses differ behind the cut." in text
+
+    def test_what_a_finding_says_is_not_a_message_too(
+        self, client: "TestClient", session: Session
+    ) -> None:
+        dataset = factories.dataset(session)
+        told, other = (
+            "1 of 2 pairs were too long: 4 tokens were cut.",
+            "The batch was made smaller.",
+        )
+        run = factories.run(session, dataset.id, status="running", messages=[told, other])
+        session.commit()
+        text = show(client, f"/runs/{run.id}").text
+        assert told in text
+        assert other in text
+        factories.finding(session, run.id, 0, "response_truncated")
+        session.commit()
+        text = show(client, f"/runs/{run.id}").text
+        assert told not in text
+        assert other in text
+
+    def test_a_check_without_findings_says_that_nothing_was_found(
+        self, client: "TestClient", session: Session
+    ) -> None:
+        dataset = factories.dataset(session)
+        summary = {"pairs": 3, "left_out_pairs": 0, "findings": {}}
+        run = factories.run(session, dataset.id, kind="check", status="succeeded", summary=summary)
+        session.commit()
+        assert "Nothing was found" in show(client, f"/runs/{run.id}").text
+        assert "3 pairs · nothing found" in show(client, "/runs").text
+
+    def test_comparing_leaves_a_check_out_and_says_so(
+        self, client: "TestClient", session: Session
+    ) -> None:
+        dataset = factories.dataset(session)
+        train = factories.run(session, dataset.id, status="succeeded", name="the training")
+        check = factories.run(session, dataset.id, kind="check", status="succeeded")
+        session.commit()
+        page = show(client, f"/compare?runs={check.id},{train.id}")
+        assert [run["id"] for run in page.data["page-data"]["runs"]] == [train.id]
+        assert f"run {check.id} (Text check)" in page.text
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         "path", ["/nope", "/runs/999", "/datasets/999", "/datasets/999/new", "/compare?runs=999"]
@@ -312,19 +388,41 @@ class TestErrors:
 
 
 class TestRunForm:
-    @pytest.mark.parametrize("kind", list(CONFIGS))
+    @pytest.mark.parametrize("kind", OURS)
     def test_has_every_setting_of_the_configuration_once(self, kind: str) -> None:
+        """But those that the kind does not use."""
         nested: dict[str, type[BaseModel]] = {
             "probes": ProbesConfig,
             "selection": Selection,
             "lora": LoraConfig,
+            "pair_weights": PairWeights,
+            "refresh_filter": RefreshFilter,
         }
-        expected = {"lora"} if kind == "train" else set()
+        expected = {"lora", "pair_weights"} if kind == "train" else set()
         for name in CONFIGS[kind].model_fields:
             inner = nested.get(name)
             expected |= {f"{name}.{part}" for part in inner.model_fields} if inner else {name}
         names = [field.name for group in forms.run_form(kind) for field in group.fields]
-        assert sorted(names) == sorted(expected)
+        assert sorted(names) == sorted(expected - set(UNUSED.get(kind, ())))
+
+    def test_a_check_run_asks_for_a_model_and_limits(self) -> None:
+        groups = forms.run_form("check")
+        assert [group.title for group in groups] == ["Model", "Chat template", "Limits"]
+        assert {"max_prompt_tokens", "max_response_tokens"} <= {f.name for f in groups[2].fields}
+
+    def test_a_generate_run_has_its_answers_settings_in_one_group(self) -> None:
+        groups = {group.title: group for group in forms.run_form("generate")}
+        names = [field.name for field in groups["Answers"].fields]
+        assert names == ["samples", "temperature", "top_p", "answer_tokens", "seed"]
+        assert "Probes" not in groups
+
+    def test_a_setting_hides_only_behind_another_that_the_form_has(self) -> None:
+        def answer_tokens(kind: str) -> forms.FormField:
+            groups = forms.run_form(kind)
+            return next(f for g in groups for f in g.fields if f.name == "answer_tokens")
+
+        assert answer_tokens("train").only_with == "answer_every=*"
+        assert answer_tokens("generate").only_with is None
 
     def fields(self, values: dict[str, Any] | None = None) -> dict[str, forms.FormField]:
         groups = forms.run_form("train", values)
@@ -335,6 +433,25 @@ class TestRunForm:
         assert (beta.value, beta.above, beta.maximum) == (0.1, 0, 100)
         assert beta.help == CONFIGS["train"].model_fields["beta"].description
         assert self.fields()["objective"].choices[0] == "dpo"
+
+    def test_shows_the_coefficients_of_the_chosen_objective_only(self) -> None:
+        fields = self.fields()
+        assert fields["simpo_gamma"].only_with == "objective=simpo|alphapo"
+        assert fields["odpo_offset"].only_with == "objective=odpo"
+        assert fields["ld_alpha"].only_with == "objective=dpo"
+        assert "cross_entropy" not in str(fields["beta"].only_with)
+        assert fields["sft_coef"].only_with is None
+
+    def test_remedies_are_folded_unless_a_copied_run_has_one(self) -> None:
+        def group(values: dict[str, Any]) -> forms.FormGroup:
+            groups = forms.run_form("train", values)
+            return next(one for one in groups if one.title == "Against displacement")
+
+        assert (group({}).is_folded, group({}).is_open) == (True, False)
+        weighted = group({"pair_weights": {"score_run": 3, "measure": "ches", "slope": 2.0}})
+        assert weighted.is_open
+        shown = {field.name: field.value for field in weighted.fields}
+        assert (shown["pair_weights"], shown["pair_weights.score_run"]) == (True, 3)
 
     def test_what_may_be_left_out_is_not_required(self) -> None:
         fields = self.fields()
@@ -347,14 +464,39 @@ class TestRunForm:
             {
                 "beta": 0.3,
                 "probes": {"pairs": [1, 4]},
-                "token_groups": {"affirmative": ["Yes", "Sure"]},
+                "token_groups": {"affirmative": ["Yes", "Sure"], "negative": ["No"]},
+                "opposite_groups": [["affirmative", "negative"]],
                 "lora": {"rank": 4},
             }
         )
         assert fields["beta"].shown == "0.3"
         assert fields["probes.pairs"].shown == "1, 4"
-        assert fields["token_groups"].shown == "affirmative: Yes, Sure"
+        assert fields["token_groups"].shown == "affirmative: Yes, Sure\nnegative: No"
+        assert fields["opposite_groups"].shown == "affirmative, negative"
+        assert (fields["opposite_groups"].type, fields["opposite_groups"].optional) == (
+            "opposites",
+            True,
+        )
         assert (fields["lora"].value, fields["lora.rank"].value) == (True, 4)
+
+    def test_remembers_the_score_run_that_it_was_opened_from(
+        self, client: "TestClient", session: Session
+    ) -> None:
+        dataset, other = (factories.dataset(session).id for _ in range(2))
+        scored = factories.run(session, dataset, kind="score", config={"model": "a/b"}).id
+        trained = factories.run(session, dataset, config={"forecast_run": scored}).id
+        session.commit()
+        field = re.compile(r'id="field-forecast_run"[^>]*value="(\d*)"', re.DOTALL)
+
+        def filled(dataset_id: int, like: int) -> str:
+            page = client.get(f"/datasets/{dataset_id}/new?kind=train&like={like}").text
+            return field.findall(page)[0]
+
+        assert filled(dataset, scored) == filled(dataset, trained) == str(scored)
+        assert filled(other, trained) == ""
+        session.delete(session.get_one(Run, scored))
+        session.commit()
+        assert filled(dataset, trained) == ""
 
     def test_takes_over_prompts_with_their_words_to_watch(self) -> None:
         chat = [{"role": "user", "content": "Is it?"}]
@@ -425,5 +567,11 @@ class TestWords:
             status="succeeded",
             summary={"pairs": 60, "measures": {"ches": {"median": -26.0, "maximum": 5.5}}},
         )
-        run.verdict = None  # type: ignore[attr-defined]
+        run.verdict_short = None  # type: ignore[attr-defined]
         assert filters.outcome(run) == "60 pairs · CHES median −26, highest 5.5"
+
+    def test_a_check_runs_outcome_names_what_was_found(self) -> None:
+        summary = {"pairs": 6000, "findings": {"prompt_truncated": 1200, "same_tokens": 3}}
+        run = Run(kind="check", status="succeeded", summary=summary)
+        run.verdict_short = None  # type: ignore[attr-defined]
+        assert filters.outcome(run) == "6,000 pairs · same tokens 3, prompt cut 1,200"

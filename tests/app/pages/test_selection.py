@@ -34,6 +34,15 @@ def test_what_is_left_out_is_added_to_what_the_earlier_run_left_out() -> None:
     assert without_defaults(selection_form.prefilled({}, [], False)) == {}
 
 
+def test_issues_are_added_to_the_rules_of_the_earlier_run() -> None:
+    shown = selection_form.prefilled(
+        {"exclude_issues": ["long"]}, [], False, exclude_issues=["no_end", "long"], only_issues=[]
+    )
+    assert without_defaults(shown) == {"exclude_issues": ["long", "no_end"]}
+    shown = selection_form.prefilled({}, [], False, only_issues=["duplicate"])
+    assert without_defaults(shown) == {"only_issues": ["duplicate"]}
+
+
 def test_a_control_shows_the_rules_whose_size_it_has() -> None:
     shown = selection_form.prefilled(FLAGGED, ["drop"], True)
     assert shown["exclude_flagged"]
@@ -82,6 +91,49 @@ def test_the_form_comes_filled_in(client: TestClient, session: Session) -> None:
     assert '<input type="checkbox" value="drop" checked>' in page
     refused = client.get(f"/datasets/{dataset.id}/new", params={"without": "everything"})
     assert refused.status_code == 422
+
+
+def test_the_papers_filter_and_its_control_come_from_a_score_runs_page(
+    client: TestClient, session: Session
+) -> None:
+    dataset = factories.dataset(session)
+    run = factories.run(session, dataset.id, kind="score", status="succeeded")
+    session.commit()
+    query: dict[str, Any] = {"kind": "train", "like": run.id, "keep": 0.05}
+    page = client.get(f"/datasets/{dataset.id}/new", params=query).text
+    rule, template = page.split("data-rule-row>")[1:]
+    for row in (rule, template):  # the rule, and the row that “Add a rule” adds
+        assert '<option value="lowest" selected>' in row
+        assert 'data-part="number" value="5"' in row
+        assert '<option value="ln_ches" selected>' in " ".join(row.split())
+        assert [f'data-share="{share}"' in row for share in (5, 15, 50, 95)] == [True] * 4
+    assert f'<option value="{run.id}" selected>' in " ".join(rule.split())
+    control = client.get(f"/datasets/{dataset.id}/new", params={**query, "control": True}).text
+    assert 'value="rules" selected' in control
+    assert client.get(f"/datasets/{dataset.id}/new", params={"keep": 5}).status_code == 422
+
+
+def test_an_objective_with_its_coefficients_comes_from_the_address(
+    client: TestClient, session: Session
+) -> None:
+    dataset = factories.dataset(session)
+    run = factories.run(
+        session, dataset.id, kind="score", status="succeeded", config={"max_response_tokens": 77}
+    )
+    session.commit()
+    query: dict[str, Any] = {"kind": "train", "like": run.id, "objective": "dpop", "beta": 0.2}
+    query["dpop_lambda"] = 1.57
+    page = client.get(
+        f"/datasets/{dataset.id}/new", params={**query, "length_normalize": "true"}
+    ).text
+    assert '<option value="dpop" selected>' in " ".join(page.split())
+    for name, value in (("beta", 0.2), ("dpop_lambda", 1.57), ("max_response_tokens", 77)):
+        field = page.split(f'<input id="field-{name}"')[1].split(">")[0]
+        assert f'value="{value}"' in field
+    assert "checked" in page.split('id="field-length_normalize"')[1].split(">")[0]
+    wrong: dict[str, Any]
+    for wrong in ({"objective": "grpo"}, {"beta": -1}, {"sft_coef": "much"}):
+        assert client.get(f"/datasets/{dataset.id}/new", params=wrong).status_code == 422
 
 
 def test_the_pairs_that_the_earlier_run_watched_are_watched_again(

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { batchFigure, phaseFigure, smoothed } from "../../../static/figures/batches.js";
+import { batchFigure, firstPhaseEnd, phaseFigure, smoothed } from "../../../static/figures/batches.js";
 import { assertClose } from "../approx.js";
 import { COLORS } from "./colors.js";
 
@@ -40,4 +40,22 @@ test("the phase plot marks the last step", () => {
     ],
   );
   assert.deepEqual([data[1].x, data[1].y], [[0.3], [null]]);
+});
+
+test("a first phase ends with the last step that has no margin, and a line is drawn behind it", () => {
+  assert.equal(firstPhaseEnd([1, 2, 3, 4], [null, null, 0, 0.1]), 2);
+  assert.equal(firstPhaseEnd([1, 2], [null, null]), 2);
+  assert.equal(firstPhaseEnd([1, 2], [0, 0.1]), null);
+  assert.equal(firstPhaseEnd([], []), null);
+  const lines = [{ name: "loss", values: [3, 2, 1, 1], color: "ink" }];
+  const drawn = batchFigure([1, 2, 3, 4], lines, COLORS, { phaseEnd: 2 });
+  assert.deepEqual([drawn.layout.shapes[0].x0, drawn.layout.shapes[0].x1], [2.5, 2.5]);
+  assert.equal(batchFigure([1, 2, 3, 4], lines, COLORS).layout.shapes, undefined);
+});
+
+test("what is smoothed before the end of a first phase does not reach behind it", () => {
+  const steps = Array.from({ length: 40 }, (_, i) => i + 1);
+  const values = steps.map((step) => (step <= 20 ? 50 : 1));
+  const [, drawn] = batchFigure(steps, [{ name: "loss", values, color: "ink" }], COLORS, { phaseEnd: 20 }).data;
+  assertClose(drawn.y, values);
 });

@@ -16,6 +16,25 @@ const fork = (changes = {}) => ({
   ...changes,
 });
 
+test("steps of note stand on the time axis of the fork, one text below the other", () => {
+  const marks = [
+    { step: 1, text: "displaced from step 1" },
+    { step: 10, text: "trough 0.05" },
+  ];
+  const { layout } = forkFigure(fork(), COLORS, { marks });
+  assert.deepEqual(
+    layout.shapes.map(({ x0, x1 }) => [x0, x1]),
+    [
+      [1, 1],
+      [10, 10],
+    ],
+  );
+  const [onset, trough] = layout.annotations;
+  assert.ok(onset.y > trough.y);
+  assert.deepEqual([onset.xanchor, trough.xanchor], ["left", "right"]);
+  assert.ok(!("shapes" in forkFigure(fork(), COLORS).layout));
+});
+
 test("the fork draws each outcome in its own color", () => {
   const lines = forkFigure(fork(), COLORS).data;
   assert.deepEqual(
