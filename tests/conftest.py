@@ -19,11 +19,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # spinning would take the other's.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 from sqlalchemy.orm import Session
 
 from app.core import broker
@@ -37,16 +39,52 @@ from tests import support
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient
     from playwright.sync_api import Browser, ConsoleMessage, Page
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadFileScheduling
 
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 NEEDS_SERVICES = frozenset({"services", "migrated", "database", "live_stack"})
 
 
+# These ask a whole running stack: all in one test process, so that only one is started.
+ON_ONE_STACK = ("tests/e2e/", "tests/jobs/test_runs.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what talks to PostgreSQL or Redis: these are run once more against other servers."""
+    """Mark what talks to PostgreSQL or Redis: these are run once more against other servers.
+
+    Where test processes share the work they get it in this order: first what waits longest, then
+    the files with the most tests, so that none is left alone with a large one at the end.
+    """
     for item in items:
         if NEEDS_SERVICES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.services)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        sizes = Counter(_unit(item.nodeid) for item in items)
+        items.sort(key=lambda item: (_unit(item.nodeid) != "stack", -sizes[_unit(item.nodeid)]))
+
+
+def _unit(nodeid: str) -> str:
+    """What a test is run in one process with: those of its file, or all that ask a stack."""
+    return "stack" if nodeid.startswith(ON_ONE_STACK) else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(
+    config: pytest.Config, log: "Producer"
+) -> "LoadFileScheduling | None":
+    """Share the work by units, in the order of the collection."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByUnit(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _unit(nodeid)
+
+    return ByUnit(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def _missing(reason: str) -> None:

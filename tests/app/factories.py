@@ -9,11 +9,16 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.store.datasets import Dataset, Pair
+from app.store.filtering import FilterDecision
+from app.store.findings import RunFinding
+from app.store.generations import Generation
+from app.store.judgments import Judgment
 from app.store.probes import PositionStep, Probe, ProbeAnswer, ProbePosition, ProbeStep
 from app.store.revisions import next_revision
 from app.store.runs import Metric, Run
 from app.store.scores import Score
 from chesboard.configs import CONFIGS
+from chesboard.findings import FindingKind
 
 
 def dataset(
@@ -55,7 +60,7 @@ def dataset(
 
 def run(
     session: Session,
-    dataset_id: int,
+    dataset_id: int | None,
     *,
     kind: str = "train",
     status: str = "running",
@@ -63,7 +68,8 @@ def run(
     **columns: Any,
 ) -> Run:
     """A run whose configuration is the kind's defaults with `config` on top."""
-    full = CONFIGS[kind].model_validate({"model": "tiny", **(config or {})})
+    model = {"model": "tiny"} if "model" in CONFIGS[kind].model_fields else {}
+    full = CONFIGS[kind].model_validate({**model, **(config or {})})
     values = {"name": f"{kind} run", "revision": 1}
     made = Run(
         kind=kind,
@@ -257,6 +263,60 @@ def score(session: Session, run_id: int, pair: int, ches: float | None, **column
         "dispreferred_ends": [5],
     }
     made = Score(run_id=run_id, pair=pair, ches=ches, **{**values, **columns})
+    session.add(made)
+    session.flush()
+    return made
+
+
+def generation(
+    session: Session, run_id: int, pair: int, sample: int = 0, text: str = "No.", **columns: Any
+) -> Generation:
+    """One generated answer."""
+    values: dict[str, Any] = {"revision": 1, "tokens": 3, "ended": True, "logprob": -2.0}
+    made = Generation(run_id=run_id, pair=pair, sample=sample, text=text, **{**values, **columns})
+    session.add(made)
+    session.flush()
+    return made
+
+
+def decision(
+    session: Session, run_id: int, pair: int, epoch: int = 1, kept: bool = True, **columns: Any
+) -> FilterDecision:
+    """What a run's filter decided on a pair, with rewards that say the same."""
+    values: dict[str, Any] = {
+        "revision": 1,
+        "text": "No.",
+        "sample_reward": -0.5 if kept else 1.5,
+        "preferred_reward": 0.5,
+    }
+    made = FilterDecision(run_id=run_id, pair=pair, epoch=epoch, kept=kept, **{**values, **columns})
+    session.add(made)
+    session.flush()
+    return made
+
+
+def judgment(
+    session: Session,
+    run_id: int,
+    pair: int,
+    sample: int = 0,
+    verdict: bool | None = True,
+    score: float | None = None,
+    reason: str | None = None,
+) -> Judgment:
+    """A judge's verdict on the answer of that pair and sample."""
+    made = Judgment(
+        run_id=run_id, pair=pair, sample=sample, verdict=verdict, score=score, reason=reason
+    )
+    session.add(made)
+    session.flush()
+    return made
+
+
+def finding(
+    session: Session, run_id: int, pair: int, kind: FindingKind, detail: str | None = None
+) -> RunFinding:
+    made = RunFinding(run_id=run_id, kind=kind, pair=pair, detail=detail)
     session.add(made)
     session.flush()
     return made

@@ -1,12 +1,16 @@
 """Bringing in a file in a real browser: seen before it is stored, mapped, recognized, taken out."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytestmark = pytest.mark.browser
+
+
+ROW = '{"prompt": "Is ice light?", "chosen": "Yes.", "rejected": "No."}\n'
 
 
 def choose(page: Any, path: Path) -> None:
@@ -54,3 +58,27 @@ def test_columns_are_mapped_and_the_file_is_recognized_when_it_comes_again(
         page.get_by_role("button", name="Export", exact=True).click()
     rows = [json.loads(line) for line in Path(download.value.path()).read_text().splitlines()]
     assert rows[0] == {"query": "A, b?", "good": "<b>Yes</b>", "bad": "No", "who": "ann"}
+
+
+def test_a_table_of_an_archive_is_chosen(
+    live_stack: str, browser_page: Any, browser_errors: list[str], tmp_path: Path
+) -> None:
+    from playwright.sync_api import expect
+
+    page = browser_page
+    file = tmp_path / "pairs.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("data/train.jsonl", ROW * 3)
+        archive.writestr("data/test.jsonl", ROW)
+    page.goto(f"{live_stack}/datasets")
+    choose(page, file)
+    seen = page.locator("[data-drop-result]")
+    expect(seen).to_contain_text("pairs.zip: which table?")
+    expect(seen.locator("tbody tr")).to_have_count(2)
+    browser_errors.clear()  # the browser complains of the 422 by which the page knows
+    seen.get_by_role("button", name="Look at data/test.jsonl").click()
+    expect(seen).to_contain_text("JSONL, data/test.jsonl")
+    expect(seen).to_contain_text("The file has 1 row")
+    seen.get_by_role("button", name="Store this dataset").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("pairs: test")
+    expect(page.locator(".page-head .facts-line")).to_contain_text("pairs.zip: data/test.jsonl")

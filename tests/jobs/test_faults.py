@@ -20,8 +20,9 @@ from app.core.settings import get_settings
 from app.store import leases
 from app.store.runs import Metric, Run
 from app.store.scores import Score
-from chesboard.records import MetricRecord, Record
+from chesboard.records import MetricRecord
 from tests.app import factories
+from tests.jobs.interruption import recorded, resume, stored
 from worker import execution as runtime
 from worker import retry
 from worker.execution import execute
@@ -46,11 +47,6 @@ def queued(kind: str, config: dict[str, Any] | None = None) -> int:
     with transaction() as session:
         dataset = factories.dataset(session, pairs=PAIRS)
         return factories.run(session, dataset.id, kind=kind, status="queued", config=config).id
-
-
-def stored(run_id: int) -> Run:
-    with transaction() as session:
-        return session.get_one(Run, run_id)
 
 
 def count(table: Any, run_id: int) -> int:
@@ -217,18 +213,8 @@ def test_a_run_whose_disk_ran_full_says_so_and_goes_on_once_there_is_room(
     assert "MiB left" in run.error["message"]
     assert "resume the run" in run.error["hint"]
 
-    with transaction() as session:
-        session.get_one(Run, run_id).status = "queued"
-    steps: list[int] = []
-    really = Recorder.put
-
-    def put(self: Recorder, *records: Record) -> None:
-        steps.extend(record.step for record in records if isinstance(record, MetricRecord))
-        really(self, *records)
-
-    monkeypatch.setattr(Recorder, "put", put)
-    execute(run_id, "grace", models)
-    assert stored(run_id).status == "succeeded"
+    steps = recorded(monkeypatch, MetricRecord)
+    resume(run_id, models)
     assert len(steps) == PAIRS - 2  # those after the checkpoint that stayed whole
     assert losses(run_id) == losses(calm)
     assert not checkpoints.exists(get_settings().run_path(run_id))
@@ -239,6 +225,9 @@ def test_a_run_whose_disk_ran_full_says_so_and_goes_on_once_there_is_room(
 PHASES = {
     "score": ["loading", "tokenizing", "comparing forward passes", "scoring"],
     "evaluate": ["loading", "tokenizing", "comparing forward passes", "scoring"],
+    "check": ["loading", "tokenizing"],
+    "preflight": ["loading", "tokenizing", "comparing forward passes", "pre-flight"],
+    "generate": ["loading", "tokenizing", "generating"],
     "train": [
         "loading",
         "tokenizing",
@@ -291,11 +280,8 @@ def test_a_resumed_run_goes_through_its_phases_anew(
     run_id = queued("train", TRAINING)
     execute(run_id, "ada", models)
     assert (stored(run_id).status, stored(run_id).phase) == ("failed", None)
-    with transaction() as session:
-        session.get_one(Run, run_id).status = "queued"
     entered = phases_entered(monkeypatch)
-    execute(run_id, "grace", models)
-    assert stored(run_id).status == "succeeded"
+    resume(run_id, models)
     assert entered == [name for name in PHASES["train"] if name != "initial probes"]
 
 

@@ -1,6 +1,7 @@
 """Runs from the outside: a whole `chesboard up`, its API, its worker process, the model 'tiny'."""
 
 import json
+import math
 import os
 import signal
 import time
@@ -75,7 +76,8 @@ def test_a_training_run_leaves_curves_a_balanced_ledger_and_a_model(
         "epochs": 2,
         "probes": {"pairs": [0, 3]},
         "probe_every": 1,
-        "token_groups": {"affirmative": ["Yes", "Sure"]},
+        "token_groups": {"affirmative": ["Yes", "Sure"], "negative": ["No"]},
+        "opposite_groups": [["affirmative", "negative"]],
     }
     run_id = start(api, dataset_id, "train", config)
     run = wait(api, run_id, "succeeded", "failed")
@@ -92,6 +94,16 @@ def test_a_training_run_leaves_curves_a_balanced_ledger_and_a_model(
         fork["preferred_prob"], fork["dispreferred_prob"], fork["other_prob"], strict=True
     ):
         assert abs(preferred + dispreferred + other - 1) < 1e-5
+    assert 1 / 2**17 < math.exp(probe["argmax_logprob"]) <= 1
+    assert probe["argmax_token"]
+    for found in (probe, run, *api.get(f"/runs/{run_id}/probes").json()):
+        judged = found["displacement"]
+        assert found["displacement_kind"] == judged["kind"]
+        assert judged["kind"] in ("kept", "benign", "catastrophic", None)
+        gains = [one["gain"] for one in judged["destination_gains"]]
+        assert all(abs(gain) <= 1 for gain in gains)
+        largest = judged["drawdown"]
+        assert largest is None or 0 <= largest["peak_step"] < largest["trough_step"] <= 6
     names = [model["name"] for model in api.get("/models").json()["items"]]
     assert f"run:{run_id}" in names
     # The result can be named as a model, and is not the model that it came from.
@@ -131,6 +143,11 @@ def test_a_run_watches_prompts_and_positions_answers_and_measures(
             for part in (ledger, ledger["recent"]):
                 listed = [entry["change"] for entry in part["gainers"] + part["losers"]]
                 assert abs(sum(listed) + part["rest_change"]) < 1e-5
+            assert ledger["argmax_token"]
+            is_behind = response == "dispreferred" and position > pair["fork_position"]
+            expected = "squeezing" if is_behind else "geometry"
+            assert ledger["prediction_kind"] == (expected if ledger["predicted"] else None)
+            assert not is_behind or ledger["predicted"]
     for probe in (1, -1):
         answers = api.get(f"/runs/{run_id}/probes/{probe}/answers").json()["items"]
         assert [answer["step"] for answer in answers] == [0, 4]
