@@ -26,14 +26,17 @@ from tests.benchmarks import (
     budgets,
     core,
     gpu,
+    head,
     ingestion,
     latency,
     long_run,
+    preflight,
     probes,
     recording,
     scoring,
     training,
     watching,
+    watching_outside,
 )
 from tests.benchmarks.measuring import Row
 from tests.benchmarks.starter import starter_folder
@@ -85,12 +88,26 @@ def _by_budget(_: Asked) -> Rows | str:
     return budgets.rows() if SHARED.is_dir() else "Not measured: the public dialogues are not here."
 
 
+def _foreseen(_: Asked) -> Rows | str:
+    return (
+        preflight.rows() if SHARED.is_dir() else "Not measured: the public dialogues are not here."
+    )
+
+
 SECTIONS = {
     "scoring": _core(scoring.rows),
     "training": _core(training.rows),
     "probes": _core(probes.rows),
+    "head": _core(head.rows),
     "gpu": _core(gpu.rows),
+    "watching-outside": Section(
+        "Watching outside",
+        watching_outside.COLUMNS,
+        watching_outside.ABOUT,
+        lambda _: watching_outside.rows(),
+    ),
     "budgets": Section("Token budgets", budgets.COLUMNS, budgets.ABOUT, _by_budget),
+    "preflight": Section("The first step, foreseen", preflight.COLUMNS, preflight.ABOUT, _foreseen),
     "latency": Section("From a step to the screen", latency.COLUMNS, latency.ABOUT, _on_a_screen),
     "watching": Section(
         "Many watchers", watching.COLUMNS, watching.ABOUT, lambda _: watching.rows()

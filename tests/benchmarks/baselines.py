@@ -4,7 +4,9 @@ Nothing here is imported by the product.
 """
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -48,6 +50,7 @@ def train_with_trl(
     batch_size: int,
     learning_rate: float,
     bfloat16: bool,
+    callbacks: Sequence[Any] = (),
 ) -> list[float]:
     """TRL's DPOTrainer on the same token ids in the same order.
 
@@ -105,6 +108,7 @@ def train_with_trl(
             args=arguments,
             train_dataset=rows,
             processing_class=loaded.tokenizer,
+            callbacks=list(callbacks),
         )
         trainer.train()
         return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

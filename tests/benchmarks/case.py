@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
@@ -25,6 +26,8 @@ from chesboard import cpu
 from chesboard.configs import ScoreConfig, TrainConfig
 from chesboard.cpu.precision import computed_in
 from chesboard.forward.packing import row_tokens
+from chesboard.forward.select import select_forward
+from chesboard.forward.states import PairForward, PairStates
 from chesboard.model import LoadedModel
 from chesboard.pairs import TokenizedPair
 from chesboard.probing.observer import ProbeObserver
@@ -33,12 +36,13 @@ from chesboard.scoring import score_pairs
 from chesboard.tokenization import find_fork, tokenize_pairs
 from tests.benchmarks.baselines import score_one_at_a_time, train_with_trl
 from tests.benchmarks.least import least_seconds
-from tests.benchmarks.workloads import BATCH_SIZES, WORKLOADS
+from tests.benchmarks.workloads import ANSWERS, BATCH_SIZES, MOST_TOKENS, WORKLOADS
 from worker.memory import keep_freed_memory
 from worker.training.loop import train
 
 LEARNING_RATE = 1e-6
 BATCH_TOKENS = ScoreConfig().batch_tokens
+WITHOUT_HEAD = "score without the head's measures"
 BILLION = "random 1b"
 """The name of a model of random weights, for GPUs."""
 
@@ -161,6 +165,26 @@ def _score(loaded: LoadedModel, pairs: list[TokenizedPair]) -> dict[str, Any]:
     return {"seconds": seconds, "values": values, "least_seconds": least}
 
 
+class _WithoutHead:
+    """A forward pass that is not asked for what is measured at the output head."""
+
+    def __init__(self, forward: PairForward) -> None:
+        self.kind = forward.kind
+        self.row_tokens = forward.row_tokens
+        self._forward = forward
+
+    def __call__(
+        self, pairs: list[TokenizedPair], *, logprobs: bool = True, forks: bool = False, **_: bool
+    ) -> PairStates:
+        return self._forward(pairs, logprobs=logprobs, forks=forks)
+
+
+def _score_without_head(loaded: LoadedModel, pairs: list[TokenizedPair]) -> dict[str, Any]:
+    forward, _ = select_forward(loaded, pairs)
+    with patch("chesboard.scoring.ready_forward", return_value=_WithoutHead(forward)):
+        return _score(loaded, pairs)
+
+
 def _train(
     loaded: LoadedModel, pairs: list[TokenizedPair], batch_size: int, probes: int = 0
 ) -> dict[str, Any]:
@@ -179,7 +203,8 @@ def _train(
         observe=at_probes.around(ProbeObserver.observe),
     ):
         started = now()
-        train(loaded, pairs, config, reporter, reporter, Path("/nonexistent"), pairs[:probes], None)
+        with TemporaryDirectory() as folder:
+            train(loaded, pairs, config, reporter, reporter, Path(folder), pairs[:probes], None)
         seconds = now() - started
     return {
         "seconds": seconds,
@@ -196,10 +221,10 @@ class Stopwatch:
 
     def around(self, function: Any) -> Any:
         @functools.wraps(function)
-        def timed(*arguments: Any) -> Any:
+        def timed(*arguments: Any, **named: Any) -> Any:
             started = now()
             try:
-                return function(*arguments)
+                return function(*arguments, **named)
             finally:
                 self.seconds += now() - started
 
@@ -218,10 +243,13 @@ def main(workload: str, count: int, case: str, model: str) -> None:
     if workload == "random tokens":
         pairs = random_tokens(count)
     else:
-        pairs = tokenize_pairs(loaded.tokenizer, WORKLOADS[workload](count), 4096, 4096)
-    name, batch_size = case.split()[0], BATCH_SIZES[workload]
+        made, most = (WORKLOADS | ANSWERS)[workload](count), MOST_TOKENS.get(workload, 4096)
+        pairs = tokenize_pairs(loaded.tokenizer, made, 4096, most)
+    name, batch_size = case.split()[0], BATCH_SIZES.get(workload, 1)
     if name == "baseline":
         measured = _score_baseline(loaded, pairs)
+    elif case == WITHOUT_HEAD:
+        measured = _score_without_head(loaded, pairs)
     elif name == "score":
         measured = _score(loaded, pairs)
     elif name == "trl":

@@ -29,4 +29,6 @@ training steps of so many pairs: {_BATCHES}.
   of the other side, or Spearman's rank correlation with them. A CHES near zero is what is left of
   two large inner products and has few digits on either side, hence also the largest difference
   as a share of the median value.
+- *head*: scoring with what is measured at the output head (head shift, cosine, norms), as a
+  multiple of the time without; both compute all other measures and log-probabilities.
 - *probes*: seconds at the probes over all other seconds of the same run."""

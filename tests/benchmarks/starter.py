@@ -2,18 +2,18 @@
 
 from app.core.settings import Settings
 from app.local.pull import STARTER_MODEL, pull
-from chesboard.configs import ScoreConfig
+from chesboard.configs import ModelConfig, ScoreConfig
 from chesboard.model import LoadedModel
 from tests.support import kept_models_folder
 from worker.models.cache import ModelCache
 
 
-def starter_model() -> LoadedModel:
-    """In float32 on the CPU; brought where it is not there yet."""
+def starter_model(config: ModelConfig | None = None) -> LoadedModel:
+    """In float32 on the CPU, for a run of this configuration; brought where it is not there yet."""
     folder = kept_models_folder()
     pull(STARTER_MODEL, folder)
     settings = Settings(models_dir=folder)
-    return ModelCache(settings).load(ScoreConfig(device="cpu"))
+    return ModelCache(settings).load(config or ScoreConfig(device="cpu"))
 
 
 def starter_folder() -> str:

@@ -2,6 +2,8 @@
 
 import json
 import random
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from chesboard.pairs import Pair
@@ -74,7 +76,16 @@ def _rows(name: str, count: int) -> list[dict[str, str]]:
 
 WORKLOADS = {"persona": persona, "dialogues": dialogues, "long prompts": long_prompts}
 
-PUBLIC = ("persona", "dialogues")
+ANSWERS: dict[str, Callable[[int], list[Pair]]] = {
+    "dialogues, answers to 200 tokens": dialogues,
+    "answers of 200 tokens": partial(long_prompts, prompt_words=60, response_words=400),
+}
+"""What the cost of the head's measures is measured on: it grows with the square of an answer."""
+
+MOST_TOKENS = dict.fromkeys(ANSWERS, 200)
+"""Tokens after which answers are cut; not at all in other workloads."""
+
+PUBLIC = ("persona", "dialogues", "dialogues, answers to 200 tokens")
 """Those whose files are not part of the project."""
 
 BATCH_SIZES = {"persona": 8, "dialogues": 4, "long prompts": 1, "random tokens": 8}

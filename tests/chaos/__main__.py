@@ -14,6 +14,13 @@ from dataclasses import dataclass
 from tests.chaos.comparing import Difference, compare
 from tests.chaos.faults import FAULTS, Blow, Fault
 from tests.chaos.stack import running
+from tests.chaos.studies import (
+    compare_studies,
+    kill_on_the_way,
+    runs_of,
+    start_study,
+    wait_for_study,
+)
 from tests.chaos.watching import Watcher
 from tests.chaos.workload import Runs
 
@@ -21,6 +28,8 @@ HEADER = """
 | fault | times | what happened | seconds until it went on | lost / doubled | different |
 |---|---|---|---|---|---|"""
 WATCHER_SECONDS = 30.0
+STUDY = "study"
+STUDY_FAULT = Fault("workers and web server killed (-9) in a study", STUDY, kill_on_the_way)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,34 @@ def befall(runs: Runs, fault: Fault, draw: random.Random) -> Result:
     return Result(fault, blow, difference, time.monotonic() - began)
 
 
+def undisturbed_study(runs: Runs) -> tuple[int, float]:
+    """Its id, and the seconds that it took."""
+    began, calm = time.monotonic(), start_study(runs)
+    status = wait_for_study(runs, calm)
+    assert status == "succeeded", status
+    seconds = time.monotonic() - began
+    runs.calm_seconds[STUDY] = seconds
+    return calm, seconds
+
+
+def befall_study(runs: Runs, calm: int, seconds: float, draw: random.Random) -> Result:
+    """Start a study, kill what carries it, let it end by itself, and compare it with a calm one."""
+    began = time.monotonic()
+    study_id = start_study(runs)
+    blow = Blow(runs, study_id, draw, seconds)
+    STUDY_FAULT.strike(blow)
+    status = wait_for_study(runs, study_id)
+    runs.stack.wait_until_ready()
+    found = runs_of(runs, study_id)
+    tries = sum(run.attempts for run in found)
+    blow.notes.append(f"{status}, {len(found)} runs in {tries} tries")
+    if status != "succeeded":
+        blow.problems.append(f"it {status}")
+    difference, problems = compare_studies(runs, calm, study_id)
+    blow.problems += problems
+    return Result(STUDY_FAULT, blow, difference, time.monotonic() - began)
+
+
 def _check_what_was_watched(runs: Runs, fault: Fault, blow: Blow, watcher: Watcher) -> None:
     """Each step once, none missing, as it is stored."""
     if not watcher.wait(WATCHER_SECONDS):
@@ -91,18 +128,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument(
-        "--only", choices=FAULTS, action="append", help="this fault; may be given again"
+        "--only", choices=[*FAULTS, STUDY], action="append", help="this fault; may be given again"
     )
     wanted = parser.parse_args()
     print(f"seed {wanted.seed}", flush=True)
     began, results = time.monotonic(), []
     with running() as stack:
         runs = Runs(stack)
-        runs.run_undisturbed({FAULTS[name].run for name in wanted.only or FAULTS})
-        for name in wanted.only or FAULTS:
+        names = wanted.only or [*FAULTS, STUDY]
+        runs.run_undisturbed({FAULTS[name].run for name in names if name != STUDY})
+        for name in names:
             # Of its own, so that a fault alone has the moments that it had among all.
             draw = random.Random(f"{wanted.seed} {name}")
-            result = befall(runs, FAULTS[name], draw)
+            if name == STUDY:
+                result = befall_study(runs, *undisturbed_study(runs), draw)
+            else:
+                result = befall(runs, FAULTS[name], draw)
             results.append(result)
             print(f"{name}: {result.seconds:.0f} s, {result.line()}", flush=True)
             for example in result.difference.examples:

@@ -24,6 +24,11 @@ TABLES = (
     "scores",
     "reference_logprobs",
     "run_selections",
+    "run_findings",
+    "preflight_pairs",
+    "generations",
+    "judgments",
+    "filter_decisions",
 )
 OF_THE_RUN = ("status", "summary", "messages", "progress_done", "progress_total", "error")
 

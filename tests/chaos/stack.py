@@ -119,6 +119,10 @@ class Stack:
                 )
             self._workers.append(_Worker(process, log))
 
+    def worker_pids(self) -> set[int]:
+        """Of those that run."""
+        return {one.process.pid for one in self._workers if one.process.poll() is None}
+
     def signal_worker(self, pid: int, number: signal.Signals) -> None:
         """Only ever one of our own."""
         [worker] = [worker for worker in self._workers if worker.process.pid == pid]

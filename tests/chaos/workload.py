@@ -43,8 +43,8 @@ class Runs:
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
-        self._client = httpx.Client(base_url=f"{stack.url}/api/v1", timeout=30)
-        self._datasets = {
+        self.client = httpx.Client(base_url=f"{stack.url}/api/v1", timeout=30)
+        self.datasets = {
             "train": self._upload("few", TRAIN_PAIRS),
             "score": self._upload("many", SCORE_PAIRS),
         }
@@ -62,19 +62,19 @@ class Runs:
             for number in range(count)
         ]
         lines = "\n".join(json.dumps(pair) for pair in pairs)
-        answer = self._client.post("/datasets", files={"file": (f"{name}.jsonl", lines.encode())})
+        answer = self.client.post("/datasets", files={"file": (f"{name}.jsonl", lines.encode())})
         answer.raise_for_status()
         return int(answer.json()["id"])
 
     def start(self, name: str) -> int:
         kind, config = CONFIGS[name]
-        body = {"kind": kind, "dataset_id": self._datasets[kind], "config": config}
-        answer = self._client.post("/runs", json=body)
+        body = {"kind": kind, "dataset_id": self.datasets[kind], "config": config}
+        answer = self.client.post("/runs", json=body)
         answer.raise_for_status()
         return int(answer.json()["id"])
 
     def resume(self, run_id: int) -> None:
-        self._client.post(f"/runs/{run_id}/resume").raise_for_status()
+        self.client.post(f"/runs/{run_id}/resume").raise_for_status()
 
     def run_undisturbed(self, names: Iterable[str]) -> None:
         """A run of each kind that nothing happens to."""
