@@ -20,7 +20,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PI
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/installed ## Set up, bring the starter model, and watch probability move from "No" to "Yes"
+demo: .venv/installed ## Set up, bring the starter model, and see where training on three pairs sends probability
 	$(BIN)/chesboard demo
 
 up: .venv/installed ## Set up and start everything, without the demo

@@ -28,7 +28,13 @@ assert not loaded, f"import chesboard loads {loaded}"
 brought = [name for name in SERVER if find_spec(name) is not None]
 assert not brought, f"the library's dependencies bring {brought}"
 
-modules = [module.name for module in pkgutil.walk_packages(chesboard.__path__, prefix="chesboard.")]
+# These import trainers that need not be installed.
+FOR_TRAINERS = ("chesboard.axolotl", "chesboard.client.swift_plugin.chesboard_plugin")
+modules = [
+    module.name
+    for module in pkgutil.walk_packages(chesboard.__path__, prefix="chesboard.")
+    if module.name not in FOR_TRAINERS
+]
 for name in modules:
     importlib.import_module(name)
 assert len(modules) > 10, modules

@@ -11,8 +11,9 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 step() { printf '\n[wheel, %3d s] %s\n' "$SECONDS" "$1"; }
+# What the demo imports is compiled as it does: a small part of it all.
 install() {
-    "$scratch/venv/bin/python" -m pip install -qq --disable-pip-version-check \
+    "$scratch/venv/bin/python" -m pip install -qq --disable-pip-version-check --no-compile \
         -c "$repository/constraints.txt" "$@"
 }
 
