@@ -74,6 +74,18 @@ def transaction() -> Iterator[Session]:
         yield session
 
 
+@contextmanager
+def snapshot() -> Iterator[Session]:
+    """A transaction whose statements all read the same state of the database (REPEATABLE READ).
+
+    For whatever is read by several statements: a run that is deleted between two of them is still
+    whole for the second. Not for writing, which would fail where another changed the row meanwhile.
+    """
+    with transaction() as session:
+        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        yield session
+
+
 def reset_engine() -> None:
     """Dispose of the engine, after the settings changed (tests, and `up` after it set the URL)."""
     if get_engine.cache_info().currsize:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Row, and_, func, select
 from sqlalchemy.orm import Session, aliased
 
-from app.core.database import transaction
+from app.core.database import snapshot
 from app.datasets import export_files
 from app.datasets.schemas import Manifest, ManifestRun
 from app.store.datasets import Dataset, Pair
@@ -87,9 +87,8 @@ def _chained(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _pieces(export: Export) -> Iterator[bytes]:
-    with transaction() as session:
-        # One snapshot for the two passes over a table: its columns, then its rows.
-        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    # One snapshot for the two passes over a table: its columns, then its rows.
+    with snapshot() as session:
         dataset = require_dataset(session, export.dataset_id)
         writer = {
             "jsonl": export_files.write_jsonl,

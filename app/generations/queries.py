@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from app.core.database import transaction
+from app.core.database import snapshot
 from app.core.errors import NotFoundError
 from app.core.exports import RowFormat, export_rows
 from app.core.nonfinite import finite_or_none
@@ -107,7 +107,7 @@ def export_generations(run_id: int, wanted: Filter, format: RowFormat) -> Iterat
 
 
 def _exported(run_id: int, wanted: Filter) -> Iterator[list[dict[str, Any]]]:
-    with transaction() as session:
+    with snapshot() as session:
         run = require_run(session, run_id)
         query = (
             select(Generation)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from anyio import to_thread
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.core.database import transaction
+from app.core.database import snapshot
 from app.runs.schemas import RunOut
 from app.streaming import events
 from app.streaming.events import Chunk
@@ -170,12 +170,12 @@ class Feed:
 
 def load_run(run_id: int) -> RunOut | None:
     """The run as the API returns it; None if it does not exist."""
-    with transaction() as session:
+    with snapshot() as session:
         return events.read_run(session, run_id)
 
 
 def _load_rows(run_id: int, start: int, upto: int, closing: bytes | None) -> Chunk:
-    with transaction() as session:
+    with snapshot() as session:
         return events.read_rows(session, run_id, start, upto, closing)
 
 

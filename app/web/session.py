@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from typing import Annotated
 
-from fastapi import Depends
+from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
-from app.core.database import transaction
+from app.core.database import snapshot, transaction
 
 
-def _request_session() -> Iterator[Session]:
-    with transaction() as session:
+def _request_session(request: Request) -> Iterator[Session]:
+    with snapshot() if request.method == "GET" else transaction() as session:
         yield session
 
 
