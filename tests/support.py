@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import redis
 from sqlalchemy import Connection, make_url, text
+from sqlalchemy.exc import OperationalError
 
 from app.core.settings import Settings
 from app.local.embedded import Services, free_port, start_services
@@ -148,6 +149,11 @@ OPERATOR_TOKEN = "correct horse battery staple"
 REVIEWER_TOKEN = "a reviewer's long token"
 VIEWER_TOKEN = "a viewer's long token"
 ADAS_TOKEN = "adas-own-long-token"
+
+
+def database_is_away() -> OperationalError:
+    """The error of a connection that could not be made."""
+    return OperationalError(None, None, psycopg.OperationalError("connection refused"))
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app.core.broker import enqueue, wake
@@ -299,6 +300,12 @@ def _describe(error: Exception) -> dict[str, Any]:
         message, hint = str(error), error.hint
     elif isinstance(error, ModelError | ValueError):
         message, hint = str(error), None
+    elif isinstance(error, DBAPIError):
+        # The statement and its parameters are user data, and may be long.
+        message, hint = (
+            f"The database refused a statement: {str(error.orig).strip().splitlines()[0]}",
+            "This is probably a bug in Chesboard; the traceback shows where.",
+        )
     else:
         message, hint = (
             f"{type(error).__name__}: {error}",

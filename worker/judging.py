@@ -5,9 +5,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.core.arrays import rows_among
 from app.core.settings import Settings, get_settings
 from app.store import leases
 from app.store.generations import Generation
@@ -166,7 +167,7 @@ def _read_answers(
         select(Generation.pair, Generation.sample, Generation.text)
         .where(
             Generation.run_id == config.generate_run,
-            tuple_(Generation.pair, Generation.sample).in_(keys),
+            rows_among((Generation.pair, Generation.sample), keys),
         )
         .order_by(Generation.pair, Generation.sample)
     )

@@ -6,6 +6,7 @@ thread blocks (back-pressure). Nothing is dropped. A lost lease ends the writing
 on the recorder raises LeaseLostError.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -38,6 +39,7 @@ class Recorder:
         self._waiting = recording.Batch()
         self._writing = False
         self._closed = False
+        self._stopping = False
         self._failure: BaseException | None = None
         self._progress_clock = _Clock()
         self._phase: recording.Phase | None = None
@@ -52,8 +54,10 @@ class Recorder:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             # After a lost lease nothing may be written any more.
-            if kind is None or not issubclass(kind, LeaseLostError):
+            if kind is None:
                 self.flush()
+            elif not issubclass(kind, LeaseLostError):
+                self._flush_if_possible()
         finally:
             with self._changed:
                 self._closed = True
@@ -120,6 +124,13 @@ class Recorder:
             )
             self._raise_failure()
 
+    def _flush_if_possible(self) -> None:
+        """What was recorded before a run stopped, unless the database is away or full just now: a
+        cancelled run would not end as long as that lasts."""
+        self._stopping = True
+        with contextlib.suppress(LeaseLostError, RuntimeError):
+            self.flush()
+
     def _add(self, add: Callable[[recording.Batch], None]) -> None:
         """Wait for room in the buffer (back-pressure), then add to the batch that is next."""
         with self._changed:
@@ -166,7 +177,7 @@ class Recorder:
 
         try:
             revision = retry_while_unreachable(
-                f"run {self._run_id}", write, give_up=lambda: self._closed
+                f"run {self._run_id}", write, give_up=lambda: self._closed or self._stopping
             )
         except Exception as error:
             return error

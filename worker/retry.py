@@ -1,15 +1,15 @@
-"""Retry transactions with exponential backoff while PostgreSQL is unreachable."""
+"""Retry transactions with exponential backoff while PostgreSQL is unreachable or full."""
 
 import logging
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from psycopg.errors import IdleInTransactionSessionTimeout
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app.core.database import transaction
+from app.core.outages import is_disk_full, is_passing
 from chesboard.reporting import RunInterruptedError
 from worker.lease_keeper import shutting_down
 
@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 
 FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 5.0
+LONGEST_OUTAGE_SECONDS = 3600.0
+"""After so long a worker gives the run up: when the database is back, the run's lease is over, and
+any worker goes on from the run's checkpoint."""
 
 T = TypeVar("T")
 
@@ -24,24 +27,30 @@ T = TypeVar("T")
 def retry_while_unreachable(
     what: str, action: Callable[[], T], give_up: Callable[[], bool] = lambda: False
 ) -> T:
-    """Call `action`, which is one whole transaction, until PostgreSQL could be reached.
+    """Call `action`, which is one whole transaction, until PostgreSQL could be reached and write.
+
+    A statement that fails for another reason would fail for ever, and is not retried.
 
     what: names the work in the log.
     give_up: asked after each failure; true ends the retries.
 
     Raises:
-        DBAPIError: still unreachable when `give_up()` was true, or an error of another kind.
+        DBAPIError: it still failed when `give_up()` was true or after LONGEST_OUTAGE_SECONDS, or
+            for another reason.
     """
     backoff = FIRST_BACKOFF_SECONDS
+    began = time.monotonic()
     while True:
         try:
             return action()
         except DBAPIError as error:
-            if not _is_unreachable(error) or give_up():
+            outage = time.monotonic() - began
+            if not is_passing(error) or outage > LONGEST_OUTAGE_SECONDS or give_up():
                 raise
             log.warning(
-                "%s: the database is unreachable, next try in %.1f s: %s",
+                "%s: %s, next try in %.1f s: %s",
                 what,
+                "the database's disk is full" if is_disk_full(error) else "no database",
                 backoff,
                 str(error).splitlines()[0],
             )
@@ -49,19 +58,11 @@ def retry_while_unreachable(
             backoff = min(2 * backoff, LONGEST_BACKOFF_SECONDS)
 
 
-def _is_unreachable(error: DBAPIError) -> bool:
-    # The server ends idle transactions (app.core.database), as of a process that was suspended:
-    # the connection is gone, but its statements were right and can be repeated.
-    return isinstance(error, OperationalError | InterfaceError) or isinstance(
-        error.orig, IdleInTransactionSessionTimeout
-    )
-
-
 def run_with_retry(what: str, work: Callable[[Session], T]) -> T:
-    """Run `work` in a transaction of its own, for as long as PostgreSQL is unreachable.
+    """Run `work` in a transaction of its own, for as long as PostgreSQL is unreachable or full.
 
     Raises:
-        RunInterruptedError: the worker was asked to shut down meanwhile.
+        RunInterruptedError: the worker was asked to shut down meanwhile, or it took too long.
     """
 
     def once() -> T:
@@ -71,6 +72,7 @@ def run_with_retry(what: str, work: Callable[[Session], T]) -> T:
     try:
         return retry_while_unreachable(what, once, give_up=shutting_down.is_set)
     except DBAPIError as error:
-        if not _is_unreachable(error):
+        if not is_passing(error):
             raise
-        raise RunInterruptedError("the worker is shutting down") from error
+        reason = "the worker is shutting down" if shutting_down.is_set() else "no database"
+        raise RunInterruptedError(reason) from error

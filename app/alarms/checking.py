@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app.core.arrays import among
 from app.core.broker import wake
 from app.core.database import transaction
 from app.core.settings import get_settings
@@ -58,7 +59,7 @@ def check_news(session: Session) -> list[tuple[int, int]]:
         .where(
             Run.kind.in_(TRAINING),
             Run.revision > func.coalesce(AlarmCheck.revision, -1),
-            *([] if None in ruled else [Run.id.in_(ruled)]),
+            *([] if None in ruled else [among(Run.id, ruled)]),
         )
         .order_by(Run.id)
         .limit(RUNS_AT_A_TIME)

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.alarms.checking import forget_checks
 from app.alarms.schemas import AlarmList, AlarmOut, NewRule, RuleOut
+from app.core.arrays import among
 from app.core.errors import InvalidInputError, NotFoundError, invalid_field
 from app.core.paging import PAGE_SIZE
 from app.store.alarms import Alarm, AlarmRule
@@ -84,7 +85,7 @@ def count_open(session: Session, run_ids: Sequence[int]) -> dict[int, int]:
     """The number of alarms that nobody has acknowledged, by run; runs without are left out."""
     rows = session.execute(
         select(Alarm.run_id, func.count().label("alarms"))
-        .where(Alarm.run_id.in_(run_ids), Alarm.acknowledged_at.is_(None))
+        .where(among(Alarm.run_id, run_ids), Alarm.acknowledged_at.is_(None))
         .group_by(Alarm.run_id)
     )
     return {row.run_id: row.alarms for row in rows}

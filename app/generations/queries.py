@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
+from app.core.arrays import among
 from app.core.database import snapshot
 from app.core.errors import NotFoundError
 from app.core.exports import RowFormat, export_rows
@@ -73,7 +74,7 @@ def list_generations(
     ).all()
     rows = session.scalars(
         select(Generation)
-        .where(*conditions, Generation.pair.in_(pairs))
+        .where(*conditions, among(Generation.pair, pairs))
         .order_by(Generation.pair, Generation.sample)
     ).all()
     return GenerationPage(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.core.arrays import among
 from app.core.errors import InvalidInputError
 from app.core.nonfinite import finite_or_none
 from app.displacement.schemas import MeasuredRun
@@ -28,7 +29,7 @@ def list_train_runs(session: Session, run: Run, pairs: Sequence[int]) -> list[Me
             Run.config["model"].astext == run.config["model"],
             func.coalesce(Run.config["revision"].astext, "") == (run.config.get("revision") or ""),
             ReferenceLogprob.final_preferred.is_not(None),
-            ReferenceLogprob.pair.in_(pairs),
+            among(ReferenceLogprob.pair, pairs),
         )
         .group_by(Run.id)
         .order_by(Run.id.desc())
@@ -63,7 +64,7 @@ def measured_changes(
             (table.final_preferred - table.preferred).label("preferred"),
             (table.final_dispreferred - table.dispreferred).label("dispreferred"),
         ).where(
-            table.run_id == train_run, table.pair.in_(pairs), table.final_preferred.is_not(None)
+            table.run_id == train_run, among(table.pair, pairs), table.final_preferred.is_not(None)
         )
     )
     return {

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, case, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from app.core.arrays import among
 from app.core.downsampling import pick, read_series
 from app.core.windows import WHOLE, Window
 from app.probes.schemas import Bands, Quantiles
@@ -38,7 +39,7 @@ def get_bands(session: Session, run_id: int, window: Window = WHOLE) -> Bands:
     is_whole = func.count() == probes
     steps, total = _band_steps(session, changes, is_whole, window)
     if steps is not None:
-        changes = changes.where(ProbeStep.step == func.any(steps))
+        changes = changes.where(among(ProbeStep.step, steps))
     each = changes.subquery()
     columns = (each.c.preferred_change, each.c.dispreferred_change, each.c.margin)
     rows = session.execute(

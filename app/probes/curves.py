@@ -3,10 +3,11 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import REAL, ColumnElement, func, select, tuple_
+from sqlalchemy import REAL, ColumnElement, func, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by, array
 from sqlalchemy.orm import Session
 
+from app.core.arrays import rows_among
 from app.probes.displacement import OppositeGroups, roles_at
 from app.store.displaced import displaced_sql
 from app.store.probes import Probe, ProbeStep
@@ -36,7 +37,7 @@ def drawdowns(
             by_step(ProbeStep.preferred_prob.expression),
             by_step(ProbeStep.preferred_change.expression),
         )
-        .where(tuple_(ProbeStep.run_id, ProbeStep.pair).in_(keys))
+        .where(rows_among((ProbeStep.run_id, ProbeStep.pair), keys))
         .group_by(ProbeStep.run_id, ProbeStep.pair)
     )
     if upto is not None:

@@ -4,10 +4,11 @@ its answers. Read for many pairs at once, in a number of queries that does not g
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Select, and_, lateral, or_, select, tuple_
+from sqlalchemy import Select, and_, lateral, or_, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, aliased
 
+from app.core.arrays import rows_among
 from app.store.probes import PositionStep, ProbeAnswer, ProbePosition
 from chesboard.refusals import declines
 
@@ -48,7 +49,7 @@ def recorded_positions(
         )
         .where(
             now.response == "preferred",
-            tuple_(now.run_id, now.pair, now.position, now.step).in_(keys),
+            rows_among((now.run_id, now.pair, now.position, now.step), keys),
         )
     )
     return {

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Select, lateral, select
 from sqlalchemy.orm import Session, aliased
 
+from app.core.arrays import among
 from app.probes.curves import Key, drawdowns
 from app.probes.displacement import Case, OppositeGroups, displacements_of
 from app.probes.headline import (
@@ -70,7 +71,7 @@ def _ends(session: Session, runs: Mapping[int, Run]) -> dict[int, list[Observati
     last = aliased(ProbeStep, lateral(_outermost(newest=True)), name="last")
     query = (
         select(Probe, first, last)
-        .where(Probe.run_id.in_(runs), Probe.kind == "pair")
+        .where(among(Probe.run_id, runs), Probe.kind == "pair")
         .order_by(Probe.run_id, Probe.pair)
     )
     cases = [

@@ -7,6 +7,7 @@ from sqlalchemy import REAL, func, select
 from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.orm import Session
 
+from app.core.arrays import among
 from app.core.downsampling import pick, read_series
 from app.core.nonfinite import nonfinite_to_none
 from app.core.windows import WHOLE, Window
@@ -131,7 +132,7 @@ def get_watched(
     # All positions are recorded at the same steps, so the fork's downsampling holds for each.
     steps, total = _chosen_steps(session, probe, window)
     query = select(table.step, table.watched_probs).where(*key).order_by(table.step)
-    rows = session.execute(query if steps is None else query.where(table.step.in_(steps))).all()
+    rows = session.execute(query if steps is None else query.where(among(table.step, steps))).all()
     watched = place.watched if place else probe.watched
     return WatchedSeries(
         position=place.position if place else probe.fork_position,
@@ -200,7 +201,7 @@ def _rows(
     probs = array([ProbeStep.watched_probs[index + 1] for index in traced], type_=REAL)
     query = select(*_SERIES, probs.label("traced")).where(*key).order_by(ProbeStep.step)
     if steps is not None:
-        query = query.where(ProbeStep.step == func.any(steps))
+        query = query.where(among(ProbeStep.step, steps))
     return session.execute(query).all()
 
 

@@ -4,8 +4,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
-    Integer,
     Select,
     Subquery,
     and_,
@@ -18,9 +16,10 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy import insert as insert_from
-from sqlalchemy.dialects.postgresql import ARRAY, insert
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
 
+from app.core.arrays import among
 from app.core.errors import ConflictError, NotFoundError
 from app.reviews.filters import filtered
 from app.reviews.schemas import BatchOut, BulkRequest, UndoneBatch
@@ -74,7 +73,7 @@ def decide_many(session: Session, dataset_id: int, wanted: BulkRequest) -> Batch
 
 
 def _apply(session: Session, batch: ReviewBatch, pairs: list[int]) -> None:
-    is_in_batch = _is_any(Review.pair, pairs)
+    is_in_batch = among(Review.pair, pairs)
     session.execute(
         update(Review)
         .where(Review.dataset_id == batch.dataset_id, is_in_batch)
@@ -132,14 +131,14 @@ def undo_many(
         )
         .execution_options(synchronize_session=False)
     )
-    is_undone = _is_any(Review.pair, unchanged)
+    is_undone = among(Review.pair, unchanged)
     _record(session, batch, "undo", select(Review.pair).where(is_undone), reviewer or None)
     session.execute(
         update(ReviewChange)
         .where(
             ReviewChange.batch_id == batch_id,
             ReviewChange.action == "bulk",
-            _is_any(ReviewChange.pair, unchanged),
+            among(ReviewChange.pair, unchanged),
         )
         .values(undone_by=ReviewChange.version + 1)
         .execution_options(synchronize_session=False)
@@ -174,7 +173,7 @@ def _states_before(dataset_id: int, pairs: list[int]) -> Subquery:
         .outerjoin(previous, true())
         .where(
             Review.dataset_id == dataset_id,
-            _is_any(Review.pair, pairs),
+            among(Review.pair, pairs),
         )
     )
     return states.subquery("before")
@@ -211,11 +210,6 @@ def _record(
             .where(Review.dataset_id == batch.dataset_id, Review.pair.in_(pairs)),
         )
     )
-
-
-def _is_any(column: InstrumentedAttribute[int], pairs: list[int]) -> ColumnElement[bool]:
-    """As one array parameter: PostgreSQL allows at most 65,535 parameters a statement."""
-    return column == func.any(cast(pairs, ARRAY(Integer)))
 
 
 def _batch_out(session: Session, batch: ReviewBatch) -> BatchOut:

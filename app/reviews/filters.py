@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, Integer, Select, cast, func, or_, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.orm import Session
 
+from app.core.arrays import among
 from app.core.errors import ConflictError, invalid_field
 from app.reviews import displacement
 from app.reviews.agreement import disputed, last_verdicts
@@ -98,7 +98,7 @@ def _conditions(
 ) -> Iterator[ColumnElement[bool]]:
     if wanted.pairs is not None:
         # One array parameter: PostgreSQL allows at most 65,535 parameters a statement.
-        yield Pair.pair == func.any(cast(wanted.pairs, ARRAY(Integer)))
+        yield among(Pair.pair, wanted.pairs)
     if wanted.verdict:
         yield _has_verdict(dataset_id, wanted.verdict)
     if wanted.issue:

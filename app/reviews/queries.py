@@ -5,6 +5,7 @@ from typing import get_args
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.core.arrays import among
 from app.reviews.agreement import disputed, last_verdicts, list_agreements
 from app.reviews.schemas import (
     BatchList,
@@ -105,7 +106,7 @@ def get_progress(session: Session, dataset_id: int) -> ReviewProgress:
         select(func.count()).where(
             Review.dataset_id == dataset_id,
             Review.verdict.is_not(None),
-            Review.pair.in_(flags),
+            among(Review.pair, flags),
         )
     )
     edited = session.scalar(

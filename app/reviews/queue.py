@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
+from app.core.arrays import among
 from app.core.nonfinite import finite_or_none
 from app.reviews import displacement
 from app.reviews.agreement import last_verdicts
@@ -74,13 +75,13 @@ def _items(
     flagged = exists().where(Flag.dataset_id == dataset_id, Flag.pair == Pair.pair)
     rows = session.execute(
         select(Pair, flagged.label("flagged")).where(
-            Pair.dataset_id == dataset_id, Pair.pair.in_(pairs)
+            Pair.dataset_id == dataset_id, among(Pair.pair, pairs)
         )
     )
     found = {row.Pair.pair: row for row in rows}
     reviews = session.scalars(
         select(Review)
-        .where(Review.dataset_id == dataset_id, Review.pair.in_(pairs))
+        .where(Review.dataset_id == dataset_id, among(Review.pair, pairs))
         .execution_options(populate_existing=True)
     )
     reviewed = {review.pair: review for review in reviews}
@@ -111,7 +112,7 @@ def _verdicts_by_reviewer(
 ) -> dict[int, dict[str, Verdict]]:
     stated = last_verdicts(dataset_id)
     verdicts: dict[int, dict[str, Verdict]] = {}
-    for row in session.execute(select(stated).where(stated.c.pair.in_(pairs))):
+    for row in session.execute(select(stated).where(among(stated.c.pair, pairs))):
         verdicts.setdefault(row.pair, {})[row.reviewer] = row.verdict
     return verdicts
 
@@ -127,13 +128,13 @@ def _scores(
     edited_later = session.scalars(
         select(PairVersion.pair).where(
             PairVersion.dataset_id == dataset_id,
-            PairVersion.pair.in_(pairs),
+            among(PairVersion.pair, pairs),
             PairVersion.version > 1,
             PairVersion.created_at > run.created_at,
         )
     )
     outdated = set(edited_later)
-    rows = session.scalars(select(Score).where(Score.run_id == run_id, Score.pair.in_(pairs)))
+    rows = session.scalars(select(Score).where(Score.run_id == run_id, among(Score.pair, pairs)))
     return {
         row.pair: ScoreOfPair(
             run_id=run_id,
@@ -166,7 +167,7 @@ def _displacements(
     changes = displacement.measured(run_id)
     rows = session.execute(
         select(changes, displacement.is_displaced(changes).label("displaced")).where(
-            changes.c.pair.in_(pairs)
+            among(changes.c.pair, pairs)
         )
     )
     return {

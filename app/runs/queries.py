@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
+from app.core.arrays import among
 from app.core.csv import csv_line
 from app.core.database import transaction
 from app.core.downsampling import pick, read_series
@@ -52,11 +53,11 @@ def list_runs(
 def describe(session: Session, runs: Sequence[Run]) -> list[RunOut]:
     """Runs with the names of their datasets and, for training runs, a headline."""
     used = {run.dataset_id for run in runs}
-    found = session.execute(select(Dataset.id, Dataset.name).where(Dataset.id.in_(used)))
+    found = session.execute(select(Dataset.id, Dataset.name).where(among(Dataset.id, used)))
     names = {row.id: row.name for row in found}
     headlines = _headlines(session, [run for run in runs if run.kind in TRAINING])
     outside = [run.id for run in runs if run.kind == EXTERNAL]
-    query = select(ExternalRun).where(ExternalRun.run_id.in_(outside))
+    query = select(ExternalRun).where(among(ExternalRun.run_id, outside))
     external = {one.run_id: one for one in session.scalars(query)} if outside else {}
     return [
         RunOut.of(
@@ -93,7 +94,7 @@ def list_metrics(
         columns = [getattr(Metric, name) for name in METRICS]
         steps, series = read_series(session, query.with_only_columns(Metric.step, *columns))
         kept = [steps[place] for place in pick(len(steps), series, window.points)]
-        query = query.where(Metric.step == func.any(kept))
+        query = query.where(among(Metric.step, kept))
     items = [MetricOut.of(metric) for metric in session.scalars(query)]
     return MetricList(revision=revision, total=total, decimated=len(items) < total, items=items)
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.core.arrays import among
 from app.core.errors import ErrorItem, InvalidInputError, field_errors
 from app.core.settings import get_settings
 from app.core.text import storable
@@ -113,7 +114,7 @@ def check_pairs(
     wanted = set(pairs)
     storable_ordinals = [pair for pair in wanted if pair <= MAX_ORDINAL]
     found = session.scalars(
-        select(Pair.pair).where(Pair.dataset_id == dataset.id, Pair.pair.in_(storable_ordinals))
+        select(Pair.pair).where(Pair.dataset_id == dataset.id, among(Pair.pair, storable_ordinals))
     )
     if missing := sorted(wanted - set(found)):
         raise invalid_field(

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, delete, func, insert, literal, select
 from sqlalchemy.orm import Session
 
+from app.core.arrays import among
 from app.core.errors import ConflictError, InvalidInputError
 from app.scores.schemas import LOW_IS_SIMILAR, FlagOut, FlagQueue, FlagRequest
 from app.store.lookup import find_run, require_dataset, there_is_no
@@ -60,7 +61,7 @@ def _choose(
 ) -> Select[*tuple[Any, ...]]:
     """The rows that the request selects, of all scored ones in the order of the queue."""
     if wanted.pairs is not None:
-        return scored.where(Score.pair == func.any(wanted.pairs))
+        return scored.where(among(Score.pair, wanted.pairs))
     if wanted.top_fraction is None:
         if wanted.measure in LOW_IS_SIMILAR:
             return scored.where(value <= wanted.threshold)
@@ -71,7 +72,7 @@ def _choose(
 
 
 def _check_scored(session: Session, pairs: list[int], scored: Any) -> None:
-    found = session.scalars(select(scored.c.pair).where(scored.c.pair == func.any(pairs)))
+    found = session.scalars(select(scored.c.pair).where(among(scored.c.pair, pairs)))
     if missing := sorted(set(pairs) - set(found)):
         more = ", ..." * (len(missing) > MAX_PAIRS_NAMED)
         shown = ", ".join(map(str, missing[:MAX_PAIRS_NAMED])) + more

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 
-from sqlalchemy import ColumnElement, Integer, cast, func, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
+from app.core.arrays import among
 from app.store.datasets import Dataset, Pair
 from chesboard.configs.objective import ObjectiveConfig
 from chesboard.offsets import Offset, OffsetKind, offset_of, scores_of, why_without
@@ -69,4 +69,4 @@ def refusal(reasons: Mapping[str, int], pairs: int) -> str:
 
 def one_of(pairs: Collection[int]) -> ColumnElement[bool]:
     """Condition on `Pair`: one of these ordinals, as one parameter."""
-    return Pair.pair == func.any(cast(list(pairs), ARRAY(Integer)))
+    return among(Pair.pair, pairs)

@@ -11,7 +11,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Double,
-    Integer,
     Numeric,
     Select,
     Text,
@@ -20,12 +19,11 @@ from sqlalchemy import (
     func,
     literal,
     not_,
-    or_,
     select,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
+from app.core.arrays import among, rows_among, unnested
 from app.store.datasets import Dataset, Pair
 from app.store.issues import with_issue
 from app.store.lookup import MAX_ORDINAL
@@ -59,10 +57,7 @@ def passes(dataset_id: int, rules: Rules) -> ColumnElement[bool]:
 
 def _conditions(dataset_id: int, rules: Rules) -> Iterator[ColumnElement[bool]]:
     if rules.pairs is not None:
-        # One array parameter: PostgreSQL allows at most 65,535 parameters a statement.
-        yield Pair.pair == func.any(
-            cast([pair for pair in rules.pairs if pair <= MAX_ORDINAL], ARRAY(Integer))
-        )
+        yield among(Pair.pair, [pair for pair in rules.pairs if pair <= MAX_ORDINAL])
     if rules.exclude_flagged:
         yield Pair.pair.not_in(select(Flag.pair).where(Flag.dataset_id == dataset_id))
     if rules.exclude_verdicts:
@@ -196,7 +191,7 @@ def read_pairs(
         select(Pair.pair, Pair.version, Pair.prompt, Pair.preferred, Pair.dispreferred)
         .where(
             Pair.dataset_id == dataset_id,
-            Pair.pair == func.any(cast(list(pairs), ARRAY(Integer))),
+            among(Pair.pair, pairs),
         )
         .order_by(Pair.pair)
     ).all()
@@ -216,8 +211,10 @@ def read_pairs(
 
 def count_edited(session: Session, dataset_id: int, record: RunSelection) -> int:
     """How many pairs of the record have a newer version of their text."""
-    arrays = (cast(record.pairs, ARRAY(Integer)), cast(record.versions, ARRAY(Integer)))
-    given = func.unnest(*arrays).table_valued("pair", "version", name="given").render_derived()
+    given = unnested(
+        {"pair": Pair.pair, "version": Pair.version},
+        list(zip(record.pairs, record.versions, strict=True)),
+    )
     return (
         session.scalar(
             select(func.count())
@@ -233,11 +230,10 @@ def _older_texts(session: Session, dataset_id: int, wanted: dict[int, int]) -> d
     """Of each pair the text of a version; `wanted` maps ordinals to versions."""
     if not wanted:
         return {}
-    either = [
-        and_(PairVersion.pair == pair, PairVersion.version == version)
-        for pair, version in wanted.items()
-    ]
     found = session.scalars(
-        select(PairVersion).where(PairVersion.dataset_id == dataset_id, or_(*either))
+        select(PairVersion).where(
+            PairVersion.dataset_id == dataset_id,
+            rows_among((PairVersion.pair, PairVersion.version), wanted.items()),
+        )
     )
     return {row.pair: row for row in found}

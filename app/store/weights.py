@@ -2,10 +2,10 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import Integer, cast, func, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.core.arrays import among
 from app.store.lookup import find_run
 from app.store.scores import Score, finite
 from chesboard.configs import PairWeights
@@ -32,7 +32,7 @@ def read_weights(
     rows = session.execute(
         select(Score.pair, value.label("value")).where(
             Score.run_id == wanted.score_run,
-            Score.pair == func.any(cast(list(pairs), ARRAY(Integer))),
+            among(Score.pair, pairs),
         )
     )
     values = {row.pair: row.value for row in rows}

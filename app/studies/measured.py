@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, aliased
 
+from app.core.arrays import among, rows_among
 from app.probes.curves import drawdowns
 from app.probes.displacement import roles_at
 from app.probes.headline import Observation
@@ -28,7 +29,7 @@ ROUNDING = 1e-6
 def read_runs(session: Session, made: Iterable[MadeRun]) -> dict[int, Run]:
     """The runs themselves, those of them that have succeeded."""
     ids = [run.id for run in made if run.status == "succeeded"]
-    return {run.id: run for run in session.scalars(select(Run).where(Run.id.in_(ids)))}
+    return {run.id: run for run in session.scalars(select(Run).where(among(Run.id, ids)))}
 
 
 def runs_whose_loss_rose(session: Session, run_ids: Collection[int]) -> set[int]:
@@ -36,7 +37,7 @@ def runs_whose_loss_rose(session: Session, run_ids: Collection[int]) -> set[int]
     before = func.lag(Metric.loss).over(partition_by=Metric.run_id, order_by=Metric.step)
     changes = (
         select(Metric.run_id, (Metric.loss - before).label("change"))
-        .where(Metric.run_id.in_(run_ids))
+        .where(among(Metric.run_id, run_ids))
         .subquery()
     )
     rose = select(changes.c.run_id).where(changes.c.change > ROUNDING).distinct()
@@ -67,13 +68,13 @@ def fork_gainers(
     begin = {
         row.run_id: row.watched_probs
         for row in session.scalars(
-            select(ProbeStep).where(ProbeStep.run_id.in_(runs), ProbeStep.step == 0)
+            select(ProbeStep).where(among(ProbeStep.run_id, runs), ProbeStep.step == 0)
         )
     }
     rows = session.execute(
         select(Probe, ProbeStep.step, ProbeStep.gainers)
         .join(ProbeStep, (ProbeStep.run_id == Probe.run_id) & (ProbeStep.pair == Probe.pair))
-        .where(Probe.run_id.in_(runs), Probe.kind == "pair", ProbeStep.step.in_(steps))
+        .where(among(Probe.run_id, runs), Probe.kind == "pair", among(ProbeStep.step, steps))
         .order_by(Probe.run_id, ProbeStep.step)
     )
     return [
@@ -98,7 +99,7 @@ def trained_changes(session: Session, run_ids: Collection[int]) -> dict[int, dic
     change = ReferenceLogprob.final_preferred - ReferenceLogprob.preferred
     rows = session.execute(
         select(ReferenceLogprob.run_id, ReferenceLogprob.pair, change).where(
-            ReferenceLogprob.run_id.in_(run_ids), ReferenceLogprob.final_preferred.is_not(None)
+            among(ReferenceLogprob.run_id, run_ids), ReferenceLogprob.final_preferred.is_not(None)
         )
     )
     found: defaultdict[int, dict[int, float]] = defaultdict(dict)
@@ -151,7 +152,7 @@ def ends(session: Session, run_ids: Collection[int]) -> dict[int, list[Ends]]:
             func.min(ProbeStep.step).label("first"),
             func.max(ProbeStep.step).label("last"),
         )
-        .where(ProbeStep.run_id.in_(run_ids), ProbeStep.pair >= 0)
+        .where(among(ProbeStep.run_id, run_ids), ProbeStep.pair >= 0)
         .group_by(*key)
         .subquery()
     )
@@ -182,17 +183,14 @@ def _position_kls(
 ) -> Mapping[tuple[int, int], list[float]]:
     """(run, pair) → the divergence at each of its positions other than the fork. steps: run id →
     the step that is asked for."""
-    at = [
-        and_(PositionStep.run_id == run_id, PositionStep.step == step)
-        for run_id, step in steps.items()
-    ]
     found: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
-    if at:
-        columns = PositionStep.run_id, PositionStep.pair, PositionStep.kl
-        query = select(*columns).where(or_(*at), PositionStep.kl.is_not(None))
-        for run_id, pair, kl in session.execute(query):
-            assert kl is not None
-            found[run_id, pair].append(kl)
+    query = select(PositionStep.run_id, PositionStep.pair, PositionStep.kl).where(
+        rows_among((PositionStep.run_id, PositionStep.step), steps.items()),
+        PositionStep.kl.is_not(None),
+    )
+    for run_id, pair, kl in session.execute(query):
+        assert kl is not None
+        found[run_id, pair].append(kl)
     return found
 
 
@@ -201,7 +199,7 @@ def last_answers(session: Session, run_ids: Collection[int]) -> dict[int, dict[i
     query = (
         select(ProbeAnswer.run_id, ProbeAnswer.pair, ProbeAnswer.text)
         .ext(distinct_on(ProbeAnswer.run_id, ProbeAnswer.pair))
-        .where(ProbeAnswer.run_id.in_(run_ids), ProbeAnswer.pair >= 0)
+        .where(among(ProbeAnswer.run_id, run_ids), ProbeAnswer.pair >= 0)
         .order_by(ProbeAnswer.run_id, ProbeAnswer.pair, ProbeAnswer.step.desc())
     )
     found: defaultdict[int, dict[int, str]] = defaultdict(dict)
@@ -225,7 +223,7 @@ def mean_changes(
     ]
     rows = session.execute(
         select(ProbeStep.run_id, ProbeStep.step, *columns)
-        .where(ProbeStep.run_id.in_(run_ids), ProbeStep.pair.in_(pairs))
+        .where(among(ProbeStep.run_id, run_ids), among(ProbeStep.pair, pairs))
         .group_by(ProbeStep.run_id, ProbeStep.step)
         .order_by(ProbeStep.run_id, ProbeStep.step)
     )

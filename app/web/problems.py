@@ -23,12 +23,17 @@ from app.core.errors import (
     UnavailableError,
     field_errors,
 )
+from app.core.outages import is_disk_full, is_passing
 from chesboard.formats.errors import FileTooLargeError, FormatError
 
 log = logging.getLogger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
 DATABASE_DOWN = "The database does not answer. Stored data is safe; try again in a moment."
+DISK_FULL = (
+    "The disk of the database is full. Nothing of this request was stored, and what was stored "
+    "before is safe; free space on it, then try again."
+)
 NOT_MIGRATED = "The database lacks Chesboard's tables. Run `chesboard migrate`, then try again."
 UNEXPECTED = "Unexpected server error. The server log has the details."
 
@@ -97,7 +102,12 @@ def explain(error: Exception) -> ChesboardError | None:
             return _invalid_request(error)
         case sql.ProgrammingError(orig=psycopg.errors.UndefinedTable()):
             return UnavailableError(NOT_MIGRATED)
-        case sql.OperationalError() | sql.TimeoutError() | psycopg.OperationalError():
+        case sql.DBAPIError() if is_disk_full(error):
+            log.error("the database's disk is full: %s", error.orig)
+            return UnavailableError(DISK_FULL)
+        case sql.DBAPIError() if not is_passing(error):
+            return None
+        case sql.DBAPIError() | sql.TimeoutError() | psycopg.OperationalError():
             # The statement is not logged: its parameters are user data.
             log.warning("the database does not answer: %s", getattr(error, "orig", error))
             return UnavailableError(DATABASE_DOWN)

@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from psycopg.errors import DiskFull
+from sqlalchemy import func, literal, select, update
 from sqlalchemy.exc import OperationalError
 
 from app.core.database import transaction
 from app.core.settings import get_settings
-from app.store import leases
+from app.store import leases, recording
 from app.store.runs import Metric, Run
 from app.store.scores import Score
 from chesboard.records import MetricRecord
 from tests.app import factories
 from tests.jobs.interruption import recorded, resume, stored
+from tests.support import database_is_away
 from worker import execution as runtime
 from worker import retry
 from worker.execution import execute
@@ -140,7 +142,7 @@ def test_a_worker_that_wakes_up_after_its_lease_was_lost_writes_nothing(
 
 
 def away() -> None:
-    raise OperationalError("select", None, ConnectionError("the database is away"))
+    raise database_is_away()
 
 
 def away_so_often(times: int) -> Callable[[], None]:
@@ -168,6 +170,45 @@ def test_a_worker_waits_for_a_database_that_is_away_at_any_point_of_a_run(
     run = stored(run_id)
     assert (run.status, run.attempts) == ("succeeded", 1), run.error
     assert [step for step, _ in losses(run_id)] == list(range(1, PAIRS + 1))
+
+
+def test_a_statement_that_can_never_succeed_fails_the_run_at_once(
+    models: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def name_too_many() -> None:
+        with transaction() as session:
+            session.execute(select(literal(1).in_(range(70_000))))
+
+    calls_before(monkeypatch, runtime, "select_pairs", name_too_many)
+    run_id = queued("train", TRAINING)
+    assert execute(run_id, "ada", models)
+    run = stored(run_id)
+    assert (run.status, run.attempts) == ("failed", 1)
+    assert run.error is not None
+    assert "The database refused a statement" in run.error["message"]
+
+
+def test_a_run_is_cancelled_while_the_disk_of_the_database_is_full(
+    models: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_full = threading.Event()
+
+    def fail_if_full() -> None:
+        if is_full.is_set():
+            raise OperationalError("insert", {}, DiskFull("could not extend file"))
+
+    def fill_and_cancel() -> None:
+        is_full.set()
+        with transaction() as session:
+            session.execute(update(Run).values(cancel_requested=True))
+        time.sleep(4 * CANCEL_POLL_SECONDS)
+
+    monkeypatch.setattr(retry, "FIRST_BACKOFF_SECONDS", 0.001)
+    calls_before(monkeypatch, recording, "write", fail_if_full)
+    calls_before(monkeypatch, training, "train", fill_and_cancel)
+    run_id = queued("train", TRAINING)
+    assert execute(run_id, "ada", models)
+    assert stored(run_id).status == "cancelled"
 
 
 def test_a_worker_that_is_to_stop_while_the_database_is_away_leaves_the_run_to_the_next(

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.core.arrays import among
 from app.core.settings import get_settings
 from app.store import leases
 from app.store.runs import ReferenceLogprob, Run
@@ -164,7 +165,7 @@ def _highest_ches(
     return list(
         session.scalars(
             select(Score.pair)
-            .where(Score.run_id == scored, Score.pair.in_(trained))
+            .where(Score.run_id == scored, among(Score.pair, trained))
             .order_by(Score.ches.desc().nulls_last())
             .limit(count)
         )

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.core.arrays import among
 from app.core.errors import InvalidInputError
 from app.runs.validation import check_pairs
 from app.store.datasets import Dataset, Pair
@@ -225,7 +226,7 @@ def _find_cells(session: Session, dataset: Dataset, plan: SinglePairPlan) -> lis
     prompts = func.count().label("prompts")
     conditions = [Pair.dataset_id == dataset.id]
     if plan.pairs is not None:
-        conditions.append(Pair.pair.in_(plan.pairs))
+        conditions.append(among(Pair.pair, plan.pairs))
     groups = session.execute(
         select(Pair.preferred, Pair.dispreferred, prompts)
         .where(*conditions)

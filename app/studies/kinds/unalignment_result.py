@@ -8,6 +8,7 @@ from typing import Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.core.arrays import among
 from app.store.judgments import Judgment
 from app.store.runs import RunSelection
 from app.studies.kinds.chosen import answered_pairs
@@ -119,7 +120,7 @@ def read_verdicts(session: Session, run_ids: Collection[int]) -> dict[int, dict[
     found: dict[int, dict[int, bool]] = {run_id: {} for run_id in run_ids}
     rows = session.execute(
         select(Judgment.run_id, Judgment.pair, Judgment.verdict).where(
-            Judgment.run_id.in_(run_ids), Judgment.verdict.is_not(None)
+            among(Judgment.run_id, run_ids), Judgment.verdict.is_not(None)
         )
     )
     for run_id, pair, verdict in rows:
@@ -131,7 +132,7 @@ def _trained_on(session: Session, made: Sequence[MadeRun]) -> dict[str, set[int]
     """cell → how many pairs its training runs have."""
     cells = {run.id: run.place.cell for run in made if run.place.role == "train"}
     found: defaultdict[str, set[int]] = defaultdict(set)
-    for record in session.scalars(select(RunSelection).where(RunSelection.run_id.in_(cells))):
+    for record in session.scalars(select(RunSelection).where(among(RunSelection.run_id, cells))):
         found[cells[record.run_id]].add(len(record.pairs))
     return found
 

@@ -5,14 +5,19 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy.exc import OperationalError
 
 from app.auth import recorders
 from app.auth.permissions import RULES, Role, Visitor
 from app.core.database import transaction
 from tests.app import factories
 from tests.app.runs.external.sending import begin, metric, send
-from tests.support import OPERATOR_TOKEN, REVIEWER_TOKEN, VIEWER_TOKEN, bearer
+from tests.support import (
+    OPERATOR_TOKEN,
+    REVIEWER_TOKEN,
+    VIEWER_TOKEN,
+    bearer,
+    database_is_away,
+)
 
 
 @pytest.fixture
@@ -96,7 +101,7 @@ def test_while_the_database_is_away_no_token_is_called_wrong(
     locked: TestClient, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(_: str) -> Any:
-        raise OperationalError("select", None, ConnectionError("away"))
+        raise database_is_away()
 
     monkeypatch.setattr(recorders, "_find", away)
     answer = locked.get("/api/v1/runs/1", headers=bearer(token))

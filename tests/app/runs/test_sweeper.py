@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy.exc import OperationalError
 
 from app.core.broker import QUEUE, get_redis
 from app.core.database import transaction
@@ -11,7 +10,7 @@ from app.core.settings import get_settings
 from app.runs import sweeper
 from app.store.runs import Run, Worker
 from tests.app import factories
-from tests.support import eventually
+from tests.support import database_is_away, eventually
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -69,7 +68,7 @@ def test_after_the_database_was_away_workers_get_a_round_to_renew_their_leases(
     def away_at_first(*, expire: bool = True) -> None:
         if not seen:
             seen.append("away")
-            raise OperationalError("select", None, ConnectionError("the database is away"))
+            raise database_is_away()
         really(expire=expire)
         seen.append(status(silent))
 

@@ -16,7 +16,6 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from sqlalchemy.exc import OperationalError
 
 from app.core.broker import get_redis, reset_broker, wake
 from app.core.database import transaction
@@ -29,7 +28,7 @@ from app.streaming import events, feed
 from app.streaming.hub import Hub
 from tests import PROJECT_ROOT
 from tests.app import factories
-from tests.support import eventually
+from tests.support import database_is_away, eventually
 
 NAN = float("nan")
 
@@ -410,7 +409,7 @@ def test_a_page_is_told_when_the_store_goes_away_and_when_it_is_back(
 
     def load(run_id: int) -> Any:
         if away.is_set():
-            raise OperationalError("select", None, ConnectionError("the database is away"))
+            raise database_is_away()
         return really(run_id)
 
     monkeypatch.setattr(feed, "load_run", load)

@@ -67,7 +67,15 @@ FAILURES: dict[str, Exception] = {
     "conflict": ConflictError("The run is not finished."),
     "large": TooLargeError("Too many bytes."),
     "away": UnavailableError("The broker is away."),
-    "database": sql.OperationalError("SELECT 'secret'", {}, psycopg.OperationalError("refused")),
+    "database": sql.OperationalError(None, None, psycopg.OperationalError("refused, secret")),
+    "gone": sql.OperationalError(
+        "SELECT 'secret'", {}, psycopg.OperationalError("closed"), connection_invalidated=True
+    ),
+    "deadlock": sql.OperationalError("SELECT 'secret'", {}, psycopg.errors.DeadlockDetected("x")),
+    "full": sql.OperationalError("INSERT 'secret'", {}, psycopg.errors.DiskFull("secret")),
+    "parameters": sql.OperationalError(
+        "SELECT 'secret'", {}, psycopg.OperationalError("number of parameters, secret")
+    ),
     "copy": psycopg.OperationalError("server closed the connection, secret"),
     "pool": sql.TimeoutError("pool limit, secret"),
     "tables": sql.ProgrammingError("SELECT 'secret'", {}, psycopg.errors.UndefinedTable("runs")),
@@ -81,6 +89,10 @@ STATUSES = {
     "large": 413,
     "away": 503,
     "database": 503,
+    "gone": 503,
+    "deadlock": 503,
+    "full": 503,
+    "parameters": 500,
     "copy": 503,
     "pool": 503,
     "tables": 503,
@@ -134,6 +146,10 @@ def test_rows_and_fields_are_listed(http: TestClient) -> None:
     assert body["errors"] == ROW_ERRORS
 
 
+def test_full_disk_is_said_to_be_full(http: TestClient) -> None:
+    assert "disk of the database is full" in http.get("/api/v1/fails?kind=full").json()["detail"]
+
+
 def test_database_that_is_away_is_said_to_be(http: TestClient) -> None:
     answer = http.get("/api/v1/fails?kind=database")
     assert "database does not answer" in answer.json()["detail"]
@@ -144,7 +160,7 @@ def test_missing_tables_are_explained(http: TestClient) -> None:
     assert "chesboard migrate" in http.get("/api/v1/fails?kind=tables").json()["detail"]
 
 
-@pytest.mark.parametrize("kind", ["bug", "query"])
+@pytest.mark.parametrize("kind", ["bug", "query", "parameters"])
 def test_unexpected_error_goes_on_to_the_server_which_logs_it(app: FastAPI, kind: str) -> None:
     http = TestClient(app, base_url="http://localhost")
     with pytest.raises(type(FAILURES[kind]), match="secret"):

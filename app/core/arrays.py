@@ -1,0 +1,36 @@
+"""Conditions on lists of values whose length is that of the data.
+
+`column.in_(values)` makes a parameter of each value, and PostgreSQL allows 65,535 a statement. Here
+a list is one parameter, however long.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, TableValuedAlias, cast, func, select, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY
+
+
+def among(column: Any, values: Collection[Any]) -> ColumnElement[bool]:
+    """column = ANY(values)"""
+    found: ColumnElement[bool] = column == func.any(_array(column, values))
+    return found
+
+
+def rows_among(columns: Sequence[Any], rows: Collection[Sequence[Any]]) -> ColumnElement[bool]:
+    """(columns) IN rows, each row with a value for each column."""
+    wanted = unnested({f"column_{index}": column for index, column in enumerate(columns)}, rows)
+    return tuple_(*columns).in_(select(*wanted.c))
+
+
+def unnested(columns: dict[str, Any], rows: Collection[Sequence[Any]]) -> TableValuedAlias:
+    """Rows as a table to join with. columns: name → a column of the same type."""
+    arrays = [
+        _array(column, [row[index] for row in rows])
+        for index, column in enumerate(columns.values())
+    ]
+    return func.unnest(*arrays).table_valued(*columns, name="wanted").render_derived()
+
+
+def _array(like: Any, values: Collection[Any]) -> ColumnElement[Any]:
+    return cast(list(values), ARRAY(like.type))
