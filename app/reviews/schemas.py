@@ -7,9 +7,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app.core.paging import Offset
 from app.core.text import storable
-from app.store.lookup import Id, Ordinal
+from app.store.lookup import Id
 from app.store.reviews import Review, ReviewChange
 from chesboard.configs import Verdict
+from chesboard.configs.base import Count, Ordinal
 from chesboard.issues import IssueKind
 from chesboard.measures.registry import MEASURE_NAMES, MeasureName
 from chesboard.pairs import Prompt
@@ -247,8 +248,7 @@ class BulkRequest(_Request):
     verdict: Verdict
     note: Note | None = Field(None, description="Default: notes are kept.")
     reviewer: Reviewer | None = None
-    expected_count: int = Field(
-        ge=1,
+    expected_count: Count = Field(
         description="Number of pairs that the user confirmed; 409 if the filter matches more or "
         "fewer.",
     )

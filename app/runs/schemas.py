@@ -11,6 +11,7 @@ from app.core.text import STORABLE_PATTERN, storable
 from app.probes.headline import Headline
 from app.probes.schemas import DisplacementOut, displacement_fields
 from app.store.external import ExternalRun
+from app.store.lookup import Id
 from app.store.runs import Kind, Metric, Run, Status
 from chesboard.pairs import Pair
 from chesboard.probing.destinations import DisplacementKind
@@ -32,7 +33,7 @@ class NewRun(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: Kind
-    dataset_id: int | None = Field(
+    dataset_id: Id | None = Field(
         None, description="Required, except of an external run, whose pairs may not be stored here."
     )
     name: Name | None = Field(

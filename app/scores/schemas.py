@@ -5,7 +5,8 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.store.lookup import Ordinal
+from app.store.lookup import Id
+from chesboard.configs.base import Ordinal
 from chesboard.measures.registry import (
     MEASURE_NAMES,
     MEASURES,
@@ -122,7 +123,7 @@ class FlagRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    score_run: int = Field(description="Id of a succeeded score run over this dataset.")
+    score_run: Id = Field(description="Id of a succeeded score run over this dataset.")
     measure: SimilarityMeasureName = "ches"
     top_fraction: float | None = Field(
         None, gt=0, le=1, description="Fraction of the scored pairs, rounded up to whole pairs."

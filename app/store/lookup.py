@@ -15,8 +15,7 @@ MAX_ORDINAL = 2**31 - 1
 """PostgreSQL's integer, in which a pair's ordinal is stored."""
 
 Id = Annotated[int, Field(ge=1, lt=2**63)]
-Ordinal = Annotated[int, Field(ge=0, lt=2**31)]
-"""Types of request fields that hold the id of a row, or the ordinal of a pair."""
+"""Type of request fields that hold the id of a row."""
 
 
 def there_is_no(noun: str, key: object) -> str:

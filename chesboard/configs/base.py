@@ -1,6 +1,6 @@
 """What most configurations share: the model, and no fields beyond the known ones."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
@@ -10,6 +10,11 @@ REVISION_PATTERN = r"^[\w+@-]+(?:[./][\w+@-]+)*$"
 """A branch (refs/pr/2), a tag (v1.0) or a commit; no "..", which would lead out of its address."""
 
 DEVICE_PATTERN = r"^(auto|cpu|cuda(:\d+)?)$"
+
+
+Ordinal = Annotated[int, Field(ge=0, lt=2**31)]
+"""Of a pair in its dataset, from 0. PostgreSQL's integer, in which it is stored."""
+Count = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class Config(BaseModel):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from chesboard.configs.base import Config
+from chesboard.configs.base import Config, Ordinal
 
 
 class Turn(Config):
@@ -51,7 +51,7 @@ class LedgerPositions(Config):
 class ProbesConfig(Config):
     """What a training run probes: pairs, named or chosen by a strategy, and free prompts."""
 
-    pairs: list[Annotated[int, Field(ge=0)]] | None = Field(
+    pairs: list[Ordinal] | None = Field(
         None, max_length=64, description="Ordinals of the pairs to probe."
     )
     strategy: Literal["first", "random", "highest_ches"] = Field(

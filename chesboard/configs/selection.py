@@ -1,10 +1,10 @@
 """Which pairs of a dataset a run uses."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from chesboard.configs.base import Config
+from chesboard.configs.base import Config, Count, Ordinal
 from chesboard.issues import IssueKind
 from chesboard.measures.registry import MeasureName
 
@@ -35,9 +35,7 @@ class MeasureRule(Config):
 class Rules(Config):
     """Selects the pairs of the dataset that pass every rule. Without rules: all pairs."""
 
-    pairs: list[Annotated[int, Field(ge=0)]] | None = Field(
-        None, description="Only these pairs (ordinals)."
-    )
+    pairs: list[Ordinal] | None = Field(None, description="Only these pairs (ordinals).")
     exclude_flagged: bool = Field(False, description="Exclude flagged pairs.")
     exclude_verdicts: list[Verdict] = Field(
         default_factory=list, description="Exclude pairs with one of these verdicts."
@@ -66,7 +64,7 @@ class Rules(Config):
 class RandomSubset(Config):
     """A random subset. The same seed draws the same pairs; a smaller count draws a part of them."""
 
-    count: int | None = Field(None, ge=1, description="Number of pairs.")
+    count: Count | None = Field(None, description="Number of pairs.")
     fraction: float | None = Field(
         None, gt=0, le=1, description="Fraction of the pairs, rounded up."
     )
@@ -88,4 +86,4 @@ class Selection(Rules):
     random: RandomSubset | None = Field(
         None, description="A random subset of the pairs that pass the rules."
     )
-    limit: int | None = Field(None, ge=1, description="At most this many pairs, the first ones.")
+    limit: Count | None = Field(None, description="At most this many pairs, the first ones.")

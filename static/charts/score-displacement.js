@@ -7,6 +7,7 @@ import { choice, setQueryParameters } from "../lib/controls.js";
 import { $, h } from "../lib/dom.js";
 import { count, number } from "../lib/format.js";
 import { labeled, measureOf } from "../lib/measures.js";
+import { newestOnly } from "../lib/newest.js";
 import { Chart } from "./chart.js";
 
 const COMPARED = [
@@ -26,6 +27,7 @@ export class DisplacementChart {
     this.measure = COMPARED.includes(asked.get("against")) ? asked.get("against") : "ches";
     this.trained = Number(asked.get("trained") ?? NaN);
     this.found = null;
+    this.newest = newestOnly();
   }
 
   /** Shown where a training run over the same dataset has measured the displacement of its pairs. */
@@ -72,7 +74,9 @@ export class DisplacementChart {
 
   async load() {
     const query = `score_run=${this.run.id}&measure=${this.measure}`;
-    this.found = await api(`/runs/${this.trained}/displacement?${query}`);
+    const found = await this.newest(api(`/runs/${this.trained}/displacement?${query}`));
+    if (!found) return;
+    this.found = found;
     setQueryParameters({ trained: this.trained, against: this.measure });
     this.chart.redraw();
   }

@@ -6,6 +6,7 @@ import { api, pageData } from "../lib/api.js";
 import { $, confirmed, h, problemNotice } from "../lib/dom.js";
 import { count } from "../lib/format.js";
 import { RELATIONS } from "../lib/issues.js";
+import { newestOnly } from "../lib/newest.js";
 import { pairView } from "../lib/pair-view.js";
 
 const PAGE = 10;
@@ -40,8 +41,7 @@ new Chart($("#lengths"), {
 const issueOf = () => $("[data-issue]")?.value ?? "";
 let offset = issueOf() ? 0 : Math.floor(dataset.first_pair / PAGE) * PAGE;
 
-/** The address that was asked for last: an answer that was overtaken by a later choice is not shown. */
-let asked = "";
+const newest = newestOnly();
 
 async function show() {
   const host = $("[data-pairs]");
@@ -49,9 +49,8 @@ async function show() {
   try {
     const filter = issue ? `&issue=${issue}` : "";
     const address = `/datasets/${dataset.id}/pairs?offset=${offset}&limit=${PAGE}&clip=${CLIP}${filter}`;
-    asked = address;
-    const page = await api(address);
-    if (asked !== address) return;
+    const page = await newest(api(address));
+    if (!page) return;
     host.replaceChildren(...page.items.map(shown));
     const to = offset + page.items.length;
     const what = issue ? dataset.issues[issue].toLowerCase() : "pairs";

@@ -6,6 +6,7 @@ import { $, $$, h, problemNotice } from "../lib/dom.js";
 import { count, number, percent } from "../lib/format.js";
 import { follow } from "../lib/live.js";
 import { partsOf } from "../lib/marked.js";
+import { newestOnly } from "../lib/newest.js";
 import { promptView, text } from "../lib/pair-view.js";
 import { headOf } from "./_run_head.js";
 
@@ -19,8 +20,7 @@ const FIELDS = ["search", "ended", "pair"];
 
 let isActive = ["queued", "running"].includes(run.status);
 let offset = Number(new URLSearchParams(location.search).get("offset") ?? 0) || 0;
-/** The query that was asked for last: an answer that was overtaken by a later choice is not shown. */
-let asked = "";
+const newest = newestOnly();
 /** What each prompt that is shown was drawn from, as JSON: one that has not changed is left alone. */
 let drawn = new Map();
 
@@ -39,16 +39,13 @@ async function show() {
   }
   query.set("offset", String(offset));
   query.set("limit", String(PAGE));
-  asked = query.toString();
-  const sent = asked;
   try {
-    const page = await api(`/runs/${run.id}/generations?${query}`);
-    if (asked !== sent) return;
+    const page = await newest(api(`/runs/${run.id}/generations?${query}`));
+    if (!page) return;
     // Fewer match than stood on the pages before this one.
     if (!page.items.length && offset && page.total) return move(Math.floor((page.total - 1) / PAGE) * PAGE);
     draw(page);
   } catch (problem) {
-    if (asked !== sent) return;
     drawn = new Map();
     $("[data-list]").replaceChildren(problemNotice(problem));
     $("[data-pager]").replaceChildren();

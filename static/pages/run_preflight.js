@@ -7,6 +7,7 @@ import { choice, segmented, setQueryParameters, throttle } from "../lib/controls
 import { $, $$, h, problemNotice } from "../lib/dom.js";
 import { clip, count, number, signed } from "../lib/format.js";
 import { follow } from "../lib/live.js";
+import { newestOnly } from "../lib/newest.js";
 import { tokenView } from "../lib/token-view.js";
 import { headOf } from "./_run_head.js";
 import { PairDetail } from "./run_preflight/pair-detail.js";
@@ -20,12 +21,15 @@ const asked = new URLSearchParams(location.search);
 /** @type {{found: any, side: "preferred" | "dispreferred", isClustered: boolean, trained: string | null}} */
 const state = { found: null, side: "preferred", isClustered: true, trained: asked.get("trained") };
 const detail = new PairDetail(run);
+const newest = newestOnly();
 /** @type {{influence?: Chart, measured?: Chart}} */
 const charts = {};
 
 async function load() {
   const query = state.trained ? `?train_run=${state.trained}` : "";
-  state.found = await api(`/runs/${run.id}/preflight${query}`);
+  const found = await newest(api(`/runs/${run.id}/preflight${query}`));
+  if (!found) return;
+  state.found = found;
   $("[data-csv]").setAttribute("href", `${API}/runs/${run.id}/preflight?format=csv${query.replace("?", "&")}`);
   if (!state.found.finished) return;
   $("[data-csv]").hidden = false;

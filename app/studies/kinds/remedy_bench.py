@@ -33,6 +33,7 @@ from app.studies.plans import (
 )
 from app.studies.results import Result
 from chesboard.configs import ObjectiveConfig, Selection
+from chesboard.configs.base import Ordinal
 
 MAX_WATCHED = 64
 
@@ -53,7 +54,7 @@ class RemedyBenchPlan(Plan):
         default_factory=lambda: Selection(limit=256),
         description="The pairs that all arms train on, as far as they keep them.",
     )
-    pairs: list[int] | None = Field(
+    pairs: list[Ordinal] | None = Field(
         None, description="Those pairs themselves. Default: what the selection matches."
     )
     arms: list[str] = Field(
@@ -79,10 +80,10 @@ class RemedyBenchPlan(Plan):
         description="Of a classifier: the label whose log-odds are the reward.",
     )
     steps: int = Field(50, ge=1, le=100_000, description="Optimizer steps of each run.")
-    watched: list[int] | None = Field(
+    watched: list[Ordinal] | None = Field(
         None, max_length=MAX_WATCHED, description="Watched pairs among those trained on."
     )
-    held_out: list[int] | None = Field(
+    held_out: list[Ordinal] | None = Field(
         None, max_length=MAX_WATCHED, description="Watched pairs that no arm trains on."
     )
     watch: int = Field(

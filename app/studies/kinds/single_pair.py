@@ -5,7 +5,7 @@ largest drawdown of the preferred token's probability at the fork, and the token
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import func, select
@@ -32,6 +32,7 @@ from app.studies.plans import (
 )
 from app.studies.results import Result
 from chesboard.configs import Objective
+from chesboard.configs.base import Ordinal
 
 MAX_PROMPTS = 200
 """Prompts that a cell remembers: as many seeds can it have."""
@@ -64,7 +65,7 @@ class FineTuning(_Part):
 
     epochs: int = Field(3, ge=1, le=100, description="Passes over its pairs.")
     learning_rate: float = Field(3e-5, gt=0, le=1, description="Of AdamW.")
-    pairs: list[int] | None = Field(
+    pairs: list[Ordinal] | None = Field(
         None,
         description="Ordinals of its pairs. Default: at most 9 of each preferred response, without "
         "those that the study trains on.",
@@ -76,7 +77,7 @@ class WordCell(_Part):
 
     preferred: str
     dispreferred: str
-    pairs: list[int] = Field(min_length=1, max_length=MAX_PROMPTS)
+    pairs: list[Ordinal] = Field(min_length=1, max_length=MAX_PROMPTS)
 
 
 class SinglePairPlan(Plan):
@@ -86,7 +87,7 @@ class SinglePairPlan(Plan):
     )
 
     kind: Literal["single_pair"] = "single_pair"
-    pairs: list[int] | None = Field(
+    pairs: list[Ordinal] | None = Field(
         None,
         max_length=1000,
         description="Only these pairs of the dataset. Default: all; those with the same two "
@@ -105,7 +106,7 @@ class SinglePairPlan(Plan):
         ["dpo"], min_length=1, description="Each has cells of its own. The paper uses dpo and ipo."
     )
     steps: int = Field(100, ge=1, le=10_000, description="Optimizer steps of each run.")
-    recorded: list[int] = Field(
+    recorded: list[Annotated[int, Field(ge=0, le=10_000)]] = Field(
         [1, 5, 25, 100],
         max_length=20,
         description="Steps whose top gainers are listed, as far as the runs have them.",

@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from app.core.errors import field_errors
 from app.studies.plans import Plan, Seed, unique
 from chesboard.configs import MAX_ANSWER_TOKENS, JudgeConfig, Selection
+from chesboard.configs.base import Ordinal
 
 ArmName = Literal["dpo", "dpo_sft", "gold", "keep", "random"]
 Percent = Annotated[float, Field(gt=0, le=100)]
@@ -27,10 +28,10 @@ class UnalignmentPlan(Plan):
         32, ge=1, le=MAX_PROMPTS, description="Other prompts, which are answered only, at most."
     )
     split_seed: Seed = Field(0, description="Seed by which the prompts are drawn and divided.")
-    train: list[int] | None = Field(
+    train: list[Ordinal] | None = Field(
         None, min_length=2, max_length=MAX_PROMPTS, description="The pairs with the former prompts."
     )
-    test: list[int] | None = Field(
+    test: list[Ordinal] | None = Field(
         None, min_length=1, max_length=MAX_PROMPTS, description="The pairs with the latter prompts."
     )
     answer_tokens: int = Field(

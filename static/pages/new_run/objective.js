@@ -3,6 +3,7 @@
 import { api } from "../../lib/api.js";
 import { h } from "../../lib/dom.js";
 import { count, number, signed } from "../../lib/format.js";
+import { newestOnly } from "../../lib/newest.js";
 
 const WAIT_MS = 250;
 
@@ -71,8 +72,8 @@ export class ObjectivePreview {
     this.dataset = dataset;
     this.read = read;
     this.timer = 0;
-    this.asked = "";
-    this.askedOffsets = "";
+    this.newestIncentives = newestOnly();
+    this.newestOffsets = newestOnly();
     for (const kind of ["input", "change"])
       form.addEventListener(kind, (event) => {
         const box = /** @type {HTMLElement} */ (event.target).closest("[data-field]");
@@ -90,12 +91,11 @@ export class ObjectivePreview {
     const config = this.read();
     if (config === null) return;
     const query = new URLSearchParams(Object.entries(config).map(([name, value]) => [name, String(value)]));
-    this.asked = String(query);
-    const asked = this.asked;
     this.showOffsets(config);
     try {
-      const { formula, sentence, notices } = await api(`/objectives/incentives?${query}`);
-      if (this.asked !== asked) return; // overtaken by a later choice
+      const found = await this.newestIncentives(api(`/objectives/incentives?${query}`));
+      if (!found) return;
+      const { formula, sentence, notices } = found;
       this.incentives.replaceChildren(
         h("code", { class: "formula" }, formula),
         sentence,
@@ -103,7 +103,7 @@ export class ObjectivePreview {
       );
     } catch {
       // The server says what is wrong with the settings when the run is started.
-      if (this.asked === asked) this.incentives.replaceChildren();
+      this.incentives.replaceChildren();
     }
   }
 
@@ -112,13 +112,11 @@ export class ObjectivePreview {
     this.offsets.hidden = objective !== "odpo";
     if (this.offsets.hidden) return;
     const address = `/datasets/${this.dataset}/offsets?${new URLSearchParams({ odpo_alpha, odpo_offset })}`;
-    this.askedOffsets = `${address} ${odpo_unscored}`;
-    const asked = this.askedOffsets;
     try {
-      const found = await api(address);
-      if (this.askedOffsets === asked) this.drawOffsets(found, odpo_unscored);
+      const found = await this.newestOffsets(api(address));
+      if (found) this.drawOffsets(found, odpo_unscored);
     } catch (problem) {
-      if (this.askedOffsets === asked) this.offsets.replaceChildren(problem.message);
+      this.offsets.replaceChildren(problem.message);
     }
   }
 

@@ -4,6 +4,7 @@ import { api } from "../../lib/api.js";
 import { setQueryParameters, throttle } from "../../lib/controls.js";
 import { $, h, problemNotice } from "../../lib/dom.js";
 import { count, number } from "../../lib/format.js";
+import { newestOnly } from "../../lib/newest.js";
 import { promptView, text } from "../../lib/pair-view.js";
 
 const PAGE = 20;
@@ -15,7 +16,7 @@ export class AnswerList {
     this.run = run;
     this.offset = Number(asked.get("offset") ?? 0);
     this.differsFrom = asked.get("differs_from") ?? "";
-    this.wanted = 0;
+    this.newest = newestOnly();
     $("[data-verdict-filter]").value = asked.get("verdict") ?? "";
     $("[data-search]").value = asked.get("search") ?? "";
     const restart = () => this.restart();
@@ -61,17 +62,15 @@ export class AnswerList {
     setQueryParameters({ ...filters, offset: this.offset || null });
     const query = new URLSearchParams({ offset: String(this.offset), limit: String(PAGE) });
     for (const [name, value] of Object.entries(filters)) if (value) query.set(name, value);
-    this.wanted += 1;
-    const mine = this.wanted;
     const host = $("[data-answers]");
     try {
-      const page = await api(`/runs/${this.run.id}/judgments?${query}`);
-      if (mine !== this.wanted) return; // overtaken by a later choice
+      const page = await this.newest(api(`/runs/${this.run.id}/judgments?${query}`));
+      if (!page) return;
       const isFiltered = Object.values(filters).some(Boolean);
       host.replaceChildren(...(page.items.length ? page.items.map(answerView) : [nothing(isFiltered)]));
       this.drawPager(page);
     } catch (problem) {
-      if (mine === this.wanted) host.replaceChildren(problemNotice(problem));
+      host.replaceChildren(problemNotice(problem));
     }
   }
 

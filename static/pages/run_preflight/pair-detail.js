@@ -6,6 +6,7 @@ import { api } from "../../lib/api.js";
 import { setQueryParameters } from "../../lib/controls.js";
 import { $, h } from "../../lib/dom.js";
 import { count, number, probability, signed, visible } from "../../lib/format.js";
+import { newestOnly } from "../../lib/newest.js";
 import { promptView, side, text } from "../../lib/pair-view.js";
 import { tokenView } from "../../lib/token-view.js";
 
@@ -16,6 +17,7 @@ export class PairDetail {
   constructor(run) {
     this.run = run;
     this.pair = null;
+    this.newest = newestOnly();
     /** @type {Chart | null} */
     this.chart = null;
   }
@@ -24,10 +26,13 @@ export class PairDetail {
   async show(pair, trained) {
     // Not every training run that is set beside the others trained on this pair.
     const query = trained ? `?train_run=${trained}` : "";
-    this.pair = await api(`/runs/${this.run.id}/preflight/${pair}${query}`).catch((problem) => {
+    const answer = api(`/runs/${this.run.id}/preflight/${pair}${query}`).catch((problem) => {
       if (!query || problem.status !== 422) throw problem;
       return api(`/runs/${this.run.id}/preflight/${pair}`);
     });
+    const found = await this.newest(answer);
+    if (!found) return;
+    this.pair = found;
     setQueryParameters({ pair });
     const host = $("[data-pair-detail]");
     host.hidden = false;

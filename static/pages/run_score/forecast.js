@@ -15,6 +15,7 @@ import {
   trainAddress,
 } from "../../lib/forecast.js";
 import { clip, count, number } from "../../lib/format.js";
+import { newestOnly } from "../../lib/newest.js";
 
 /** @type {[string, string][]} */
 const OBJECTIVES = [
@@ -52,6 +53,7 @@ export class ForecastCard {
   /** @param {any} run */
   constructor(run) {
     this.run = run;
+    this.newest = newestOnly();
     const coefficients = Object.entries(COEFFICIENTS).map(([name, [, value]]) => [name, value]);
     /** @type {Record<string, any>} */
     this.settings = { objective: "dpo", beta: 0.1, length_normalize: false, ...Object.fromEntries(coefficients) };
@@ -129,11 +131,9 @@ export class ForecastCard {
     for (const { name, box } of this.coefficients) box.hidden = !read.includes(name);
     const settings = { objective, beta, length_normalize, ...Object.fromEntries(own) };
     const query = new URLSearchParams(/** @type {any} */ (settings));
-    this.asked = query;
     try {
-      const forecast = await api(`/runs/${this.run.id}/forecast?${query}`);
-      // An answer that was overtaken by a later choice is not drawn.
-      if (this.asked === query) this.draw(forecast);
+      const forecast = await this.newest(api(`/runs/${this.run.id}/forecast?${query}`));
+      if (forecast) this.draw(forecast);
     } catch (problem) {
       this.sentence.replaceChildren(problemNotice(problem));
     }

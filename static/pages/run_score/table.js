@@ -6,6 +6,7 @@ import { diff, tokensOf } from "../../lib/diff.js";
 import { $, h, problemNotice } from "../../lib/dom.js";
 import { aligned, count } from "../../lib/format.js";
 import { columnLabels } from "../../lib/measures.js";
+import { newestOnly } from "../../lib/newest.js";
 import { promptView, side } from "../../lib/pair-view.js";
 
 const PAGE = 25;
@@ -25,19 +26,22 @@ export class ScoreTable {
     this.onPhones = new Set(["pair", run.kind === "score" ? "ches" : "preferred_logprob"]);
     this.sort = asked.get("sort") ?? (run.kind === "score" ? "-ches" : "pair");
     this.offset = Number(asked.get("offset") ?? 0);
+    this.newest = newestOnly();
   }
 
-  /** Load and draw this page of the pairs; returns how many there are in all, or null where that failed. */
+  /** Load and draw this page of the pairs; returns how many there are in all, or null where that failed or was
+   * overtaken by a later call. */
   async show() {
     const host = $("[data-scores]");
     const query = `sort=${encodeURIComponent(this.sort)}&offset=${this.offset}&limit=${PAGE}&with_text=true`;
     let page;
     try {
-      page = await api(`/runs/${this.run.id}/scores?${query}`);
+      page = await this.newest(api(`/runs/${this.run.id}/scores?${query}`));
     } catch (problem) {
       host.replaceChildren(problemNotice(problem));
       return null;
     }
+    if (!page) return null;
     if (!page.total) {
       const isActive = ["queued", "running"].includes(this.run.status);
       const words = isActive ? "Scores appear as they are computed." : "This run has no scores.";

@@ -4,6 +4,7 @@ import { api } from "../../lib/api.js";
 import { setQueryParameters } from "../../lib/controls.js";
 import { $, $$, h, problemNotice } from "../../lib/dom.js";
 import { count, number, percent } from "../../lib/format.js";
+import { newestOnly } from "../../lib/newest.js";
 import { promptView, side, text } from "../../lib/pair-view.js";
 
 const PAGE = 10;
@@ -19,7 +20,7 @@ export class FilterList {
     this.isOver = isOver;
     const given = new URLSearchParams(location.search);
     this.offset = Number(given.get("offset") ?? 0) || 0;
-    this.asked = 0;
+    this.newest = newestOnly();
     /** What is shown, as JSON: a list that has not changed is left alone, with what is selected in it. */
     this.drawn = "";
     this.form = $("[data-filter-form]");
@@ -61,15 +62,12 @@ export class FilterList {
     }
     query.set("offset", String(this.offset));
     query.set("limit", String(PAGE));
-    this.asked += 1;
-    const mine = this.asked;
     try {
-      const page = await api(`${this.at}?${query}`);
-      if (mine !== this.asked) return; // overtaken by a later choice
+      const page = await this.newest(api(`${this.at}?${query}`));
+      if (!page) return;
       if (!page.items.length && this.offset && page.total) return this.move(this.offset - PAGE);
       this.draw(page);
     } catch (problem) {
-      if (mine !== this.asked) return;
       this.drawn = "";
       $("[data-filter-list]").replaceChildren(problemNotice(problem));
     }

@@ -142,3 +142,33 @@ def test_the_description_itself_is_served(database: Any) -> None:
         "token": {"type": "http", "scheme": "bearer"}
     }
     assert "HTTPValidationError" not in served["components"]["schemas"]
+
+
+def test_every_integer_of_a_body_has_bounds() -> None:
+    """An unbounded one reaches PostgreSQL, whose integers end."""
+    bodies = [
+        call["requestBody"]
+        for calls in DESCRIPTION["paths"].values()
+        for call in calls.values()
+        if "requestBody" in call
+    ]
+    unbounded = [path for body in bodies for path in unbounded_integers(body, "body", set())]
+    assert unbounded == []
+
+
+def unbounded_integers(schema: Any, path: str, seen: set[str]) -> list[str]:
+    if isinstance(schema, list):
+        return [found for one in schema for found in unbounded_integers(one, path, seen)]
+    if not isinstance(schema, dict):
+        return []
+    if (reference := schema.get("$ref")) is not None:
+        if reference in seen:
+            return []
+        seen.add(reference)
+        name = reference.rpartition("/")[2]
+        return unbounded_integers(DESCRIPTION["components"]["schemas"][name], name, seen)
+    is_bounded = {"maximum", "exclusiveMaximum", "const", "enum"} & schema.keys()
+    found = [path] if schema.get("type") == "integer" and not is_bounded else []
+    for key, value in schema.items():
+        found += unbounded_integers(value, f"{path}.{key}", seen)
+    return found
