@@ -19,7 +19,7 @@ from app.core.text import storable
 from app.forecast.fitting import ALIKE, why_unfit
 from app.store.datasets import Dataset, Pair
 from app.store.issues import require_checked
-from app.store.lookup import MAX_ID, MAX_ORDINAL, find_run, there_is_no
+from app.store.lookup import MAX_ID, find_run, there_is_no
 from app.store.offsets import UnscoredPairsError, training_offsets
 from app.store.runs import WITHOUT_SCORES, Run
 from app.store.selection import count_selected
@@ -112,9 +112,8 @@ def check_pairs(
     if not pairs:
         return
     wanted = set(pairs)
-    storable_ordinals = [pair for pair in wanted if pair <= MAX_ORDINAL]
     found = session.scalars(
-        select(Pair.pair).where(Pair.dataset_id == dataset.id, among(Pair.pair, storable_ordinals))
+        select(Pair.pair).where(Pair.dataset_id == dataset.id, among(Pair.pair, wanted))
     )
     if missing := sorted(wanted - set(found)):
         raise invalid_field(

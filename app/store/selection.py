@@ -26,7 +26,6 @@ from sqlalchemy.orm import Session
 from app.core.arrays import among, rows_among, unnested
 from app.store.datasets import Dataset, Pair
 from app.store.issues import with_issue
-from app.store.lookup import MAX_ORDINAL
 from app.store.reviews import PairVersion, Review
 from app.store.runs import RunSelection
 from app.store.scores import Flag, Score, finite
@@ -57,7 +56,7 @@ def passes(dataset_id: int, rules: Rules) -> ColumnElement[bool]:
 
 def _conditions(dataset_id: int, rules: Rules) -> Iterator[ColumnElement[bool]]:
     if rules.pairs is not None:
-        yield among(Pair.pair, [pair for pair in rules.pairs if pair <= MAX_ORDINAL])
+        yield among(Pair.pair, rules.pairs)
     if rules.exclude_flagged:
         yield Pair.pair.not_in(select(Flag.pair).where(Flag.dataset_id == dataset_id))
     if rules.exclude_verdicts:

@@ -141,7 +141,7 @@ def test_prompts_to_watch_may_be_text_or_messages(client: TestClient, dataset_id
         ({"no_such_setting": 1}, "config.no_such_setting"),
         ({"probes": {"pairs": [-1]}}, "config.probes.pairs.0"),
         ({"probes": {"pairs": [0, 3]}}, "config.probes.pairs"),
-        ({"selection": {"pairs": [2**40]}}, "config.selection.pairs"),
+        ({"selection": {"pairs": [2**40]}}, "config.selection.pairs.0"),
         ({"model": "nowhere"}, "config.model"),
         ({"token_groups": {"odd": ["a\0b"]}}, "config.token_groups"),
         ({"token_groups": {f"g{n}": ["a"] for n in range(33)}}, "config.token_groups"),
