@@ -7,7 +7,7 @@ a list is one parameter, however long.
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, TableValuedAlias, cast, func, select, tuple_
+from sqlalchemy import ColumnElement, cast, func, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 
 
@@ -19,17 +19,10 @@ def among(column: Any, values: Collection[Any]) -> ColumnElement[bool]:
 
 def rows_among(columns: Sequence[Any], rows: Collection[Sequence[Any]]) -> ColumnElement[bool]:
     """(columns) IN rows, each row with a value for each column."""
-    wanted = unnested({f"column_{index}": column for index, column in enumerate(columns)}, rows)
+    arrays = [_array(column, [row[index] for row in rows]) for index, column in enumerate(columns)]
+    names = [f"column_{index}" for index in range(len(columns))]
+    wanted = func.unnest(*arrays).table_valued(*names, name="wanted").render_derived()
     return tuple_(*columns).in_(select(*wanted.c))
-
-
-def unnested(columns: dict[str, Any], rows: Collection[Sequence[Any]]) -> TableValuedAlias:
-    """Rows as a table to join with. columns: name → a column of the same type."""
-    arrays = [
-        _array(column, [row[index] for row in rows])
-        for index, column in enumerate(columns.values())
-    ]
-    return func.unnest(*arrays).table_valued(*columns, name="wanted").render_derived()
 
 
 def _array(like: Any, values: Collection[Any]) -> ColumnElement[Any]:

@@ -145,8 +145,8 @@ def newest_findings(
     limits = [
         Run.config[name].astext == str(limit) for name, limit in wanted.items() if limit is not None
     ]
-    found = session.execute(
-        select(Run, RunSelection)
+    run = session.scalars(
+        select(Run)
         .join(RunSelection, RunSelection.run_id == Run.id)
         .join(Dataset, Dataset.id == Run.dataset_id)
         .where(
@@ -164,9 +164,8 @@ def newest_findings(
         .order_by(Run.id.desc())
         .limit(1)
     ).one_or_none()
-    if found is None:
+    if run is None:
         return None
-    run, record = found
     return DatasetFindings.model_validate(
         {
             "run_id": run.id,
@@ -174,7 +173,7 @@ def newest_findings(
             "finished_at": run.finished_at,
             "max_prompt_tokens": run.config["max_prompt_tokens"],
             "max_response_tokens": run.config["max_response_tokens"],
-            "edited": count_edited(session, dataset_id, record),
+            "edited": count_edited(session, dataset_id, run.id),
             "kinds": count_kinds(session, run.id),
         }
     )

@@ -27,6 +27,7 @@ import app.store.preflight
 import app.store.probes
 import app.store.reviews
 import app.store.runs
+import app.store.score_summaries
 import app.store.scores
 import app.store.studies  # noqa: F401 - the imports register the tables
 from app.core.database import Base

@@ -63,19 +63,27 @@ def list_run_pairs(session: Session, run_id: int, offset: int, limit: int) -> Ru
         NotFoundError: no such run.
     """
     run = require_run(session, run_id)
-    record = session.get(RunSelection, run_id)
+    # Of all its pairs only a page leaves the database.
+    page = RunSelection.pairs[offset + 1 : offset + limit]
+    record = session.execute(
+        select(
+            func.cardinality(RunSelection.pairs).label("total"),
+            RunSelection.dataset_pairs,
+            page.label("page"),
+        ).where(RunSelection.run_id == run_id)
+    ).one_or_none()
     given = {} if run.kind == EXTERNAL else run.config.get("selection") or {}
     selection = Selection.model_validate(given)
     dataset = None if run.dataset_id is None else session.get_one(Dataset, run.dataset_id)
     return RunPairs(
-        total=len(record.pairs) if record else None,
+        total=record.total if record else None,
         dataset_pairs=record.dataset_pairs if record else dataset.pairs if dataset else 0,
-        edited=count_edited(session, dataset.id, record) if record and dataset else 0,
+        edited=count_edited(session, dataset.id, run_id) if record and dataset else 0,
         selection=given,
         words=selection_text(selection),
         alike=_alike(session, run) if run.kind == "train" else [],
         offset=offset,
-        pairs=record.pairs[offset : offset + limit] if record else [],
+        pairs=record.page if record else [],
     )
 
 

@@ -22,7 +22,8 @@ from sqlalchemy import ColumnElement, and_, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.core.nonfinite import nonfinite_to_none
-from app.store.runs import EXTERNAL, Run, Worker
+from app.store.runs import EXTERNAL, WITHOUT_SCORES, Run, Worker
+from app.store.score_summaries import keep_summary
 
 MAX_TRIES = 3
 """Workers that a run may lose without progress."""
@@ -178,9 +179,15 @@ def finish(
     }
     if summary is not None:
         values["summary"] = nonfinite_to_none(summary)
-    return session.execute(
-        update(Run).where(_own(run_id, token)).values(**values).returning(Run.revision)
-    ).scalar_one_or_none()
+    ended = session.execute(
+        update(Run).where(_own(run_id, token)).values(**values).returning(Run.revision, Run.kind)
+    ).one_or_none()
+    if ended is None:
+        return None
+    if status == "succeeded" and ended.kind not in WITHOUT_SCORES:
+        keep_summary(session, run_id)
+    revision: int = ended.revision
+    return revision
 
 
 def hand_back(session: Session, run_id: int, token: str) -> int | None:

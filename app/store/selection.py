@@ -20,10 +20,11 @@ from sqlalchemy import (
     literal,
     not_,
     select,
+    true,
 )
 from sqlalchemy.orm import Session
 
-from app.core.arrays import among, rows_among, unnested
+from app.core.arrays import among, rows_among
 from app.store.datasets import Dataset, Pair
 from app.store.issues import with_issue
 from app.store.reviews import PairVersion, Review
@@ -208,21 +209,24 @@ def read_pairs(
     ]
 
 
-def count_edited(session: Session, dataset_id: int, record: RunSelection) -> int:
-    """How many pairs of the record have a newer version of their text."""
-    given = unnested(
-        {"pair": Pair.pair, "version": Pair.version},
-        list(zip(record.pairs, record.versions, strict=True)),
+def count_edited(session: Session, dataset_id: int, run_id: int) -> int:
+    """How many pairs that a run was given have a newer version of their text."""
+    newest = (
+        select(PairVersion.pair, func.max(PairVersion.version).label("version"))
+        .where(PairVersion.dataset_id == dataset_id)
+        .group_by(PairVersion.pair)
+        .subquery("newest")
     )
-    return (
-        session.scalar(
-            select(func.count())
-            .select_from(given)
-            .join(Pair, (Pair.pair == given.c.pair) & (Pair.version > given.c.version))
-            .where(Pair.dataset_id == dataset_id)
-        )
-        or 0
+    given = (
+        func.unnest(RunSelection.pairs, RunSelection.versions)
+        .table_valued("pair", "version", name="given")
+        .render_derived()
     )
+    is_newer = and_(newest.c.pair == given.c.pair, newest.c.version > given.c.version)
+    query = (
+        select(func.count()).select_from(RunSelection).join(given, true()).join(newest, is_newer)
+    )
+    return session.scalar(query.where(RunSelection.run_id == run_id)) or 0
 
 
 def _older_texts(session: Session, dataset_id: int, wanted: dict[int, int]) -> dict[int, Any]:

@@ -23,6 +23,7 @@ import torch
 from chesboard.cpu.precision import computes_bfloat16
 from tests.benchmarks import (
     asking,
+    at_size,
     budgets,
     core,
     gpu,
@@ -118,6 +119,9 @@ SECTIONS = {
     ),
     "long-run": Section(
         "Opening a long run", long_run.COLUMNS, long_run.ABOUT, lambda _: long_run.rows()
+    ),
+    "at-size": Section(
+        "Pages over a large dataset", at_size.COLUMNS, at_size.ABOUT, lambda _: at_size.rows()
     ),
     "ingestion": Section(
         "Large datasets", ingestion.COLUMNS, ingestion.ABOUT, lambda _: ingestion.rows()
