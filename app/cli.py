@@ -75,10 +75,12 @@ def web(host: HostOption = None, port: PortOption = None) -> None:
 @cli.command()
 def worker() -> None:
     """Start one worker, on the services at DATABASE_URL and REDIS_URL."""
+    from app.local.gpus import claim_gpus
     from app.local.stack import worker_command
 
     settings = _settings()
     _require_services(settings)
+    claim_gpus(settings.data_dir / "gpus", 1)
     _become(worker_command(settings))
 
 
