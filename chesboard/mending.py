@@ -14,6 +14,7 @@ from chesboard.pairs import Pair, Prompt
 from chesboard.rendering import (
     Marks,
     Turn,
+    apply_template,
     as_messages,
     assistant,
     find_end_of_turn,
@@ -113,9 +114,7 @@ class Renderer:
         return try_render(self._tokenizer, [*prompt.turns[:-1], whole])
 
     def _continued(self, turns: Sequence[Turn]) -> str:
-        text: str = self._tokenizer.apply_chat_template(
-            list(turns), continue_final_message=True, tokenize=False
-        )
+        text = apply_template(self._tokenizer, turns, continue_final_message=True)
         # Templates strip texts, and the response goes on behind the last blank.
         begun: str = turns[-1]["content"]
         blanks = begun[len(begun.rstrip()) :]

@@ -3,7 +3,9 @@ template writes around the texts of turns.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +17,10 @@ from chesboard.pairs import Prompt
 from chesboard.template_syntax import bind_arguments, check_template, literal, unread_arguments
 
 Turn = Mapping[str, Any]
+
+Bounds = Callable[[Callable[[], str]], str]
+"""Runs a template, which comes with a model and may be anything, and returns what it renders."""
+_bounds: ContextVar[Bounds | None] = ContextVar("bounds of templates", default=None)
 
 _TOLD_DATE = re.compile(
     r"""strftime_now\(\s*(?:format\s*=\s*)?(?P<quote>["'])(?P<format>[^"']*)(?P=quote)\s*\)"""
@@ -176,10 +182,28 @@ def render(tokenizer: Any, turns: Sequence[Turn], *, header: bool) -> str:
 
     Raises what the template raises.
     """
-    rendered: str = tokenizer.apply_chat_template(
-        list(turns), add_generation_prompt=header, tokenize=False
-    )
-    return rendered
+    return apply_template(tokenizer, turns, add_generation_prompt=header)
+
+
+def apply_template(tokenizer: Any, turns: Sequence[Turn], **options: bool) -> str:
+    """All that templates are run by, with the options of transformers' apply_chat_template."""
+
+    def run() -> str:
+        rendered: str = tokenizer.apply_chat_template(list(turns), tokenize=False, **options)
+        return rendered
+
+    bounds = _bounds.get()
+    return run() if bounds is None else bounds(run)
+
+
+@contextmanager
+def bounded_by(bounds: Bounds) -> Iterator[None]:
+    """Every template that is run meanwhile, in this thread, is run by `bounds`."""
+    before = _bounds.set(bounds)
+    try:
+        yield
+    finally:
+        _bounds.reset(before)
 
 
 def try_render(tokenizer: Any, turns: Sequence[Turn], *, header: bool = False) -> str | None:

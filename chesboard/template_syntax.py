@@ -44,7 +44,10 @@ class _Generation(Extension):
 @lru_cache
 def _environment() -> jinja2.Environment:
     return ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[_Generation, "jinja2.ext.loopcontrols"],
+        optimized=False,  # else Jinja computes what is constant: `'a' * 10**11`
     )
 
 

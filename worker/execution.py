@@ -54,6 +54,7 @@ from worker.preflight import preflight
 from worker.recorder import Recorder
 from worker.retry import retry_while_unreachable, run_with_retry
 from worker.scoring import score
+from worker.template_bounds import bounded_templates
 from worker.training import checkpoints
 from worker.training.execution import train_run
 
@@ -88,6 +89,7 @@ def execute(run_id: int, worker: str, models: ModelCache) -> bool:
         with (
             LeaseKeeper(run_id, claim.token) as control,
             Recorder(run_id, claim.token) as recorder,
+            bounded_templates(control.check),
         ):
             control.check()
             summary = _work(claim, recorder, control, models)

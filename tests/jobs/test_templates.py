@@ -1,9 +1,11 @@
 """Whole runs whose chat template refuses a pair, tells the date, or is the run's own."""
 
+import threading
+import time
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from transformers import AutoTokenizer
 
 from app.core.database import transaction
@@ -12,6 +14,7 @@ from app.store.runs import ReferenceLogprob, Run
 from app.store.scores import Score
 from tests.app import factories
 from tests.support import CHAT_TEMPLATE
+from worker import template_bounds
 from worker.execution import execute
 from worker.models.cache import ModelCache
 
@@ -85,3 +88,53 @@ def test_a_templates_copy_leaves_the_kept_model_as_it_is(models: ModelCache) -> 
     executed(models, "score", PAIRS, CONFIG)
     run = executed(models, "score", PAIRS, {})
     assert (run.summary["pairs"], run.summary["left_out_pairs"]) == (3, 0)
+
+
+# --- templates that would hold the worker ---------------------------------------------------------
+
+ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+BOUNDLESS = "{% set n = messages | length %}{{ ('a' * (n * 10**11)) | length }}"
+
+
+def test_a_template_that_does_not_end_fails_its_run_and_no_other(
+    models: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(template_bounds, "SECONDS", 0.5)
+    run = executed(models, "score", PAIRS, {"chat_template": ENDLESS + CHAT_TEMPLATE})
+    assert run.status == "failed"
+    assert run.error is not None
+    assert "chat template takes more than 0.5 s for one prompt" in run.error["message"]
+    assert executed(models, "score", PAIRS, {}).status == "succeeded"
+
+
+def test_a_template_that_builds_a_text_without_bounds_fails_its_run_and_no_other(
+    models: ModelCache,
+) -> None:
+    run = executed(models, "score", PAIRS, {"chat_template": BOUNDLESS + CHAT_TEMPLATE})
+    assert run.status == "failed"
+    assert run.error is not None
+    assert "needs more than 1,024 MiB of memory for one prompt" in run.error["message"]
+    assert executed(models, "score", PAIRS, {}).status == "succeeded"
+
+
+def test_a_template_that_renders_too_much_fails_its_run(
+    models: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(template_bounds, "CHARACTERS", 200)
+    run = executed(models, "score", PAIRS, {"chat_template": CHAT_TEMPLATE + "{{ 'a' * 200 }}"})
+    assert run.error is not None
+    assert "renders a prompt of more than 200 characters" in run.error["message"]
+
+
+def test_a_run_is_cancelled_within_its_template(models: ModelCache) -> None:
+    cancelled_at: list[float] = []
+
+    def cancel() -> None:
+        with transaction() as session:
+            session.execute(update(Run).values(cancel_requested=True))
+        cancelled_at.append(time.monotonic())
+
+    threading.Timer(1, cancel).start()
+    run = executed(models, "score", PAIRS, {"chat_template": ENDLESS + CHAT_TEMPLATE})
+    assert run.status == "cancelled"
+    assert time.monotonic() - cancelled_at[0] < 5
