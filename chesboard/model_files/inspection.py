@@ -36,6 +36,8 @@ OTHER_WEIGHTS = {
     "*.mlpackage": "weights for Core ML",
 }
 _NOT_MODELS = re.compile(r"(training_args|optimizer|scheduler|rng_state|scaler).*")
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+PLAUSIBLE_LAYERS = 1000
 _PARTS = re.compile(r"-\d{5}-of-(\d{5})\.(?:gguf|safetensors)$")
 
 
@@ -145,6 +147,7 @@ def _whole_model(folder: Path) -> ModelFiles:
         _sentence_transformer(folder),
         find_refusal(config),
         _no_head(config, weights),
+        _too_many_layers(config, weights),
         adapter and (adapter.problem or _other_base(folder, adapter)),
     )
     problem = next((fault for fault in faults if fault), None)
@@ -162,6 +165,22 @@ def _no_head(config: dict[str, Any], weights: tuple[Path, ...]) -> str | None:
     return (
         f"The files hold {name} alone, without an output head (lm_head.weight), so there are "
         "no probabilities of tokens. Save the whole model with save_pretrained."
+    )
+
+
+def _too_many_layers(config: dict[str, Any], weights: tuple[Path, ...]) -> str | None:
+    """A worker that built so many layers, before it read any weights, would run out of memory."""
+    parts = (config, config.get("text_config"))
+    layers = [part.get(name) for part in parts if isinstance(part, dict) for name in _LAYERS]
+    most = max((count for count in layers if isinstance(count, int)), default=0)
+    if most <= PLAUSIBLE_LAYERS:
+        return None
+    tensors = sum(len(tensor_names(file)) for file in weights)
+    if most <= tensors:
+        return None
+    return (
+        f"config.json tells of {most:,} layers, and the files hold {tensors:,} tensors. Copy or "
+        "download config.json again."
     )
 
 

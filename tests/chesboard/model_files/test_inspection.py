@@ -315,3 +315,15 @@ def test_an_adapter_of_another_model_beside_a_model_is_refused(folder: Path) -> 
     """The model may be what merging gave: merged twice, its numbers would be about nothing."""
     write_adapter(folder, "org/base")
     assert "whether the model is that base or has the adapter merged already" in problem(folder)
+
+
+@pytest.mark.parametrize("part", [None, "text_config"])
+@pytest.mark.parametrize("key", ["num_hidden_layers", "n_layer"])
+def test_more_layers_than_the_files_can_hold_are_refused(
+    folder: Path, key: str, part: str | None
+) -> None:
+    file = folder / "config.json"
+    config = json.loads(file.read_text())
+    (config.setdefault(part, {}) if part else config)[key] = 100_000_000
+    file.write_text(json.dumps(config))
+    assert "config.json tells of 100,000,000 layers, and the files hold" in problem(folder)
