@@ -56,7 +56,7 @@ class ExternalRun(Base):
 def numbers_pairs_as_dataset() -> ColumnElement[bool]:
     """Of training runs: whether a pair of one is the pair of its dataset with the same ordinal. One
     of our own always; an external one where its trainer numbers them so."""
-    theirs = select(ExternalRun.run_id).where(ExternalRun.same_pairs)
+    theirs = select(ExternalRun.run_id).where(ExternalRun.same_pairs.is_(True))
     return or_(Run.kind == "train", and_(Run.kind == EXTERNAL, Run.id.in_(theirs)))
 
 

@@ -29,7 +29,7 @@ export class MetricHistory extends StepRows {
     const names = ["loss", "margin", "preferred_change", "grad_norm"];
     const columns = names.map((name) => (/** @type {MetricRow} */ row) => row[name]);
     const { other } = this;
-    return other === null ? columns : [...columns, (row) => row.extra?.[other]];
+    return other === null ? columns : [...columns, (/** @type {MetricRow} */ row) => row.extra?.[other]];
   }
 
   /** @override @param {MetricRow} row */

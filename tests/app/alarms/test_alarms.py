@@ -126,7 +126,7 @@ def test_an_opposite_group_that_takes_the_lead_raises_one(
     groups = {"negative": ["No"], "affirmative": ["Yes"]}
     declared = {"token_groups": groups, "opposite_groups": [["negative", "affirmative"]]}
     listed = [{"name": name, "tokens": tokens} for name, tokens in groups.items()]
-    benign = {
+    benign: dict[str, Any] = {
         "group_probs": [0.47, 0.1],
         "watched_probs": [0.47, 0.1],
         "gainers": [factories.entry(13, " no", 0.05, 0.04)],

@@ -72,7 +72,7 @@ def test_the_dataset_that_is_trained_on_may_be_another(tmp_path, server) -> None
         ({"status": 503}, chesboard.stored(7), "answered 503"),
         ({}, chesboard.stored(7, [99]), "Dataset 7 has no such pair."),
         ({}, chesboard.stored(7, []), "takes 1 to 64 pairs"),
-        ({}, chesboard.stored(7, ["a"]), "the ordinals of pairs"),
+        ({}, chesboard.stored(7, [-1]), "the ordinals of pairs"),
     ],
 )
 def test_where_they_cannot_be_read_it_is_said_and_the_rest_is_recorded(
