@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from chesboard.api import score
     from chesboard.client.callback import Callback
+    from chesboard.client.stored import stored
     from chesboard.client.watch import Watch, watch
     from chesboard.measures.ches import (
         ches,
@@ -28,6 +29,7 @@ __all__ = [
     "last_hidden_inner_product",
     "length_normalized_ches",
     "score",
+    "stored",
     "watch",
 ]
 
@@ -39,6 +41,7 @@ _MODULES = {
     "last_hidden_inner_product": "chesboard.measures.ches",
     "length_normalized_ches": "chesboard.measures.ches",
     "score": "chesboard.api",
+    "stored": "chesboard.client.stored",
     "Watch": "chesboard.client.watch",
     "watch": "chesboard.client.watch",
 }

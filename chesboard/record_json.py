@@ -48,6 +48,8 @@ MAX_PROMPTS = 1000
 """The `pair` of a watched prompt is -1, -2, …, down to minus this."""
 
 MAX_TEXT = 1_000_000
+MAX_MESSAGE = 2000
+"""Longest message that a trainer sends beside its records, in characters."""
 MAX_EXTRA = 200
 """Most entries of a dict, such as the further metrics of a trainer."""
 

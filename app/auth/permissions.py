@@ -6,8 +6,8 @@
 
 Each of these includes the permissions of those above it. One role stands beside them:
 
-    recorder   creates external runs, records and reads those, and nothing else: for the machines
-               that train
+    recorder   creates external runs, records and reads those, reads the texts of pairs that it
+               names, to watch them, and nothing else: for the machines that train
 
 Without a configured token the server
 listens on loopback only, and every visitor is the operator "local".
@@ -55,7 +55,7 @@ class Visitor:
 
     def may(self, rule: "Rule") -> bool:
         """Whether the role permits what the rule is about. Of a recorder, which may do so with
-        external runs alone, app/runs/external/access.py checks the run."""
+        external runs alone, app/runs/external/access.py checks the run, where there is one."""
         if self.role is Role.RECORDER:
             return rule.role is None or rule.recorder
         return rule.role is None or self.role >= rule.role
@@ -136,6 +136,7 @@ RULES: tuple[Rule, ...] = (
     Rule("GET", _DATASET, VIEWER),
     Rule("DELETE", _DATASET, OPERATOR, "dataset.delete", "dataset {dataset_id}"),
     Rule("GET", f"{_DATASET}/pairs", VIEWER),
+    Rule("GET", f"{_DATASET}/texts", VIEWER, recorder=True),
     Rule("GET", f"{_DATASET}/offsets", VIEWER),
     Rule("GET", f"{_DATASET}/doctor", VIEWER),
     Rule("POST", f"{_DATASET}/doctor", REVIEWER, "dataset.check", "dataset {dataset_id}"),

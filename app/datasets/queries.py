@@ -1,13 +1,22 @@
 """Queries of datasets, their pairs and their rejected rows."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import delete, func, null, select
 from sqlalchemy.orm import Session
 
-from app.core.errors import ConflictError
+from app.core.errors import ConflictError, NotFoundError
 from app.core.text import clip_prompt, clip_text
-from app.datasets.schemas import DatasetOut, PairOut, PairPage, RejectionOut, RejectionPage
+from app.datasets.schemas import (
+    DatasetOut,
+    PairOut,
+    PairPage,
+    PairText,
+    PairTexts,
+    RejectionOut,
+    RejectionPage,
+)
 from app.store.datasets import Dataset, Pair, PairIssue, Rejection
 from app.store.lookup import require_dataset
 from app.store.runs import Run
@@ -94,6 +103,23 @@ def list_pairs(
             item = item.model_copy(update={"other": other, "detail": detail})
         items.append(item if clip is None else _clipped(item, clip))
     return PairPage(total=total, items=items)
+
+
+def read_texts(session: Session, dataset_id: int, pairs: Sequence[int]) -> PairTexts:
+    """The texts of these pairs, in this order.
+
+    Raises:
+        NotFoundError: no such dataset, or it has no such pair.
+    """
+    dataset = require_dataset(session, dataset_id)
+    found = session.scalars(select(Pair).where(Pair.dataset_id == dataset_id, Pair.pair.in_(pairs)))
+    known = {one.pair: one for one in found}
+    if missing := [pair for pair in pairs if pair not in known]:
+        raise NotFoundError(
+            f"Dataset {dataset_id} (“{dataset.name}”) has no pair {missing[0]}: it has "
+            f"{dataset.pairs:,}, counted from 0."
+        )
+    return PairTexts(items=[PairText.model_validate(known[pair]) for pair in pairs])
 
 
 def _clipped(pair: PairOut, characters: int) -> PairOut:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, File, Form, Query, Response, UploadFile
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.core.errors import ConflictError
 from app.core.settings import get_settings
@@ -20,6 +20,7 @@ from app.datasets.schemas import (
     HubPreviewRequest,
     Manifest,
     PairPage,
+    PairTexts,
     Preview,
     RejectionPage,
     SampleList,
@@ -38,6 +39,7 @@ from chesboard.issues import IssueKind
 from chesboard.offsets import OffsetKind
 
 router = APIRouter(tags=["datasets"])
+MAX_TEXTS = 100
 _hub_router = APIRouter(route_class=JsonRoute, include_in_schema=False)
 
 
@@ -54,6 +56,10 @@ ExcludeIssue = Annotated[
     list[IssueKind], Query(description="Exclude pairs with one of these issues.")
 ]
 OnlyIssue = Annotated[list[IssueKind], Query(description="Only pairs with one of these issues.")]
+Ordinals = Annotated[
+    list[Annotated[int, Field(ge=0, lt=2**31)]],
+    Query(min_length=1, max_length=MAX_TEXTS, description="Ordinals of the pairs, from 0."),
+]
 ExportForm = Annotated[
     exporting.Form,
     Query(
@@ -247,6 +253,13 @@ def list_pairs(
     ] = None,
 ) -> PairPage:
     return queries.list_pairs(session, dataset_id, offset, limit, issue=issue, clip=clip)
+
+
+@router.get("/datasets/{dataset_id}/texts")
+def read_texts(session: SessionDep, dataset_id: int, pair: Ordinals) -> PairTexts:
+    """The texts of named pairs, edits included, and nothing else of them: what a trainer elsewhere
+    needs to watch them. A recorder may ask for them, too."""
+    return queries.read_texts(session, dataset_id, pair)
 
 
 @router.get("/datasets/{dataset_id}/rejected")

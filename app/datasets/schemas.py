@@ -118,6 +118,20 @@ class PairPage(BaseModel):
     items: list[PairOut]
 
 
+class PairText(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    pair: int
+    version: int = Field(description="Of the texts: 1 as in the file, one more with each edit.")
+    prompt: Prompt
+    preferred: str
+    dispreferred: str
+
+
+class PairTexts(BaseModel):
+    items: list[PairText] = Field(description="In the order asked for.")
+
+
 class RejectionOut(RejectedRow):
     model_config = ConfigDict(from_attributes=True)
 

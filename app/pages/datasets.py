@@ -89,6 +89,6 @@ def show_review(request: Request, session: SessionDep, dataset_id: int) -> HTMLR
         issues=count_issues(session, dataset_id),
         score_runs=named(finished_score_runs(session, dataset_id)),
         train_runs=named(
-            runs.list_runs(session, kind="train", dataset_id=dataset_id, limit=PAGE_SIZE)
+            runs.list_runs(session, dataset_id=dataset_id, linked=True, limit=PAGE_SIZE)
         ),
     )

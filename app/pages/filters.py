@@ -162,8 +162,7 @@ def phase(run: Any) -> str:
     """What a run does now: "downloading 3.1 of 15 GB", "scoring: 12 of 60 pairs", "loading"."""
     now = run.phase
     if now is None:
-        progress = run.progress
-        return _counted(progress.done, progress.total, progress.unit) or "preparing"
+        return _progress(run.progress) or "preparing"
     if now.unit == "bytes" and now.total:
         return f"{now.name} {_bytes_of(now.done or 0, now.total)}"
     counted = _counted(now.done, now.total, now.unit)
@@ -171,10 +170,19 @@ def phase(run: Any) -> str:
 
 
 def phase_brief(run: Any) -> str:
-    """For a list of runs: "downloading 21 %", "loading"."""
+    """For a list of runs: "downloading 21 %, 3 min 5 s left", "loading", "12 steps"."""
     now = run.phase or run.progress
     name = getattr(now, "name", "")
-    return f"{name} {percent_done(now):.0f} %".strip() if now.total else name
+    if not now.total:
+        return name if run.phase else _progress(now)
+    left = "" if now.eta_seconds is None else f", {duration(now.eta_seconds)} left"
+    return f"{name} {percent_done(now):.0f} %{left}".strip()
+
+
+def _progress(progress: Any) -> str:
+    """Without a total, as of a trainer that does not tell how many steps it takes: "12 steps"."""
+    done, total, unit = progress.done, progress.total, progress.unit
+    return _counted(done, total, unit) or (f"{count(done)} {unit}" if done else "")
 
 
 def _counted(done: int | None, total: int | None, unit: str | None) -> str:

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, union_all
 from sqlalchemy.orm import Session
 
 from app.core.arrays import among
 from app.core.errors import InvalidInputError
 from app.core.nonfinite import finite_or_none
 from app.displacement.schemas import MeasuredRun
-from app.store.runs import ReferenceLogprob, Run
+from app.store.displaced import ended_changes, watched_changes
+from app.store.external import numbers_pairs_as_dataset
+from app.store.probes import ProbeStep
+from app.store.runs import EXTERNAL, ReferenceLogprob, Run
 
 Change = tuple[float | None, float | None]
 """Of log p(y+) and of log p(y-), in nats."""
@@ -18,22 +21,40 @@ Change = tuple[float | None, float | None]
 def list_train_runs(session: Session, run: Run, pairs: Sequence[int]) -> list[MeasuredRun]:
     """Training runs from the model of a pre-flight that measured any of its pairs, newest first.
 
-    A run that was pre-flown at another revision of its model is not among them.
+    A run that was pre-flown at another revision of its model is not among them. Of external runs
+    those that succeeded and watched such pairs; their model may stand in another folder.
     """
-    found = session.execute(
-        select(Run.id, Run.name, func.count())
+    revision = func.coalesce(Run.config["revision"].astext, "")
+    over_same = (Run.dataset_id == run.dataset_id, revision == (run.config.get("revision") or ""))
+    model = Run.config["model"].astext
+    ours = (
+        select(Run.id, Run.name, func.count().label("measured"))
         .join(ReferenceLogprob, ReferenceLogprob.run_id == Run.id)
         .where(
-            Run.dataset_id == run.dataset_id,
             Run.kind == "train",
-            Run.config["model"].astext == run.config["model"],
-            func.coalesce(Run.config["revision"].astext, "") == (run.config.get("revision") or ""),
+            model == run.config["model"],
             ReferenceLogprob.final_preferred.is_not(None),
             among(ReferenceLogprob.pair, pairs),
+            *over_same,
         )
         .group_by(Run.id)
-        .order_by(Run.id.desc())
     )
+    theirs = (
+        select(Run.id, Run.name, func.count(ProbeStep.pair.distinct()).label("measured"))
+        .join(ProbeStep, ProbeStep.run_id == Run.id)
+        .where(
+            Run.kind == EXTERNAL,
+            Run.status == "succeeded",
+            numbers_pairs_as_dataset(),
+            func.regexp_replace(model, "^.*/", "") == run.config["model"].rpartition("/")[2],
+            among(ProbeStep.pair, pairs),
+            ProbeStep.step > 0,
+            *over_same,
+        )
+        .group_by(Run.id)
+    )
+    both = union_all(ours, theirs).subquery()
+    found = session.execute(select(both).order_by(both.c.id.desc()))
     return [MeasuredRun(run_id=id, name=name, measured=count) for id, name, count in found]
 
 
@@ -57,16 +78,10 @@ def measured_changes(
     """pair → its changes in that run, of the pairs that it measured."""
     if train_run is None:
         return {}
-    table = ReferenceLogprob
-    rows = session.execute(
-        select(
-            table.pair,
-            (table.final_preferred - table.preferred).label("preferred"),
-            (table.final_dispreferred - table.dispreferred).label("dispreferred"),
-        ).where(
-            table.run_id == train_run, among(table.pair, pairs), table.final_preferred.is_not(None)
-        )
-    )
+    is_external = session.get_one(Run, train_run).kind == EXTERNAL
+    changes = (watched_changes if is_external else ended_changes)(train_run).subquery()
+    rows = session.execute(select(changes).where(among(changes.c.pair, pairs)))
     return {
-        row.pair: (finite_or_none(row.preferred), finite_or_none(row.dispreferred)) for row in rows
+        row.pair: (finite_or_none(row.preferred_change), finite_or_none(row.dispreferred_change))
+        for row in rows
     }

@@ -1,6 +1,6 @@
 """The filter and the order of the review queue, compiled to SQL."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -13,12 +13,16 @@ from app.reviews import displacement
 from app.reviews.agreement import disputed, last_verdicts
 from app.reviews.schemas import QueueFilter, QueueQuery
 from app.store.datasets import Pair
+from app.store.displaced import measured_changes
+from app.store.external import ExternalRun
 from app.store.issues import require_checked, with_issue
 from app.store.lookup import find_run, require_dataset, there_is_no
 from app.store.reviews import Review
-from app.store.runs import Run
+from app.store.runs import EXTERNAL, TRAINING, Run
 from app.store.scores import Flag, Score, finite
 from chesboard.measures.registry import MeasureName
+
+SCORE = frozenset({"score"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +44,11 @@ def find_sources(session: Session, dataset_id: int, wanted: QueueFilter) -> Sour
     if scores is None:
         scores = newest_scores(session, dataset_id)
     else:
-        _check_run(session, dataset_id, scores, "score_run", "score")
+        _check_run(session, dataset_id, scores, "score_run", SCORE)
     if displaced is None:
         displaced = displacement.newest_measured(session, dataset_id)
     else:
-        _check_run(session, dataset_id, displaced, "displacement_run", "train")
+        _check_run(session, dataset_id, displaced, "displacement_run", TRAINING)
     return Sources(scores, displaced)
 
 
@@ -57,16 +61,20 @@ def newest_scores(session: Session, dataset_id: int) -> int | None:
     )
 
 
-def _check_run(session: Session, dataset_id: int, run_id: int, field: str, kind: str) -> None:
+def _check_run(
+    session: Session, dataset_id: int, run_id: int, field: str, kinds: Collection[str]
+) -> None:
     run = find_run(session, run_id)
     if run is None:
         message = there_is_no("run", run_id)
-    elif run.kind != kind:
-        message = f"Run {run_id} is not a {'score' if kind == 'score' else 'training'} run."
+    elif run.kind not in kinds:
+        message = f"Run {run_id} is not a {'score' if kinds == SCORE else 'training'} run."
     elif run.dataset_id != dataset_id:
         message = f"Run {run_id} is over dataset {run.dataset_id}, not {dataset_id}."
-    elif kind == "score" and run.status != "succeeded":
+    elif kinds == SCORE and run.status != "succeeded":
         raise ConflictError(f"Run {run_id} is {run.status}: not all pairs are scored.")
+    elif run.kind == EXTERNAL and not session.get_one(ExternalRun, run_id).same_pairs:
+        message = f"Run {run_id} is trained elsewhere, and numbers its pairs its own way."
     else:
         return
     raise invalid_field(field, message)
@@ -147,7 +155,7 @@ def _displaced(wanted: QueueFilter, sources: Sources) -> Iterator[ColumnElement[
         raise invalid_field(
             "displaced", "No training run over this dataset has measured any pairs."
         )
-    changes = displacement.measured(sources.displacement_run)
+    changes = measured_changes(sources.displacement_run)
     condition = displacement.is_displaced(changes)
     if not wanted.displaced:
         condition = ~condition
@@ -199,7 +207,7 @@ def _with_sort_value(query: Select[int], name: str, sources: Sources) -> tuple[S
     if name == "displacement":
         if sources.displacement_run is None:
             return query, None
-        changes = displacement.measured(sources.displacement_run)
+        changes = measured_changes(sources.displacement_run)
         # NaN would sort above every number.
         value = func.nullif(changes.c.preferred_change, float("nan"))
         return query.outerjoin(changes, changes.c.pair == Pair.pair), value

@@ -24,6 +24,7 @@ from app.reviews.schemas import (
     ScoreOfPair,
 )
 from app.store.datasets import Pair
+from app.store.displaced import measured_changes
 from app.store.lookup import require_pair
 from app.store.reviews import PairVersion, Review
 from app.store.runs import Run
@@ -164,7 +165,7 @@ def _displacements(
 ) -> dict[int, DisplacementOfPair]:
     if run_id is None:
         return {}
-    changes = displacement.measured(run_id)
+    changes = measured_changes(run_id)
     rows = session.execute(
         select(changes, displacement.is_displaced(changes).label("displaced")).where(
             among(changes.c.pair, pairs)

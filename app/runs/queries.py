@@ -15,7 +15,7 @@ from app.probes.headline import Headline, run_headline
 from app.probes.observations import is_unfinished, objective_of, observe_runs
 from app.runs.schemas import MetricList, MetricOut, RunOut, RunPage
 from app.store.datasets import Dataset
-from app.store.external import ExternalRun
+from app.store.external import ExternalRun, numbers_pairs_as_dataset
 from app.store.lookup import require_run
 from app.store.runs import EXTERNAL, TRAINING, Metric, Run
 from chesboard.records import METRICS
@@ -34,15 +34,19 @@ def list_runs(
     kind: str | Collection[str] | None = None,
     status: str | None = None,
     dataset_id: int | None = None,
+    linked: bool = False,
     limit: int = PAGE_SIZE,
     offset: int = 0,
 ) -> RunPage:
-    """A page of runs, newest first, with the total number. kind: one, or several."""
+    """A page of runs, newest first, with the total number. kind: one, or several. linked: training
+    runs whose pairs are those of their dataset with the same ordinals."""
     kinds = [kind] if isinstance(kind, str) else kind
     wanted = {Run.status: status, Run.dataset_id: dataset_id}
     conditions = [column == value for column, value in wanted.items() if value is not None]
     if kinds is not None:
         conditions.append(Run.kind.in_(kinds))
+    if linked:
+        conditions.append(numbers_pairs_as_dataset())
     total = session.scalar(select(func.count()).select_from(Run).where(*conditions)) or 0
     found = session.scalars(
         select(Run).where(*conditions).order_by(Run.id.desc()).limit(limit).offset(offset)
@@ -79,9 +83,16 @@ def _headlines(session: Session, runs: Sequence[Run]) -> dict[int, Headline | No
 
 
 def list_metrics(
-    session: Session, run_id: int, since: int | None = None, window: Window = WHOLE
+    session: Session,
+    run_id: int,
+    since: int | None = None,
+    window: Window = WHOLE,
+    other: str | None = None,
 ) -> MetricList:
     """The metrics of the steps in a window, or of those of them after `since`.
+
+    other: the name of one of a trainer's further metrics, whose extremes are kept as those of all
+    others are.
 
     Raises:
         NotFoundError: no such run.
@@ -92,6 +103,8 @@ def list_metrics(
     total = session.scalar(select(func.count()).select_from(query.order_by(None).subquery())) or 0
     if window.points is not None and total > window.points:
         columns = [getattr(Metric, name) for name in METRICS]
+        if other is not None:
+            columns.append(Metric.extra[other].astext)
         steps, series = read_series(session, query.with_only_columns(Metric.step, *columns))
         kept = [steps[place] for place in pick(len(steps), series, window.points)]
         query = query.where(among(Metric.step, kept))
@@ -100,18 +113,37 @@ def list_metrics(
 
 
 def export_metrics_csv(run_id: int, since: int | None = None) -> Iterator[str]:
-    """All metrics after `since` as CSV, header first, streamed; nonfinite numbers are empty.
+    """All metrics after `since` as CSV, header first, streamed; nonfinite numbers are empty. A
+    trainer's further metrics come last, by its own names.
 
     Opens its own transaction, which lasts until the response is sent.
     """
-    yield csv_line(["step", *METRICS])
     with transaction() as session:
+        others = other_names(session, run_id)
+        yield csv_line(["step", *METRICS, *map(_column_name, others)])
         query = _metrics(run_id, since).execution_options(yield_per=EXPORT_ROWS)
         for partition in session.scalars(query).partitions():
             rows = (MetricOut.of(metric) for metric in partition)
             yield "".join(
-                csv_line([row.step, *(getattr(row, name) for name in METRICS)]) for row in rows
+                csv_line(
+                    [
+                        row.step,
+                        *(getattr(row, name) for name in METRICS),
+                        *((row.extra or {}).get(name) for name in others),
+                    ]
+                )
+                for row in rows
             )
+
+
+def other_names(session: Session, run_id: int) -> list[str]:
+    """The names of what the trainer of an external run logged besides, in alphabetical order."""
+    query = select(func.jsonb_object_keys(Metric.extra)).where(Metric.run_id == run_id).distinct()
+    return sorted(session.scalars(query))
+
+
+def _column_name(name: str) -> str:
+    return f"extra.{name}" if name in (*METRICS, "step") else name
 
 
 def _metrics(run_id: int, since: int | None) -> Select[Metric]:

@@ -15,6 +15,7 @@ from app.core.database import transaction
 from app.core.errors import ForbiddenError
 from app.core.paging import PAGE_SIZE, Offset
 from app.core.settings import get_settings
+from app.core.text import STORABLE_PATTERN
 from app.runs import queries, requests, selection, weights
 from app.runs.external import requests as external
 from app.runs.external.access import is_recorder
@@ -155,11 +156,19 @@ def list_metrics(
     since: Annotated[
         int | None, Query(ge=-1, lt=2**31, description="Only steps after this one.")
     ] = None,
+    other: Annotated[
+        str | None,
+        Query(
+            max_length=1000,
+            pattern=STORABLE_PATTERN,
+            description="The name of one of `extra`, whose extremes downsampling is to keep, too.",
+        ),
+    ] = None,
     format: Literal["json", "csv"] = "json",
 ) -> MetricList | StreamingResponse:
     """The metrics of each optimizer step. The CSV holds every step after `since`."""
     if format == "json":
-        return queries.list_metrics(session, run_id, since, window)
+        return queries.list_metrics(session, run_id, since, window, other)
     require_run(session, run_id)
     return StreamingResponse(
         queries.export_metrics_csv(run_id, since),

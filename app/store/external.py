@@ -3,10 +3,24 @@ records, where their trainers went back to, and the tokens that may record them.
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, Index, Text, func, text
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Text,
+    and_,
+    func,
+    or_,
+    select,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.database import Base
+from app.store.runs import EXTERNAL, Run
 
 
 class ExternalRun(Base):
@@ -29,6 +43,21 @@ class ExternalRun(Base):
     records: Mapped[int] = mapped_column(
         BigInteger, server_default=text("0"), doc="How many records were taken in."
     )
+    advanced_at: Mapped[datetime | None] = mapped_column(
+        DateTime(timezone=True), doc="When `recorded_through` rose last, or training was resumed."
+    )
+    pace_seconds: Mapped[float | None] = mapped_column(doc="A step, of late.")
+    same_pairs: Mapped[bool | None] = mapped_column(
+        doc="Whether the watched pairs are those of the run's dataset with the same ordinals; null "
+        "before any is known, and without a dataset."
+    )
+
+
+def numbers_pairs_as_dataset() -> ColumnElement[bool]:
+    """Of training runs: whether a pair of one is the pair of its dataset with the same ordinal. One
+    of our own always; an external one where its trainer numbers them so."""
+    theirs = select(ExternalRun.run_id).where(ExternalRun.same_pairs.is_(True))
+    return or_(Run.kind == "train", and_(Run.kind == EXTERNAL, Run.id.in_(theirs)))
 
 
 class Rewind(Base):

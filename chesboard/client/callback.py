@@ -14,6 +14,7 @@ from transformers import TrainerCallback
 
 from chesboard.client.checkpoint import FILE
 from chesboard.client.choosing import of_dataset, rows_of_dataset
+from chesboard.client.stored import StoredPairs, as_stored
 from chesboard.client.trainer_config import compute_dtype, cut_of, run_name, trainer_config
 from chesboard.client.watch import Watch
 from chesboard.sharding import agreed
@@ -46,7 +47,7 @@ class Callback(TrainerCallback):  # type: ignore[misc]
 
     def __init__(
         self,
-        probes: int | Iterable[Any] | None = None,
+        probes: int | Iterable[Any] | StoredPairs | None = None,
         *,
         probe_every: int = 10,
         allow_stop: bool = False,
@@ -54,13 +55,16 @@ class Callback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """probes: what to look at. Default: the first four pairs that the trainer has token ids of;
             a number: so many; row numbers of the training data; or pairs as `chesboard.watch` takes
-            them.
+            them, `chesboard.stored(dataset_id, pairs)` among them.
         probe_every: optimizer steps between looks.
         allow_stop: whether a cancel on the run's page stops the training, at the next look.
         settings: others of `chesboard.watch`, such as name, url, prompts, token_groups.
         """
         self.watch: Watch | None = None
-        self._probes = probes if probes is None or isinstance(probes, int) else list(probes)
+        if probes is None or isinstance(probes, int):
+            self._probes: Any = probes
+        else:
+            self._probes = as_stored(probes) or list(cast(Iterable[Any], probes))
         self._probe_every, self._allow_stop = max(1, int(probe_every)), allow_stop
         self._settings = settings
         self._stopped = False
@@ -96,32 +100,31 @@ class Callback(TrainerCallback):  # type: ignore[misc]
             settings.setdefault("resume", _checkpoint_of(args, state.global_step))
             settings["resumed_step"] = state.global_step
         dataset = getattr(train_dataloader, "dataset", None)
+        pairs, notes = self._pairs(dataset, tokenizer, args)
         self.watch = Watch(
-            model,
-            tokenizer,
-            self._pairs(dataset, tokenizer, args),
-            probe_every=self._probe_every,
-            **settings,
+            model, tokenizer, pairs, probe_every=self._probe_every, notes=notes, **settings
         )
 
-    def _pairs(self, dataset: Any, tokenizer: Any, args: Any) -> list[Any]:
+    def _pairs(self, dataset: Any, tokenizer: Any, args: Any) -> tuple[Any, list[str]]:
+        """What to watch, and what is to be known of it."""
         asked = self._probes
+        if isinstance(asked, StoredPairs):
+            return asked, []
         try:
             if asked is None or isinstance(asked, int):
                 count = 4 if asked is None else asked
                 found = of_dataset(dataset, tokenizer, count, cut_of(args))
                 if not found and count:
-                    log.warning(
-                        "chesboard: the training data hold no token ids of pairs, so that no pair "
-                        "is watched. Name some: chesboard.Callback(probes=[…])."
-                    )
-                return list(found)
+                    return [], [
+                        "The training data hold no token ids of pairs, so that no pair is watched. "
+                        "Name some: chesboard.Callback(probes=[…])."
+                    ]
+                return found, []
             if all(isinstance(one, int) for one in asked):
-                return list(rows_of_dataset(dataset, tokenizer, asked, cut_of(args)))
+                return rows_of_dataset(dataset, tokenizer, asked, cut_of(args)), []
         except Exception as error:
-            log.warning("chesboard: no pair is watched: %s: %s", type(error).__name__, error)
-            return []
-        return asked
+            return [], [f"No pair is watched. {type(error).__name__}: {error}"]
+        return asked, []
 
     @_guarded
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

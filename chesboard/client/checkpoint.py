@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from chesboard.pairs import TokenizedPair
 from chesboard.probing.probes import ProbeState
 
 FILE = "chesboard.safetensors"
@@ -24,6 +26,21 @@ class Kept:
     folder: str
     body: dict[str, Any]
     probes: ProbeState | None
+
+    def changed(self, pairs: Sequence[TokenizedPair]) -> str | None:
+        """Why these pairs cannot be watched as those of the checkpoint; None: they are the same."""
+        before = {
+            one["pair"]: (one["preferred_ids"], one["dispreferred_ids"])
+            for one in self.body["config"]["probes"]
+        }
+        now = {one.pair: (one.preferred_ids, one.dispreferred_ids) for one in pairs}
+        if now == before:
+            return None
+        pair = next(one for one in sorted({*before, *now}) if before.get(one) != now.get(one))
+        return (
+            f"No probe is looked at any more: pair {pair} has other tokens than at the checkpoint "
+            f"of step {self.step}, or is not watched any more."
+        )
 
 
 def write(folder: Path, kept: Kept) -> None:

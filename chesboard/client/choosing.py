@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate, islice
 from typing import Any
 
+from chesboard.configs.external import MAX_EXTERNAL_PROBES
 from chesboard.forward.ready import refuse_too_long, refuse_unknown_tokens
 from chesboard.model import LoadedModel
 from chesboard.pairs import Pair, TokenizedPair
@@ -202,8 +203,9 @@ def _ends(tokenizer: Any, ids: Sequence[int]) -> list[int]:
 def readable(
     loaded: LoadedModel, pairs: Sequence[TokenizedPair], report: Callable[[str], None]
 ) -> list[TokenizedPair]:
-    """Those that the model has embeddings and positions for; why others are left out is told."""
-    found = []
+    """Those that the model has embeddings and positions for, as many as a run may have; why others
+    are left out is told, and which are cut."""
+    found: list[TokenizedPair] = []
     for pair in pairs:
         try:
             refuse_unknown_tokens(loaded, [pair])
@@ -212,6 +214,18 @@ def readable(
             report(f"Not watched: {error}")
             continue
         found.append(pair)
+    if len(found) > MAX_EXTERNAL_PROBES:
+        report(f"A run watches {MAX_EXTERNAL_PROBES} pairs at most: the others are left out.")
+        found = found[:MAX_EXTERNAL_PROBES]
+    for pair in found:
+        if pair.cut_tokens:
+            parts = {
+                "prompt": pair.prompt_cut,
+                "preferred response": pair.preferred_cut,
+                "dispreferred response": pair.dispreferred_cut,
+            }
+            cut = ", ".join(f"{count} of its {name}" for name, count in parts.items() if count)
+            report(f"Pair {pair.pair} is too long, and is watched without some tokens: {cut}.")
     return found
 
 

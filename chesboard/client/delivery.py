@@ -16,6 +16,8 @@ from chesboard.client.wire import RefusedError, Wire
 
 BATCH_BYTES = 1_000_000
 BATCH_RECORDS = 1_000
+BATCHED = ("record", "message")
+"""Entries of which one request sends many."""
 TOO_LARGE = 413
 HEARTBEAT_SECONDS = 30.0
 
@@ -35,7 +37,8 @@ class Delivery:
         return self._at
 
     def send_some(self) -> bool:
-        """One request: the next records, or the next other entry. False: nothing is waiting.
+        """One request: the next records and messages, or the next other entry. False: nothing is
+        waiting.
 
         Raises:
             UnreachableError: not now; nothing is lost.
@@ -44,12 +47,12 @@ class Delivery:
         batch: list[Entry] = []
         size = 0
         for entry in entries(self._folder, self._at):
-            is_record = entry.name == "record"
-            if not is_record and not batch:
+            is_batched = entry.name in BATCHED
+            if not is_batched and not batch:
                 self._other(entry)
                 return True
             is_full = size + entry.size > BATCH_BYTES or len(batch) == self._most
-            if batch and (is_full or not is_record):
+            if batch and (is_full or not is_batched):
                 break
             batch.append(entry)
             size += entry.size
@@ -82,8 +85,9 @@ class Delivery:
         self._move(replace(at, file=entry.end.file, offset=entry.end.offset))
 
     def _records(self, batch: list[Entry]) -> None:
+        records, messages = ([one.value for one in batch if one.name == name] for name in BATCHED)
         try:
-            answer = self._wire.send(self._run_id, self._attempt, [one.value for one in batch])
+            answer = self._wire.send(self._run_id, self._attempt, records, messages)
         except RefusedError as error:
             if error.status != TOO_LARGE or len(batch) == 1:
                 raise

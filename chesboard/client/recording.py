@@ -9,7 +9,7 @@ from typing import Any
 from chesboard.client.environment import Destination
 from chesboard.client.sender import Sender
 from chesboard.client.spool import Spool
-from chesboard.record_json import to_json
+from chesboard.record_json import MAX_MESSAGE, plain, to_json
 from chesboard.records import Record
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,10 @@ class Recording:
     def put(self, records: Iterable[Record]) -> None:
         for record in records:
             self._write("record", to_json(record))
+
+    def say(self, text: str) -> None:
+        """Something that those who look at the run's page should know."""
+        self._write("message", plain(text[:MAX_MESSAGE]))
 
     def checkpointed(self) -> None:
         """Bring everything onto the disk: a run that resumes from the checkpoint counts on it."""

@@ -6,6 +6,7 @@ there, 00001.ndjson and so on, one JSON object a line, of one entry:
     {"run": …}      what creates the run; the first line of every file
     {"attempt": …}  the run goes on from a checkpoint
     {"record": …}   what was measured
+    {"message": …}  what those who look at the run's page should know
     {"finish": …}   the run ended
 
 A process writes a line by one call with O_APPEND, so a file that is read while it grows has whole

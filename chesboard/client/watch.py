@@ -4,6 +4,7 @@ Nothing here raises into the training: what goes wrong is logged once and counte
 """
 
 import atexit
+import contextlib
 import functools
 import logging
 import os
@@ -16,13 +17,14 @@ from typing import Any, Literal, ParamSpec
 import torch
 
 from chesboard.client import checkpoint
-from chesboard.client.choosing import Cut, Limits, as_config, watched_pairs
-from chesboard.client.environment import destination
+from chesboard.client.about import new_run, probe_settings
+from chesboard.client.asked import asked_pairs
+from chesboard.client.choosing import Cut, Limits, as_config
+from chesboard.client.environment import ClientError, Destination, destination
 from chesboard.client.looks import Looks
 from chesboard.client.metrics import Metrics
-from chesboard.client.recording import Recording, folder_of, new_key
-from chesboard.client.versions import versions
-from chesboard.configs import TrainConfig
+from chesboard.client.recording import Recording, folder_of
+from chesboard.client.stored import StoredPairs
 from chesboard.record_json import plain
 from chesboard.records import Record
 from chesboard.sharding import agreed, is_distributed
@@ -56,7 +58,7 @@ class Watch:
     Also a context manager, which finishes: as failed where an exception leaves it.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, pairs: Iterable[Any], **settings: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any, pairs: Any, **settings: Any) -> None:
         """As `watch`, which documents the arguments."""
         self.failures = 0
         """How many calls failed. The first of each kind is in the log."""
@@ -166,6 +168,7 @@ class Watch:
                 error,
                 exc_info=log.isEnabledFor(logging.DEBUG),
             )
+            self._tell(f"{entry} failed, and the training goes on: {type(error).__name__}: {error}")
 
     # --- begin and end --------------------------------------------------------------------------
 
@@ -174,7 +177,7 @@ class Watch:
         self,
         model: Any,
         tokenizer: Any,
-        pairs: Iterable[Any],
+        pairs: Any,
         *,
         name: str | None = None,
         config: Mapping[str, Any] | None = None,
@@ -185,6 +188,7 @@ class Watch:
         dataset_sha256: str | None = None,
         cut: Cut | None = None,
         resumed_step: int = 0,
+        notes: Sequence[str] = (),
         url: str | None = None,
         token: str | None = None,
         mode: str | None = None,
@@ -194,10 +198,13 @@ class Watch:
     ) -> None:
         self._every = max(1, int(probe_every))
         self._is_main = not is_distributed() or torch.distributed.get_rank() == 0
+        for text in notes:
+            self._message(text)
         described = dict(config or {})
-        settings = TrainConfig.model_validate(_probing(described, probing, self._every))
+        settings = probe_settings(described, probing, self._every)
+        at = self._destination(url, token, mode, folder, output_dir) if self._is_main else None
         limits = Limits(settings.max_prompt_tokens, settings.max_response_tokens)
-        found = watched_pairs(pairs, tokenizer, limits, cut)
+        found, of_dataset = asked_pairs(model, tokenizer, pairs, limits, cut, at, self._message)
         self._metrics.beta = described.get("reward_beta", described.get("beta"))
         try:
             self._looks = Looks(model, tokenizer, found, settings, compute_dtype, self._message)
@@ -215,37 +222,38 @@ class Watch:
                 f"The checkpoint of step {resumed_step} holds no {checkpoint.FILE}, so this is a "
                 "new run: its step 0 is where the training went on."
             )
-        if self._is_main:
-            at = destination(url, token, mode, folder, output_dir)
-            body = (
-                kept.body
-                if kept is not None
-                else {
-                    "kind": "external",
-                    "key": new_key(),
-                    **({"name": name} if name else {}),
-                    **({"dataset_id": dataset_id} if dataset_id is not None else {}),
-                    **({"dataset_sha256": dataset_sha256} if dataset_sha256 else {}),
-                    "config": {
-                        "trainer": "a loop of its own",
-                        **_model_name(model),
-                        **plain(described),
-                        "versions": versions(),
-                        "probe_every": self._every,
-                        "probes": as_config(watched, tokenizer),
-                        **_said(settings),
-                    },
-                }
-            )
-            if kept is not None:
+        changed = None if kept is None or self._looks is None else kept.changed(watched)
+        if changed is not None:
+            self._message(changed)
+            self._looks = None
+        if at is not None:
+            if kept is None:
+                body = new_run(
+                    *(model, described, settings, as_config(watched, tokenizer)),
+                    name=name,
+                    dataset_id=of_dataset if dataset_id is None else dataset_id,
+                    dataset_sha256=dataset_sha256,
+                )
+            else:
+                body = kept.body
                 at = folder_of(at, kept.key, kept.folder)
             resumed = None if kept is None else kept.step
             try:
                 self._recording = Recording(at, body, resumed)
+                for text in self._messages:
+                    self._recording.say(text)
             except OSError as error:
                 self.failed("writing records", error)
             atexit.register(self._at_exit)
         self._first_look(kept)
+
+    def _destination(self, *told: Any) -> Destination | None:
+        """None where what is told is wrong: other processes may wait for this one's looks."""
+        try:
+            return destination(*told)
+        except ClientError as error:
+            self.failed("begin", error)
+            return None
 
     @_guarded
     def _first_look(self, kept: checkpoint.Kept | None) -> None:
@@ -270,7 +278,6 @@ class Watch:
             "final_margin": None if last is None else last.margin,
             "tokens_seen": None if last is None else last.tokens_seen,
             "failed_calls": self.failures,
-            "messages": self._messages,
             **({} if self._looks is None else self._looks.summary()),
         }
         ended: dict[str, Any] = {"status": status, "summary": plain(summary)}
@@ -291,10 +298,21 @@ class Watch:
             self._recording.put(records)
 
     def _message(self, text: str) -> None:
+        """Into the log, and onto the run's page."""
         if text not in self._messages:
-            self._messages.append(text)
             if self._is_main:
                 log.warning("chesboard: %s", text)
+            self._tell(text)
+
+    def _tell(self, text: str) -> None:
+        """Onto the run's page. Raises nothing: it is called in looks that other processes wait
+        for, and a full disk is told of by what else is written."""
+        if text in self._messages:
+            return
+        self._messages.append(text)
+        if self._recording is not None and not self._finished:
+            with contextlib.suppress(OSError):
+                self._recording.say(text)
 
 
 def _as_ended(error: BaseException | None) -> tuple[Status, str]:
@@ -305,54 +323,16 @@ def _as_ended(error: BaseException | None) -> tuple[Status, str]:
     return "failed", f"{type(error).__name__}: {error}"[:2000]
 
 
-OBJECTIVES = ("cross_entropy", "sft")
-PROBING = (
-    *("ledger_top", "ledger_positions", "answer_every", "answer_tokens", "token_groups"),
-    *("opposite_groups", "max_prompt_tokens", "max_response_tokens", "batch_tokens"),
-)
-
-
-def _probing(described: Mapping[str, Any], probing: dict[str, Any], every: int) -> dict[str, Any]:
-    """The part of a TrainConfig that the library's probes read."""
-    unknown = sorted(set(probing) - {*PROBING, "prompts"})
-    if unknown:
-        raise TypeError(f"chesboard.watch has no argument {unknown[0]}")
-    given = {name: value for name, value in probing.items() if value is not None}
-    prompts = given.pop("prompts", ())
-    objective = "cross_entropy" if described.get("objective") in OBJECTIVES else "dpo"
-    return {
-        **given,
-        "objective": objective,
-        "probe_every": every,
-        "probes": {"prompts": [_as_prompt(prompt) for prompt in prompts]},
-    }
-
-
-def _as_prompt(prompt: Any) -> Any:
-    return {"prompt": prompt} if isinstance(prompt, str | list) else prompt
-
-
-def _said(settings: TrainConfig) -> dict[str, Any]:
-    """What the run's page needs to know of the probes' settings."""
-    plain = settings.model_dump(mode="json", include={*PROBING, "probes"})
-    return {
-        **{name: plain[name] for name in PROBING},
-        "prompts": plain["probes"]["prompts"],
-    }
-
-
-def _model_name(model: Any) -> dict[str, str]:
-    name = getattr(getattr(model, "config", None), "_name_or_path", None)
-    return {"model": str(name)[:500]} if name else {}
-
-
-def watch(model: Any, tokenizer: Any, pairs: Iterable[Any] = (), **settings: Any) -> Watch:
+def watch(
+    model: Any, tokenizer: Any, pairs: Iterable[Any] | StoredPairs = (), **settings: Any
+) -> Watch:
     """Watch a training from within: its metrics, and how it moves the probability of some pairs.
 
     model: the CausalLM that is trained (or a PeftModel around one), not a wrapper such as DDP.
     tokenizer: the model's.
     pairs: what to look at: `chesboard.Pair`, or objects with prompt, chosen and rejected as text,
-        or with prompt_ids, chosen_ids and rejected_ids.
+        or with prompt_ids, chosen_ids and rejected_ids. Or `chesboard.stored(dataset_id, pairs)`:
+        pairs of a dataset on the server, by their ordinals.
     name: of the run.
     config: what is to be known of the training: trainer, objective, beta, learning_rate, max_steps,
         world_size and whatever else. beta turns TRL's rewards into changes of log-probability.

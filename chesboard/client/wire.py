@@ -1,4 +1,4 @@
-"""The four calls by which a run that is trained elsewhere reaches a server.
+"""The calls by which a run that is trained elsewhere reaches a server.
 
 Imports httpx, and nothing that computes.
 """
@@ -14,7 +14,7 @@ import httpx
 
 from chesboard.retrying import retry_after_seconds
 
-TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+ANSWER_SECONDS, CONNECT_SECONDS = 30.0, 10.0
 STILL_POSSIBLE = frozenset({408, 425, 429})
 """Statuses below 500 after which the same request may succeed later."""
 
@@ -61,9 +61,11 @@ class Answer:
 class Wire:
     """A connection to one server. Not thread-safe."""
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(self, url: str, token: str | None, seconds: float = ANSWER_SECONDS) -> None:
+        """seconds: to wait for an answer."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._client = httpx.Client(base_url=f"{url}/api/v1", headers=headers, timeout=TIMEOUT)
+        timeout = httpx.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
+        self._client = httpx.Client(base_url=f"{url}/api/v1", headers=headers, timeout=timeout)
         self.url = url
 
     def close(self) -> None:
@@ -78,11 +80,18 @@ class Wire:
         answer = self._post(f"/runs/{run_id}/attempts", {"resumed_from_step": resumed_from_step})
         return int(answer["attempt"])
 
-    def send(self, run_id: int, attempt: int, records: Sequence[Mapping[str, Any]]) -> Answer:
-        """Store records; none: say that the run goes on."""
-        found = self._post(
-            f"/runs/{run_id}/records", {"attempt": attempt, "records": list(records)}, packed=True
-        )
+    def send(
+        self,
+        run_id: int,
+        attempt: int,
+        records: Sequence[Mapping[str, Any]],
+        messages: Sequence[str] = (),
+    ) -> Answer:
+        """Store records and messages; none: say that the run goes on."""
+        body: dict[str, Any] = {"attempt": attempt, "records": list(records)}
+        if messages:
+            body["messages"] = list(messages)
+        found = self._post(f"/runs/{run_id}/records", body, packed=True)
         return Answer(
             found.get("recorded_through"),
             bool(found.get("cancel_requested")),
@@ -92,18 +101,28 @@ class Wire:
     def finish(self, run_id: int, attempt: int, ended: Mapping[str, Any]) -> None:
         self._post(f"/runs/{run_id}/finish", {"attempt": attempt, **ended})
 
+    def texts(self, dataset_id: int, pairs: Sequence[int]) -> list[dict[str, Any]]:
+        """The texts of these pairs of a dataset: pair, prompt, preferred, dispreferred."""
+        numbers: dict[str, Any] = {"pair": list(pairs)}
+        found = self._ask("GET", f"/datasets/{dataset_id}/texts", params=numbers)
+        items: list[dict[str, Any]] = found["items"]
+        return items
+
     def _post(self, path: str, body: Mapping[str, Any], *, packed: bool = False) -> dict[str, Any]:
-        """Raises:
-        UnreachableError: no answer, or one that says to try later.
-        RefusedError: any other answer but one of success.
-        """
         content = json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
         if packed:
             content = gzip.compress(content, compresslevel=5, mtime=0)
             headers["Content-Encoding"] = "gzip"
+        return self._ask("POST", path, content=content, headers=headers)
+
+    def _ask(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        """Raises:
+        UnreachableError: no answer, or one that says to try later.
+        RefusedError: any other answer but one of success.
+        """
         try:
-            response = self._client.post(path, content=content, headers=headers)
+            response = self._client.request(method, path, **request)
             answer = response.json() if response.content else {}
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise RefusedError(0, f"{self.url} is no address: {error}") from error

@@ -1,7 +1,7 @@
 """score summaries: the distribution of each measure of a finished score run
 
 Revision: 202611290010
-Follows: 202611281710
+Follows: 202611281730
 """
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision: str = "202611290010"
-down_revision: str | None = "202611281710"
+down_revision: str | None = "202611281730"
 branch_labels: str | None = None
 depends_on: str | None = None
 

@@ -6,6 +6,7 @@ import { $ } from "../lib/dom.js";
 import { number, percent, signed } from "../lib/format.js";
 import { MetricHistory } from "../lib/metric-history.js";
 import { Chart } from "./chart.js";
+import { OtherMetrics } from "./other-metrics.js";
 
 /** @import { MetricName, MetricRow } from "../lib/types.js" */
 
@@ -122,12 +123,26 @@ function kinds(run) {
 }
 
 export class BatchCharts {
-  /** @param {any} run @param {(range: [number, number]) => unknown} onzoom called with the range of steps zoomed to */
-  constructor(run, onzoom) {
+  /**
+   * @param {any} run
+   * @param {(range: [number, number]) => unknown} onzoom called with the range of steps zoomed to
+   * @param {() => unknown} onchoose another of the further metrics is shown
+   */
+  constructor(run, onzoom, onchoose) {
     this.run = run;
     this.weight = 0.8;
     this.metrics = new MetricHistory(METRICS);
     this.charts = [...kinds(run).map(([id, kind]) => this.chart(id, kind, onzoom)), this.phaseChart()];
+    const host = $("#chart-other"); // of a trainer elsewhere
+    this.others = host
+      ? new OtherMetrics(host, this.metrics, {
+          name: `run-${run.id}-other`,
+          weight: () => this.weight,
+          onchoose,
+          onzoom,
+        })
+      : null;
+    if (this.others) this.charts.push(this.others.chart);
     $("[data-smoothing]").addEventListener("input", (event) => {
       this.weight = Number(event.target.value);
       this.redraw();
@@ -195,6 +210,12 @@ export class BatchCharts {
     });
   }
 
+  /** What a request for metrics is to add, so that the peaks of the further metric on show are kept. */
+  get query() {
+    const { other } = this.metrics;
+    return other === null ? "" : `&other=${encodeURIComponent(other)}`;
+  }
+
   phaseEnd() {
     return this.run.config.extend_sft_epochs ? firstPhaseEnd(this.metrics.steps, this.column("margin")) : null;
   }
@@ -211,6 +232,7 @@ export class BatchCharts {
   /** A row of the event stream. @param {MetricRow} row */
   put(row) {
     const isAppended = this.metrics.put(row);
+    this.others?.update();
     for (const chart of this.charts) {
       if (isAppended) chart.append();
       else chart.redraw();
@@ -220,6 +242,7 @@ export class BatchCharts {
   /** Rows of the API. @param {MetricRow[]} rows */
   merge(rows) {
     this.metrics.merge(rows);
+    this.others?.update();
     this.redraw();
   }
 

@@ -9,10 +9,11 @@
  *    dispreferred_logprob?: MaybeNumber, preferred_change?: MaybeNumber, dispreferred_change?: MaybeNumber,
  *    displaced_fraction?: MaybeNumber, accuracy?: MaybeNumber, grad_norm?: MaybeNumber, learning_rate?: MaybeNumber,
  *    tokens_per_second?: MaybeNumber, tokens_seen?: MaybeNumber, nonfinite?: string[],
+ *    extra?: Record<string, MaybeNumber> | null,
  *  }} MetricRow */
 
 /** The numeric columns of a MetricRow.
- *  @typedef {Exclude<keyof MetricRow, "step" | "nonfinite">} MetricName */
+ *  @typedef {Exclude<keyof MetricRow, "step" | "nonfinite" | "extra">} MetricName */
 
 /** A token whose probability is recorded at every step; `predicted`: its predicted change at the fork for a small
  *  step, up to a common positive factor.

@@ -71,7 +71,8 @@ export function phaseText(progress, phase) {
   const { name, done, total, unit } = phase ?? progress;
   if (unit === "bytes" && total) return `${name} ${bytesOf(done, total)}`;
   const counted = total ? `${count(done)} of ${count(total)} ${unit}` : "";
-  if (!phase) return counted || "preparing";
+  // A trainer elsewhere may not tell how many steps it takes.
+  if (!phase) return counted || (done ? `${count(done)} ${unit}` : "preparing");
   return counted ? `${name}: ${counted}` : name;
 }
 

@@ -40,15 +40,19 @@ let status = run.status;
 const isOver = () => !["queued", "running", "lost"].includes(status);
 const shown = () => histories.get(shownPair);
 const ignore = () => {};
-const forecast = new ForecastCheck(run);
+const forecast = run.kind === "train" ? new ForecastCheck(run) : null;
 const filter = run.kind === "train" && run.config.refresh_filter ? new FilterList(run.id, isOver) : null;
 const showFilterSoon = throttle(() => filter?.show(), FILTER_MS);
 
 const metricDetail = new Detail(
-  (query) => api(`${at}/metrics?${query}`),
+  (query) => api(`${at}/metrics?${query}${batches.query}`),
   (answer) => batches.merge(answer.items),
 );
-const batches = new BatchCharts(run, (range) => metricDetail.show(range).catch(ignore));
+const batches = new BatchCharts(
+  run,
+  (range) => metricDetail.show(range).catch(ignore),
+  () => loadMetrics().catch(ignore),
+);
 const bands = new BandsView(run.id, (query) => api(`${at}/probes/bands?${query}`));
 const probeView = new ProbeView(run, (range) => details.get(shownPair)?.show(range).catch(ignore));
 const answersView = new AnswersView($("#answers"), run.id);
@@ -242,9 +246,10 @@ function cut({ step }) {
 
 function putStatus(now) {
   head.showProgress(now.progress, now.phase);
-  if (now.status !== status) head.refreshHead();
+  if (now.status !== status || now.messages.length !== run.messages.length) head.refreshHead();
   else showVerdict(now);
   status = now.status;
+  run.messages = now.messages;
 }
 
 /** @param {any} now the run, or what of it is news */
@@ -255,18 +260,25 @@ function showVerdict(now) {
   if (shown()) probeView.drawHeadline();
 }
 
-async function start() {
-  showVerdict(run);
-  const answer = await api(`${at}/metrics?points=${POINTS}`);
+/** The numbers of the whole run, unless all of them are known. */
+async function loadMetrics() {
+  if (batches.metrics.steps.length && !metricDetail.isDownsampled) return null;
+  const answer = await metricDetail.load(`points=${POINTS}`);
   metricDetail.begin(answer);
   batches.merge(answer.items);
+  return answer;
+}
+
+async function start() {
+  showVerdict(run);
+  const answer = await loadMetrics();
   bands.start().catch(ignore);
   filter?.show();
   await loadProbes();
   const known = answer.revision ?? run.revision;
   // If this fails, the stream brings the rest once the server answers again.
   if (known !== run.revision) await catchUp().catch(ignore);
-  if (isOver()) forecast.start().catch(ignore);
+  if (isOver()) forecast?.start().catch(ignore);
   // Events recorded since the numbers were read are still delivered, even of a run that has ended.
   if (isOver() && run.revision <= known) return;
   follow(run.id, known, {
@@ -294,6 +306,7 @@ async function catchUp() {
   const now = await api(at);
   status = now.status;
   run.summary = now.summary;
+  run.messages = now.messages;
   run.revision = now.revision;
   showVerdict(now);
   head.showProgress(now.progress, now.phase);
@@ -312,7 +325,7 @@ async function finish() {
     history.mergeSeries(await api(`${at}/probes/${pair}?points=${POINTS}`));
   }
   bands.start().catch(ignore);
-  forecast.start().catch(ignore);
+  forecast?.start().catch(ignore);
   filter?.show();
   drawList();
   if (shown()) {

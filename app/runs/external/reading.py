@@ -3,7 +3,7 @@
 import json
 import zlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,7 +15,8 @@ from app.core.errors import (
     field_errors,
     invalid_field,
 )
-from chesboard.record_json import KIND, KINDS, from_json
+from app.core.text import storable
+from chesboard.record_json import KIND, KINDS, MAX_MESSAGE, from_json
 from chesboard.records import Record
 
 MAX_BYTES = 4 << 20
@@ -27,10 +28,12 @@ MAX_ERRORS = 20
 
 @dataclass(frozen=True, slots=True)
 class SentBatch:
-    """attempt: of the trainer that sends it. records: in their order; none: a heartbeat."""
+    """attempt: of the trainer that sends it. records: in their order. messages: what those who look
+    at the run's page should know. Without either it is a heartbeat."""
 
     attempt: int
     records: list[Record]
+    messages: list[str] = field(default_factory=list)
 
 
 async def read_body(chunks: AsyncIterator[bytes], encoding: str) -> bytes:
@@ -72,8 +75,8 @@ def parse_batch(body: bytes) -> SentBatch:
         sent = json.loads(body, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"The body is not JSON: {error}.") from None
-    if not isinstance(sent, dict) or not sent.keys() <= {"attempt", "records"}:
-        raise InvalidInputError("The body is an object {attempt, records}.")
+    if not isinstance(sent, dict) or not sent.keys() <= {"attempt", "records", "messages"}:
+        raise InvalidInputError("The body is an object {attempt, records, messages}.")
     attempt, records = sent.get("attempt"), sent.get("records")
     if type(attempt) is not int or not 1 <= attempt < 2**31:
         raise invalid_field("attempt", "must be the run's attempt, a whole number from 1")
@@ -81,7 +84,20 @@ def parse_batch(body: bytes) -> SentBatch:
         raise invalid_field("records", "must be a list")
     if len(records) > MAX_RECORDS:
         raise TooLargeError(f"A batch has {MAX_RECORDS:,} records at most; this has more.")
-    return SentBatch(attempt, _parse(records))
+    return SentBatch(attempt, _parse(records), _messages(sent.get("messages", [])))
+
+
+def _messages(sent: Any) -> list[str]:
+    if not isinstance(sent, list) or not all(isinstance(one, str) for one in sent):
+        raise invalid_field("messages", "must be a list of texts")
+    for text in sent:
+        if not 0 < len(text) <= MAX_MESSAGE:
+            raise invalid_field("messages", f"each has 1 to {MAX_MESSAGE:,} characters")
+        try:
+            storable(text)
+        except ValueError as error:
+            raise invalid_field("messages", str(error)) from None
+    return sent
 
 
 def _refuse(constant: str) -> None:

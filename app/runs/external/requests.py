@@ -5,6 +5,7 @@ an attempt is stored once a later attempt has begun.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,6 +16,8 @@ from sqlalchemy.orm import Session
 from app.core.errors import ConflictError, TooLargeError, invalid_field
 from app.core.settings import get_settings
 from app.runs.external.fitting import check_fit
+from app.runs.external.matching import match
+from app.runs.external.pace import advance, show_progress
 from app.runs.external.reading import SentBatch
 from app.runs.external.schemas import Ending
 from app.runs.schemas import MAX_NAME, NewRun
@@ -27,12 +30,14 @@ from app.store.probes import PositionStep, Probe, ProbeAnswer, ProbeStep
 from app.store.revisions import next_revision
 from app.store.runs import EXTERNAL, FINAL, Metric, ReferenceLogprob, Run
 from chesboard.configs import ExternalConfig, ExternalProbe
-from chesboard.records import Record
+from chesboard.records import ProbeRecord, Record
 
 MAX_CONFIG_BYTES = 64 << 10
 """Of a configuration, as JSON, without its probes."""
 MAX_SUMMARY_BYTES = 256 << 10
 MAX_RECORDS_OF_RUN = 2_000_000
+MAX_MESSAGES = 100
+"""Of a run; what its trainer says beyond that is in the trainer's log alone."""
 
 _BY_STEP: tuple[type[Any], ...] = (Metric, ProbeStep, PositionStep, ProbeAnswer)
 """The tables whose rows belong to a step."""
@@ -94,8 +99,11 @@ def create(session: Session, wanted: NewRun) -> tuple[Run, bool]:
     )
     session.add(run)
     session.flush()
-    session.add(ExternalRun(run_id=run.id, key=wanted.key.hex))
-    session.add_all(_probe(run.id, one) for one in _distinct(config.probes))
+    external = ExternalRun(run_id=run.id, key=wanted.key.hex)
+    session.add(external)
+    probes = _distinct(config.probes)
+    session.add_all(_probe(run.id, one) for one in probes)
+    match(session, run, external, probes)
     session.flush()
     session.refresh(run)
     return run, True
@@ -175,13 +183,27 @@ def receive(session: Session, run_id: int, batch: SentBatch) -> Recorded:
     _hear(run, external)
     if batch.records:
         last = max((_step(one) for one in batch.records), default=-1)
-        _advance(run, external, last)
+        if last >= 0:
+            advance(session, run, external, last)
+        probes = [one for one in batch.records if isinstance(one, ProbeRecord)]
+        match(session, run, external, probes)
+    is_told = _tell(run, batch.messages)
     session.flush()
-    if batch.records or came_back:
+    is_new = bool(batch.records) or is_told or came_back
+    if is_new:
         revision = next_revision(session, run_id)
         recording.write_records(session, run_id, revision, batch.records)
     session.refresh(run)
-    return Recorded(run, external.recorded_through, bool(batch.records) or came_back)
+    return Recorded(run, external.recorded_through, is_new)
+
+
+def _tell(run: Run, messages: Sequence[str]) -> bool:
+    """Add those that the run does not have yet; whether there were any."""
+    new = [text for text in dict.fromkeys(messages) if text not in run.messages]
+    new = new[: max(0, MAX_MESSAGES - len(run.messages))]
+    if new:
+        run.messages = [*run.messages, *new]
+    return bool(new)
 
 
 def rewind(session: Session, run_id: int, step: int) -> Recorded:
@@ -204,9 +226,10 @@ def rewind(session: Session, run_id: int, step: int) -> Recorded:
         for table in (Metric, ProbeStep)
     ]
     external.recorded_through = max((one for one in last if one is not None), default=None)
-    run.progress_done = external.recorded_through or 0
+    external.advanced_at = func.clock_timestamp()  # what it took to resume is no pace
     run.attempts += 1
     run.status = "running"
+    show_progress(run, external)
     run.cancel_requested = False
     run.error = run.finished_at = None
     run.summary = {}
@@ -239,7 +262,7 @@ def finish(session: Session, run_id: int, ending: Ending) -> tuple[Run, bool]:
     run.summary = ending.summary or {}
     run.error = error
     run.finished_at = func.clock_timestamp()
-    run.lease_expires_at = None
+    run.lease_expires_at = run.eta_seconds = None
     session.flush()
     next_revision(session, run_id)
     session.refresh(run)
@@ -276,12 +299,3 @@ def _hear(run: Run, external: ExternalRun) -> None:
 
 def _step(record: Record) -> int:
     return int(getattr(record, "step", -1))
-
-
-def _advance(run: Run, external: ExternalRun, step: int) -> None:
-    if step < 0:
-        return
-    external.recorded_through = max(step, external.recorded_through or 0)
-    run.progress_done = external.recorded_through
-    if run.progress_total is not None and run.progress_done > run.progress_total:
-        run.progress_total = None

@@ -31,7 +31,8 @@ _batches = TokenBuckets(BATCHES_PER_SECOND, BURST)
     },
 )
 async def receive_records(request: Request, run_id: int) -> Received:
-    """Store a batch of records of an external run, all or nothing; an empty one is a heartbeat.
+    """Store a batch of records and messages of an external run, all or nothing; an empty one is a
+    heartbeat.
 
     A record replaces an earlier one of the same step. 404: the run was deleted; stop sending. 409,
     `code` stale_attempt: the training was resumed elsewhere; stop sending. 422 names records by

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.runs.schemas import RunOut
+from chesboard.record_json import MAX_MESSAGE
 
 Step = Annotated[int, Field(ge=0, lt=2**31)]
 Attempt = Annotated[int, Field(ge=1, lt=2**31)]
@@ -84,6 +85,12 @@ def batch_schema() -> dict[str, Any]:
                 "description": "Each {kind, …}: metric, probe, probe_step, position, "
                 "position_step, answer, reference or final, with the fields of the record in "
                 "chesboard.records. Empty: a heartbeat.",
+            },
+            "messages": {
+                "type": "array",
+                "items": {"type": "string", "minLength": 1, "maxLength": MAX_MESSAGE},
+                "description": "What those who look at the run's page should know, such as why a "
+                "pair is not watched. One that the run has already is not added again.",
             },
         },
     }

@@ -6,7 +6,7 @@ import json
 import math
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from typing import Any
@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 from app.alarms import checking, webhooks
 from app.core.database import transaction
 from app.core.settings import Settings, get_settings
+from app.store import leases
 from app.store.alarms import AlarmDelivery
 from app.store.revisions import next_revision
 from app.store.runs import Run
 from tests.app import factories
+from tests.app.runs.external.sending import begin, metric, send
 
 
 @pytest.fixture
@@ -91,15 +93,83 @@ def test_the_end_of_a_run_raises_one(client: TestClient, run_id: int) -> None:
     assert [alarm["message"] for alarm in alarms(client)] == ["it failed: out of memory"]
 
 
+def test_a_run_that_ends_well_raises_none(client: TestClient, run_id: int) -> None:
+    add(client, "run_failed")
+    with transaction() as session:
+        session.get_one(Run, run_id).status = "succeeded"
+        next_revision(session, run_id)
+    assert alarms(client) == []
+
+
 def test_displaced_probes_raise_one(client: TestClient, run_id: int) -> None:
     add(client, "displaced_fraction", 0.5)
+    still = {"preferred_logprobs": [-0.7, -0.1], "dispreferred_logprobs": [-1.6, -0.1]}
     with transaction() as session:
-        factories.probe(session, run_id)
-        factories.probe_step(session, run_id, step=0)
-        factories.probe_step(session, run_id, step=5)
+        for pair in (0, 1):
+            factories.probe(session, run_id, pair)
+            factories.probe_step(session, run_id, pair)
+        factories.probe_step(session, run_id, 0, step=5)
+        factories.probe_step(session, run_id, 1, step=5, **still)
+    assert alarms(client) == [], "half of them are not over a half"
+    with transaction() as session:
+        factories.probe_step(session, run_id, 1, step=6)
     assert [alarm["message"] for alarm in alarms(client)] == [
         "100% of the watched pairs are displaced"
     ]
+
+
+@pytest.mark.parametrize("is_external", [False, True])
+def test_an_opposite_group_that_takes_the_lead_raises_one(
+    client: TestClient, is_external: bool
+) -> None:
+    """Where a spelling of the preferred word gains as much, none is raised."""
+    groups = {"negative": ["No"], "affirmative": ["Yes"]}
+    declared = {"token_groups": groups, "opposite_groups": [["negative", "affirmative"]]}
+    listed = [{"name": name, "tokens": tokens} for name, tokens in groups.items()]
+    benign: dict[str, Any] = {
+        "group_probs": [0.47, 0.1],
+        "watched_probs": [0.47, 0.1],
+        "gainers": [factories.entry(13, " no", 0.05, 0.04)],
+    }
+    kind = {"kind": "external"} if is_external else {}
+    with transaction() as session:
+        dataset_id = factories.dataset(session).id
+        trainer = {"trainer": "another"} if is_external else {}
+        run_id = factories.run(session, dataset_id, config={**declared, **trainer}, **kind).id
+        factories.probe(session, run_id, groups=listed)
+        factories.probe_step(session, run_id, step=0, group_probs=[0.5, 0.1])
+        factories.probe_step(session, run_id, step=5, **benign)
+    add(client, "opposite_lead")
+    assert alarms(client) == []
+    with transaction() as session:
+        factories.probe_step(session, run_id, step=10, group_probs=[0.44, 0.18])
+    [alarm] = alarms(client)
+    assert (alarm["run_id"], alarm["kind"]) == (run_id, "opposite_lead")
+    assert alarm["message"] == "the opposite of what is preferred takes over in pair 0"
+
+
+def test_a_trainer_that_falls_silent_raises_one(client: TestClient) -> None:
+    """Once, however often it is heard again; a run of our own is never lost."""
+    with transaction() as session:
+        ours = factories.run(session, factories.dataset(session).id)
+        ours.lease_expires_at = datetime.now(UTC)
+        next_revision(session, ours.id)
+    run_id = begin(client)["id"]
+    send(client, run_id, [metric(1)])
+    add(client, "run_lost")
+    assert alarms(client) == []
+
+    def fall_silent() -> None:
+        with transaction() as session:
+            assert len(leases.lose(session, datetime.now(UTC) + timedelta(hours=1))) == 1
+
+    fall_silent()
+    [alarm] = alarms(client)
+    assert (alarm["run_id"], alarm["kind"], alarm["step"]) == (run_id, "run_lost", None)
+    assert alarm["message"] == "nothing is heard of its trainer; the training may go on"
+    send(client, run_id, [metric(2)])
+    fall_silent()
+    assert len(alarms(client)) == 1
 
 
 def test_a_rule_of_one_run_is_about_that_alone_and_about_what_is_there(

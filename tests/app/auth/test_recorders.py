@@ -46,6 +46,16 @@ def test_a_recorder_records_and_reads_external_runs(recorder: TestClient) -> Non
     assert recorder.post(f"{at}/finish", json=ending).status_code == 200
 
 
+def test_a_recorder_reads_the_texts_of_pairs_that_it_names(recorder: TestClient) -> None:
+    with transaction() as session:
+        dataset_id = factories.dataset(session).id
+    at = f"/api/v1/datasets/{dataset_id}"
+    answer = recorder.get(f"{at}/texts", params={"pair": [2]})
+    assert [item["preferred"] for item in answer.json()["items"]] == ["No"]
+    for path in ("", "/pairs", "/pairs/2", "/export", "/flags", "/reviews"):
+        assert recorder.get(f"{at}{path}").status_code == 403, path
+
+
 def test_and_nothing_else(recorder: TestClient) -> None:
     with transaction() as session:
         ours = factories.run(session, factories.dataset(session).id).id

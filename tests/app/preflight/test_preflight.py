@@ -13,6 +13,7 @@ from app.store.runs import ReferenceLogprob
 from app.store.selection import record_selection
 from chesboard.configs import Selection
 from tests.app import factories
+from tests.app.runs.external.sending import CONFIG, begin, probe, probe_step, send
 
 API = "/api/v1"
 MATRIX = {0: [-0.2, 0.1, 0.0], 1: [0.3, 0.5, -0.4], 2: [0.0, -0.6, 0.7]}
@@ -172,6 +173,25 @@ class TestMeasured:
         answer = client.get(f"{API}/runs/{run.id}/preflight", params={"train_run": other})
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["field"] == "train_run"
+
+    def test_one_that_was_trained_elsewhere_stands_there_once_it_has_ended(
+        self, client: TestClient, session: Session
+    ) -> None:
+        """By what it watched; the model's folder may have another name there."""
+        run = make_run(session)
+        ids = []
+        for model in ("org/tiny", "models/another"):
+            made = begin(client, dataset_id=run.dataset_id, config={**CONFIG, "model": model})
+            send(client, made["id"], [probe(1), probe_step(0, 1), probe_step(9, 1)])
+            assert get(client, f"{run.id}/preflight")["train_runs"] == []
+            ids.append(made["id"])
+        for one in ids:
+            ending = {"attempt": 1, "status": "succeeded"}
+            assert client.post(f"{API}/runs/{one}/finish", json=ending).status_code == 200
+        found = get(client, f"{run.id}/preflight")
+        assert [(one["run_id"], one["measured"]) for one in found["train_runs"]] == [(ids[0], 1)]
+        measured = [item["measured_preferred_change"] for item in found["items"]]
+        assert measured == [None, pytest.approx(-0.54), None]
 
     def test_without_training_nothing_is_measured(
         self, client: TestClient, session: Session

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psycopg
 import pytest
@@ -445,3 +446,28 @@ def test_external_runs_go_on_the_way_down_with_what_is_theirs_alone(
     migrations.upgrade(empty_url)
     assert before.items() <= counts(engine).items()
     assert counts(engine)["external_runs"] == counts(engine)["rewinds"] == 0
+
+
+BEFORE_PACE = "202611281710"
+
+
+def test_what_external_runs_are_known_for_later_is_unknown_of_earlier_ones(
+    empty_url: str, engine: Engine
+) -> None:
+    def found() -> list[Any]:
+        with engine.begin() as connection:
+            query = "SELECT advanced_at, pace_seconds, same_pairs FROM external_runs"
+            return [tuple(row) for row in connection.exec_driver_sql(query)]
+
+    migrations.upgrade(empty_url, BEFORE_PACE)
+    with engine.begin() as connection:
+        filling.fill(connection)
+    before = counts(engine)
+    migrations.upgrade(empty_url)
+    assert found() == [(None, None, None)] * filling.ROWS
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE external_runs SET pace_seconds = 2, same_pairs = true")
+    migrations.downgrade(empty_url, BEFORE_PACE)
+    assert counts(engine) == before
+    migrations.upgrade(empty_url)
+    assert found() == [(None, None, None)] * filling.ROWS

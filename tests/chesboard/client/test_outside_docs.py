@@ -10,8 +10,9 @@ import transformers
 
 import chesboard
 from chesboard.client import environment
+from chesboard.client.about import PROBING
 from chesboard.client.callback import Callback
-from chesboard.client.watch import PROBING, Watch
+from chesboard.client.watch import Watch
 from tests import PROJECT_ROOT
 from tests.tiny_models import build_llama, build_tokenizer
 
@@ -42,7 +43,7 @@ def test_the_loop_of_ones_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_every_setting_and_variable_is_named() -> None:
     text = (PAGES / "README.md").read_text()
-    inner = {"self", "model", "tokenizer", "resumed_step", "cut", "settings", "probing"}
+    inner = {"self", "model", "tokenizer", "resumed_step", "cut", "settings", "probing", "notes"}
     names = {
         *inspect.signature(Callback.__init__).parameters,
         *inspect.signature(Watch._begin).parameters,

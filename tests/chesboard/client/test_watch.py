@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,44 @@ def test_a_pair_that_the_model_cannot_read_is_left_out(tmp_path, caplog) -> None
     )
     assert "no embedding" in caplog.text
     assert [one.pair for one in records(spool_of(tmp_path, watch)) if hasattr(one, "ledger")] == [0]
+    watch.finish()
+
+
+def test_what_is_said_stands_on_the_page_while_the_training_goes_on(
+    tmp_path, server, monkeypatch
+) -> None:
+    loaded = load()
+    long = chesboard.Pair("Is it so, and if not, why?", " Yes" * 9, " No")
+    beyond = {"prompt_ids": [1], "chosen_ids": [5000], "rejected_ids": [2]}
+    settings = {"url": server.url, "output_dir": tmp_path, "max_response_tokens": 4}
+    watch = chesboard.watch(loaded.model, loaded.tokenizer, [beyond, long], **settings)
+
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(ProbeObserver, "observe", fail)
+    watch.look(10)
+    deadline = time.monotonic() + 10
+    while len(server.only.messages if server.runs else ()) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left_out, cut, failed = server.only.messages
+    assert server.only.status == "running"
+    assert "Not watched: The model has no embedding" in left_out
+    assert "Pair 1 is too long" in cut
+    assert "of its preferred response" in cut
+    assert "look failed, and the training goes on: OutOfMemoryError: no room" in failed
+    watch.finish()
+
+
+def test_a_run_has_a_most_of_pairs(tmp_path) -> None:
+    """More of them, and the server would refuse the run."""
+    loaded = load()
+    pairs = [chesboard.Pair(f"Is it {k}?", " Yes", " No") for k in range(70)]
+    watch = chesboard.watch(
+        loaded.model, loaded.tokenizer, pairs, mode="offline", output_dir=tmp_path
+    )
+    looks = [o for o in records(spool_of(tmp_path, watch)) if isinstance(o, ProbeStepRecord)]
+    assert [one.pair for one in looks] == list(range(64))
     watch.finish()
 
 

@@ -4,11 +4,12 @@ import gzip
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 from chesboard.record_json import from_json, to_json
 
@@ -32,6 +33,7 @@ class KeptRun:
     summary: dict[str, Any] | None = None
     error: str | None = None
     heartbeats: int = 0
+    messages: list[str] = field(default_factory=list)
     deleted: bool = False
 
     @property
@@ -62,6 +64,8 @@ class WireServer:
     most_records: int = 1000
     token: str | None = None
     cancel_requested: bool = False
+    texts: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+    """(dataset, pair) → its texts."""
     forget_answers: int = 0
     """So many times, take what comes and break the connection before the answer."""
 
@@ -96,12 +100,24 @@ class WireServer:
             return 200, self._said(run)
         if len(body["records"]) > self.most_records:
             return 413, {"detail": "too many records"}
-        run.heartbeats += not body["records"]
+        said = body.get("messages", [])
+        run.messages += [text for text in said if text not in run.messages]
+        run.heartbeats += not body["records"] and not said
         for record in body["records"]:
             assert to_json(from_json(record)) == record
             names = KEYS[record["kind"]]
             run.records[record["kind"], *(record[name] for name in names)] = record
         return 200, self._said(run)
+
+    def answer_texts(self, address: str) -> tuple[int, dict[str, Any]]:
+        if self.status is not None:
+            return self.status, {"detail": f"told to answer {self.status}"}
+        path, _, query = address.removeprefix("/api/v1/datasets/").partition("?")
+        dataset_id = int(path.removesuffix("/texts"))
+        found = [(dataset_id, int(pair)) for pair in parse_qs(query)["pair"]]
+        if not all(one in self.texts for one in found):
+            return 404, {"detail": f"Dataset {dataset_id} has no such pair."}
+        return 200, {"items": [{"pair": one[1], **self.texts[one]} for one in found]}
 
     def _said(self, run: KeptRun) -> dict[str, Any]:
         return {
@@ -125,11 +141,18 @@ def wire_server(port: int = 0, server: WireServer | None = None) -> Iterator[Wir
                 raw = gzip.decompress(raw)
             body = json.loads(raw)
             told.requests.append((self.path, body))
+            self.reply(lambda: told.answer(self.path, body))
+
+        def do_GET(self) -> None:
+            told.requests.append((self.path, {}))
+            self.reply(lambda: told.answer_texts(self.path))
+
+        def reply(self, answered: Callable[[], tuple[int, dict[str, Any]]]) -> None:
             time.sleep(told.seconds)
             if told.token and self.headers.get("Authorization") != f"Bearer {told.token}":
                 status, answer = 401, {"detail": "An access token is needed."}
             else:
-                status, answer = told.answer(self.path, body)
+                status, answer = answered()
             if told.forget_answers:
                 told.forget_answers -= 1
                 self.close_connection = True

@@ -42,6 +42,30 @@ test("steps with numbers that are not finite are counted", () => {
   assert.equal(history.nonfiniteSteps, 1);
 });
 
+test("further metrics are listed by name, and drawn at the steps at which they were logged", () => {
+  const history = new MetricHistory(["loss"]);
+  assert.deepEqual([history.otherNames(), history.otherColumn()], [[], { steps: [], values: [] }]);
+  history.merge([
+    { step: 1, extra: { entropy: 2, epoch: 0.1 } },
+    { step: 2, extra: null },
+    { step: 3, extra: { entropy: null } },
+  ]);
+  history.put({ step: 4, extra: { eval_loss: 7 } });
+  history.other = "entropy";
+  assert.deepEqual(history.otherNames(), ["entropy", "epoch", "eval_loss"]);
+  assert.deepEqual(history.otherColumn(), { steps: [1, 3], values: [2, null] });
+  history.cut(2);
+  assert.deepEqual(history.otherColumn(), { steps: [1], values: [2] });
+});
+
+test("the further metric on show keeps its peak, too", () => {
+  const history = new MetricHistory(["loss"]);
+  history.other = "entropy";
+  for (let step = 1; step <= 7000; step += 1) history.put({ step, loss: 1, extra: { entropy: step === 777 ? 99 : 1 } });
+  assert.ok(history.rows.length < 7000);
+  assert.equal(Math.max(...history.otherColumn().values), 99);
+});
+
 const watched = ["a", "b", "c"].map((token, i) => ({ token_id: i, token }));
 const probe = {
   pair: 0,

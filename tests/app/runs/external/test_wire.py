@@ -1,5 +1,6 @@
 """Recording a run that is trained elsewhere, through the API."""
 
+import csv
 import gzip
 import json
 import uuid
@@ -163,6 +164,53 @@ def test_a_trainers_own_metrics_are_kept(client: TestClient) -> None:
     assert row["grad_norm"] is None
 
 
+def test_they_stand_in_the_csv_by_their_own_names(client: TestClient) -> None:
+    run_id = begin(client)["id"]
+    logged = {"entropy": 1.5, "rewards/chosen": float("inf"), "loss": 7.0}
+    send(client, run_id, [metric(1, extra=logged), metric(2)])
+    text = client.get(f"/api/v1/runs/{run_id}/metrics?format=csv").text
+    first, second = csv.DictReader(text.splitlines())
+    assert [first[name] for name in ("loss", "extra.loss", "entropy", "rewards/chosen")] == [
+        *("0.5", "7.0", "1.5", "")
+    ]
+    assert second["entropy"] == ""
+
+
+def test_downsampling_keeps_the_peaks_of_the_one_that_is_asked_for(client: TestClient) -> None:
+    run_id = begin(client)["id"]
+    rows = [
+        metric(step, loss=1 / step, extra={"entropy": 9.0 if step == 37 else 1.0})
+        for step in range(1, 101)
+    ]
+    send(client, run_id, rows)
+
+    def peak(**query: Any) -> float:
+        query = {"points": 8, **query}
+        answer = client.get(f"/api/v1/runs/{run_id}/metrics", params=query).json()
+        assert answer["decimated"]
+        return max(float(row["extra"]["entropy"]) for row in answer["items"])
+
+    assert (peak(), peak(other="unknown"), peak(other="entropy")) == (1.0, 1.0, 9.0)
+
+
+def test_what_its_trainer_says_stands_on_its_page_at_once(client: TestClient) -> None:
+    run_id = begin(client)["id"]
+    at = f"/api/v1/runs/{run_id}/records"
+    said = ["Not watched: pair 3.", "Not watched: pair 3.", "<b>Cut</b>"]
+    before = run_of(client, run_id)["revision"]
+    answer = client.post(at, json={"attempt": 1, "records": [], "messages": said})
+    assert answer.json()["revision"] == before + 1
+    assert run_of(client, run_id)["messages"] == said[1:]
+    page = client.get(f"/runs/{run_id}").text
+    assert "Not watched: pair 3." in page
+    assert "&lt;b&gt;Cut" in page
+    again = client.post(at, json={"attempt": 1, "records": [], "messages": said})
+    assert again.json()["revision"] == before + 1, "what is known is no news"
+    many = [f"message {number}" for number in range(200)]
+    client.post(at, json={"attempt": 1, "records": [], "messages": many})
+    assert len(run_of(client, run_id)["messages"]) == requests.MAX_MESSAGES
+
+
 def test_sending_twice_changes_nothing(client: TestClient) -> None:
     run_id = begin(client)["id"]
     first = send(client, run_id, steps(0, 3)).json()
@@ -225,6 +273,10 @@ def test_a_probe_keeps_its_tokens_once_steps_are_recorded(client: TestClient) ->
         (b'{"attempt": 1, "records": [NaN]}', 422),
         (b'{"attempt": 1, "records": [7]}', 422),
         (b'{"attempt": 1, "records": {}}', 422),
+        (b'{"attempt": 1, "records": [], "messages": "one"}', 422),
+        (b'{"attempt": 1, "records": [], "messages": [""]}', 422),
+        (b'{"attempt": 1, "records": [], "messages": ["a\\u0000"]}', 422),
+        (b'{"attempt": 1, "records": [], "messages": ["' + b"x" * 2001 + b'"]}', 422),
         (b'{"attempt": 1, "records": [' + b"{}," * 1000 + b"{}]}", 413),
         (b"[" * 100_000, 422),
         (b" " * (reading.MAX_BYTES + 1), 413),
