@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from chesboard.api import score
+    from chesboard.api import open_streamed, score
     from chesboard.client.callback import Callback
     from chesboard.client.watch import Watch, watch
     from chesboard.measures.ches import (
@@ -27,6 +27,7 @@ __all__ = [
     "ches",
     "last_hidden_inner_product",
     "length_normalized_ches",
+    "open_streamed",
     "score",
     "watch",
 ]
@@ -38,6 +39,7 @@ _MODULES = {
     "ches": "chesboard.measures.ches",
     "last_hidden_inner_product": "chesboard.measures.ches",
     "length_normalized_ches": "chesboard.measures.ches",
+    "open_streamed": "chesboard.api",
     "score": "chesboard.api",
     "Watch": "chesboard.client.watch",
     "watch": "chesboard.client.watch",

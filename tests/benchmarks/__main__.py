@@ -34,6 +34,7 @@ from tests.benchmarks import (
     probes,
     recording,
     scoring,
+    streaming,
     training,
     watching,
     watching_outside,
@@ -99,6 +100,7 @@ SECTIONS = {
     "training": _core(training.rows),
     "probes": _core(probes.rows),
     "head": _core(head.rows),
+    "streaming": _core(streaming.rows),
     "gpu": _core(gpu.rows),
     "watching-outside": Section(
         "Watching outside",
