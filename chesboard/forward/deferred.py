@@ -61,13 +61,13 @@ class Deferred(torch.Tensor):
 
     @staticmethod
     def __new__(cls, meta: Tensor, origin: _InFile | _Operation, output: int = 0) -> "Deferred":
-        made: Deferred = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made: Deferred = torch.Tensor._make_wrapper_subclass(
             cls,
             meta.shape,
             strides=meta.stride(),
             storage_offset=meta.storage_offset(),
             dtype=meta.dtype,
-            device="meta",
+            device=torch.device("meta"),
         )
         made.meta, made.origin, made.output = meta, origin, output
         return made
@@ -75,7 +75,7 @@ class Deferred(torch.Tensor):
     def __init__(self, *_: Any) -> None: ...
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]  # torch declares it as a function
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         named = dict(kwargs or {})

@@ -154,7 +154,7 @@ class LayerStream:
         held = {name: one for name, one in layer.state_dict().items() if name in names}
         empty = {name: torch.empty_like(one, device="meta") for name, one in held.items()}
         layer.load_state_dict(empty, assign=True, strict=False)
-        torch.clear_autocast_cache()  # type: ignore[no-untyped-call]
+        torch.clear_autocast_cache()
         self._held = None
 
     def _take(self, index: int) -> dict[str, Tensor]:

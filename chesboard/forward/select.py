@@ -3,7 +3,7 @@ on test pairs, else two passes, with the reason.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -105,16 +105,14 @@ def _compare(loaded: LoadedModel, sensitive: Sequence[TokenizedPair]) -> _Suppor
     rows_only = SharedPrefixForward.without_prefill(loaded)
     prefilled = SharedPrefixForward(loaded, min_saved_tokens=1, float32_tail_share=0.0)
     with_tails = SharedPrefixForward(loaded, float32_tail_share=math.inf)
-    expected, *found = run_together(
-        causal_model(loaded),
-        [
-            partial(_states_of, TwoPassForward(loaded), sensitive),
-            partial(_states_or_reason, rows_only, sensitive),
-            partial(_states_or_reason, rows_only, others),
-            partial(_states_or_reason, prefilled, sensitive),
-            partial(_states_or_reason, with_tails, sensitive),
-        ],
-    )
+    calls: list[Callable[[], PairStates | str]] = [
+        partial(_states_of, TwoPassForward(loaded), sensitive),
+        partial(_states_or_reason, rows_only, sensitive),
+        partial(_states_or_reason, rows_only, others),
+        partial(_states_or_reason, prefilled, sensitive),
+        partial(_states_or_reason, with_tails, sensitive),
+    ]
+    expected, *found = run_together(causal_model(loaded), calls)
     assert isinstance(expected, PairStates)
     rows, rows_of_others, after_prefill, in_float32 = found
     mask_refusal = _difference(rows, expected, loaded) or _leak(rows, rows_of_others)

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from chesboard.capacity.estimate import WAITING_STATES
 from chesboard.capacity.shape import ModelShape
 from chesboard.forward.batching import Schedule
 from chesboard.forward.layer_stream import LayerStream, stream_of
@@ -15,9 +16,6 @@ from chesboard.reporting import Control, Reporter
 FREE_SHARE = 1 / 2
 """Share of the free memory that waiting batches may take; the rest is for what a batch computes in
 a layer, and for the next layer's weights."""
-STATES = 4
-"""Tensors of the size of a batch's hidden states that are kept while it waits: its embeddings, its
-states, and what is less (rotary positions, token ids), rounded up."""
 
 
 def schedule_for(
@@ -49,7 +47,7 @@ class StreamSchedule:
         model = causal_model(loaded)
         self._shape = ModelShape.of(model.config.to_dict())
         # The stream between the layers has the dtype of the embeddings.
-        self._itemsize = model.get_input_embeddings().weight.itemsize
+        self._itemsize: int = model.get_input_embeddings().weight.itemsize
         self._most: int | None = None
         self._taken = 0
 
@@ -72,7 +70,7 @@ class StreamSchedule:
         tokens = width * len(batch)
         if self._shape is None:
             return tokens * width * self._itemsize
-        states = STATES * tokens * self._shape.hidden * self._itemsize
+        states = WAITING_STATES * tokens * self._shape.hidden * self._itemsize
         mask = tokens * width * self._itemsize
         cached = self._forward.prefilled_tokens(batch)
         return states + mask + self._shape.cache_bytes(cached, self._itemsize)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from chesboard.capacity.estimate import STREAMED_LAYERS
 from chesboard.causal_lm import (
     ModelError,
     ReadModel,
@@ -25,9 +26,6 @@ from chesboard.causal_lm import (
 from chesboard.forward.deferred import Deferred, deferred_tensors, read
 from chesboard.forward.layer_stream import LayerStream
 from chesboard.memory import free_bytes
-
-LAYERS_HELD = 2
-"""One that is computed, and the next one, which is read meanwhile."""
 
 
 def read_streamed(name: str, folder: Path, dtype: torch.dtype, device: torch.device) -> ReadModel:
@@ -75,7 +73,7 @@ def _refuse_if_too_large(
 ) -> None:
     rest = sum(one.nbytes for one in model.parameters() if id(one) not in streamed)
     layer = max(sum(one.nbytes for one in found.values()) for found in weights)
-    needed = rest + LAYERS_HELD * layer
+    needed = rest + STREAMED_LAYERS * layer
     if needed > (free := free_bytes(device)):
         raise ModelError(
             f"The model “{name}” needs {needed / 2**30:.1f} GiB even if one layer after the other "

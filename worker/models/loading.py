@@ -9,14 +9,16 @@ from pathlib import Path
 import torch
 
 from chesboard import cpu
+from chesboard.capacity.estimate import Setup, estimate
+from chesboard.capacity.shape import ModelSize
 from chesboard.causal_lm import ModelError, placed, read_causal_lm, unusable
-from chesboard.configs import ModelConfig, ObjectiveConfig, PreflightConfig, TrainConfig
+from chesboard.configs import ModelConfig, ObjectiveConfig
 from chesboard.forward.layer_stream import stream_of
 from chesboard.forward.streamed import read_streamed
 from chesboard.loading import DTYPES, read_tokenizer, tokenizer_notes, why_streamed
 from chesboard.memory import free_bytes
 from chesboard.model import LoadedModel
-from chesboard.model_files.inspection import count_parameters
+from chesboard.needs import in_words, remedies_for, setup_of
 from worker.models import hub
 from worker.models.files import Source
 from worker.models.progress import OnPhase, tensors_reported
@@ -84,7 +86,7 @@ def load_model(
         compute_dtype=compute_dtype,
         blockwise_attention=not isinstance(config, ObjectiveConfig),
         before_widening=lambda: _refuse_if_too_large(
-            config, found.parameters, device, torch.float32, found.streamed
+            config, found.size, device, torch.float32, found.streamed
         ),
     )
     return LoadedModel(
@@ -103,11 +105,11 @@ def load_model(
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """Where a model's files are, how many parameters they hold, and why its layers are read one by
-    one, if they are."""
+    """Where a model's files are, how large it is, and why its layers are read one by one, if they
+    are."""
 
     location: str
-    parameters: int
+    size: ModelSize
     streamed: str | None
 
 
@@ -118,13 +120,13 @@ def _prepare(
     weights_dtype: torch.dtype,
     on_phase: OnPhase,
 ) -> _Prepared:
-    """Count the parameters, refuse a model that is too large, and only then download it."""
+    """Find the model's size, refuse one that is too large, and only then download it."""
 
-    def prepared(location: str, parameters: int) -> _Prepared:
-        needed = parameters * _bytes_per_parameter(config, weights_dtype)
-        streamed = why_streamed(config, lambda: needed, device, source.adapter)
-        _refuse_if_too_large(config, parameters, device, weights_dtype, streamed)
-        return _Prepared(location, parameters, streamed)
+    def prepared(location: str, size: ModelSize) -> _Prepared:
+        needs = estimate(_setup(config, size, device, weights_dtype))
+        streamed = why_streamed(config, lambda: needs.certain, device, source.adapter)
+        _refuse_if_too_large(config, size, device, weights_dtype, streamed)
+        return _Prepared(location, size, streamed)
 
     if source.path is not None:
         if config.revision is not None:
@@ -132,38 +134,48 @@ def _prepare(
                 f"The model “{config.model}” is a folder of this server and has no revision "
                 f"“{config.revision}”. Only models of the hub have revisions; leave it out."
             )
-        return prepared(source.location, count_parameters(source.path))
+        return prepared(source.location, size_of(source.path))
     found = hub.look_up(source.location, config.revision)
     if found is None:  # the hub does not answer: a model that is in its cache loads without it
         folder = hub.cached(source.location, config.revision)
-        return prepared(folder, count_parameters(Path(folder)))
-    if_downloaded = prepared(source.location, found.parameters)
+        return prepared(folder, size_of(Path(folder)))
+    if_downloaded = prepared(source.location, ModelSize.of_parameters(found.parameters))
     return replace(if_downloaded, location=hub.download(found, on_phase))
+
+
+def size_of(folder: Path) -> ModelSize:
+    """The size of a model by its headers; where they cannot be read, loading says why."""
+    return ModelSize.at(folder) or ModelSize.of_parameters(0)
+
+
+def _setup(
+    config: ModelConfig, size: ModelSize, device: torch.device, weights_dtype: torch.dtype
+) -> Setup:
+    setup = setup_of(config, size, "cuda" if device.type == "cuda" else "cpu")
+    assert setup is not None, "a run that loads a language model"
+    return replace(setup, weights=weights_dtype.itemsize)
 
 
 def _refuse_if_too_large(
     config: ModelConfig,
-    parameters: int,
+    size: ModelSize,
     device: torch.device,
     weights_dtype: torch.dtype,
     streamed: str | None,
 ) -> None:
+    """By what is certain before a forward pass: weights, gradients and the optimizer's state."""
     if streamed is not None:
         return  # what it needs then is known once its layers are
-    needed = parameters * _bytes_per_parameter(config, weights_dtype)
-    available = free_bytes(device)
-    if needed > available:
-        raise ModelError(
-            f"The model “{config.model}” has {parameters / 1e6:,.0f} million parameters and needs "
-            f"at least {needed / 2**30:.1f} GiB, but {device} has {available / 2**30:.1f} GiB "
-            "free. Choose a smaller model, LoRA, or another device."
-        )
-
-
-def _bytes_per_parameter(config: ModelConfig, weights_dtype: torch.dtype) -> int:
-    if isinstance(config, PreflightConfig):
-        return 8  # float32 weight, and the optimizer's first step
-    if isinstance(config, TrainConfig) and config.lora is None:
-        # float32 weight and gradient, and the optimizer's state of each parameter.
-        return 8 + {"adamw": 8, "rmsprop": 4, "sgd": 0}[config.optimizer]
-    return weights_dtype.itemsize
+    setup = _setup(config, size, device, weights_dtype)
+    needs, available = estimate(setup), free_bytes(device)
+    if needs.certain <= available:
+        return
+    would_fit = [one.words for one in remedies_for(config, setup, available)]
+    advice = (
+        f"It would fit with {', or with '.join(would_fit)}. Or choose" if would_fit else "Choose"
+    )
+    raise ModelError(
+        f"The model “{config.model}” has {size.parameters / 1e6:,.0f} million parameters and needs "
+        f"at least {needs.certain / 2**30:.1f} GiB, but {device} has {available / 2**30:.1f} GiB "
+        f"free ({in_words(needs.parts)}). {advice} a smaller model or another device."
+    )

@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -269,13 +270,13 @@ def test_the_library_streams_a_model_that_does_not_fit_unless_it_may_not(
 ) -> None:
     folder = save(tmp_path)
     size = sum(one.numel() * 4 for one in whole(folder).model.parameters())
-    available = type("Memory", (), {"available": size - 1})
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: available)
+    memory = SimpleNamespace(available=size - 1)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     model, _ = load(ScoreConfig(model=str(folder), device="cpu"))
     assert stream_of(model) is not None
     assert "the layers of the model are read from disk one by one" in caplog.text
     model, _ = load(ScoreConfig(model=str(folder), device="cpu", stream="never"))
     assert stream_of(model) is None
-    available.available = 1000
+    memory.available = 1000
     with pytest.raises(ModelError, match="even if one layer after the other is read"):
         load(ScoreConfig(model=str(folder), device="cpu"))
