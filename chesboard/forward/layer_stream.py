@@ -73,7 +73,7 @@ class LayerStream:
         Raises:
             What a call raises: the others then end where they stand, with `finally` of theirs.
         """
-        # As for SQLAlchemy's asyncio, which brings it to servers, it is imported where it is used.
+        # Imported where it is used: models that fit do without it.
         from greenlet import getcurrent, greenlet
 
         assert self._hub is None, "a call of `together` may not call it again"
@@ -137,8 +137,12 @@ class LayerStream:
             weights = self._take(index)
             self.drop()
             _, layer = self.layers[index]
-            on_device = {name: weight.to(self.device) for name, weight in weights.items()}
-            layer.load_state_dict(on_device, assign=True, strict=False)
+            # By its present dtypes: what widens weights may have done so since they were read.
+            wanted = layer.state_dict()
+            placed = {
+                name: weight.to(self.device, wanted[name].dtype) for name, weight in weights.items()
+            }
+            layer.load_state_dict(placed, assign=True, strict=False)
             self._held = index
             self.reads += 1
         if index + 1 < len(self.layers) and self._ahead is None:
@@ -150,7 +154,6 @@ class LayerStream:
             return
         _, layer = self.layers[self._held]
         names = self._weights[self._held]
-        # By their present dtypes: what widens weights may have done so to this layer.
         held = {name: one for name, one in layer.state_dict().items() if name in names}
         empty = {name: torch.empty_like(one, device="meta") for name, one in held.items()}
         layer.load_state_dict(empty, assign=True, strict=False)
@@ -167,14 +170,13 @@ class LayerStream:
         return self._read(index)
 
     def _read(self, index: int) -> dict[str, Tensor]:
-        prefix, layer = self.layers[index]
+        prefix, _ = self.layers[index]
         names = list(self._weights[index])
         tensors = dict(zip(names, read([self._weights[index][n] for n in names]), strict=True))
         if index not in self._checked:
             refuse_if_damaged((f"{prefix}.{name}", tensor) for name, tensor in tensors.items())
             self._checked.add(index)
-        wanted = layer.state_dict()
-        return {name: tensor.to(wanted[name].dtype) for name, tensor in tensors.items()}
+        return tensors
 
 
 def stream_of(model: nn.Module) -> LayerStream | None:
