@@ -235,12 +235,11 @@ def _sentence(
         "too large": "that does not fit",
     }[verdict]
     advice = ""
-    if verdict != "fits":
-        advice = (
-            f" It would with {', or '.join(would_fit)}."
-            if would_fit
-            else " No setting makes it fit: take a smaller model, or a larger device."
-        )
+    if would_fit:
+        advice = f" It would with {', or '.join(would_fit)}."
+    elif verdict != "fits":
+        shorter = "shorter texts (max_prompt_tokens, max_response_tokens), " * (verdict == "tight")
+        advice = f" What would make it fit: {shorter}a smaller model, or a larger device."
     return f"{_needed(needs)}{streamed} {has}: {judged}.{advice}"
 
 

@@ -90,6 +90,17 @@ def test_a_run_that_does_not_fit_names_what_would(client: TestClient, dataset_id
     assert ask(client, dataset_id, batch_size=1, **remedy["settings"])["level"] == "ok"
 
 
+def test_where_no_setting_is_enough_what_else_would_be_is_said(
+    client: TestClient, dataset_id: int
+) -> None:
+    announce("tiny", 1000)
+    found = ask(client, dataset_id)
+    assert found["workers"][0]["remedies"] == []
+    assert found["sentence"].endswith(
+        "What would make it fit: a smaller model, or a larger device."
+    )
+
+
 def test_a_score_run_that_does_not_fit_whole_is_read_layer_by_layer(
     client: TestClient, dataset_id: int
 ) -> None:
