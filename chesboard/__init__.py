@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from chesboard.api import score
+    from chesboard.api import open_streamed, score
     from chesboard.client.callback import Callback
     from chesboard.client.stored import stored
     from chesboard.client.watch import Watch, watch
@@ -28,6 +28,7 @@ __all__ = [
     "ches",
     "last_hidden_inner_product",
     "length_normalized_ches",
+    "open_streamed",
     "score",
     "stored",
     "watch",
@@ -40,6 +41,7 @@ _MODULES = {
     "ches": "chesboard.measures.ches",
     "last_hidden_inner_product": "chesboard.measures.ches",
     "length_normalized_ches": "chesboard.measures.ches",
+    "open_streamed": "chesboard.api",
     "score": "chesboard.api",
     "stored": "chesboard.client.stored",
     "Watch": "chesboard.client.watch",

@@ -12,6 +12,8 @@ from torch import nn
 from chesboard import cpu
 from chesboard.configs import ScoreConfig
 from chesboard.cpu import precision
+from chesboard.forward.layer_stream import stream_of
+from chesboard.loading import load
 from chesboard.model import LoadedModel, embedding_rows, without_adapters
 from chesboard.pairs import Pair
 from chesboard.records import Record, ScoreRecord
@@ -94,6 +96,31 @@ def score(
     return [collector.records[pair.pair] for pair in tokenized]
 
 
+def open_streamed(
+    model: str,
+    *,
+    revision: str | None = None,
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    device: str = "auto",
+) -> tuple[Any, Any]:
+    """(A CausalLM of which one layer at a time is on the device, its tokenizer), for `score`.
+
+    For models that do not fit. Layers are read from disk one by one, each for as many pairs as
+    memory holds at a time, and the scores are those of the whole model to the last bit. What is not
+    in the layers, such as the embeddings, stays on the device.
+
+    model: a folder of safetensors, or a hub name, with `revision`: a branch, a tag or a commit.
+
+    Raises:
+        ModelError: no such model or device, a damaged or quantized one, one with an adapter, or
+            one of which even a layer does not fit.
+    """
+    config = ScoreConfig(
+        model=model, revision=revision, dtype=dtype, device=device, stream="always"
+    )
+    return load(config)
+
+
 def _numbered(pair: Pair, number: int) -> Pair:
     if not isinstance(pair, Pair):
         raise TypeError(f"Pair {number} is a {type(pair).__name__}, not a chesboard.Pair.")
@@ -120,15 +147,22 @@ def _ready_to_score(model: nn.Module) -> Iterator[tuple[torch.device, torch.dtyp
 
     Yields its device and the dtype that it computes in.
     """
-    device = next(model.parameters()).device
+    stream = stream_of(without_adapters(model))
+    device = next(model.parameters()).device if stream is None else stream.device
     # The dtype of the weights that are multiplied: norms may be kept in float32.
     asked = next((p.dtype for p in model.parameters() if p.ndim >= 2), torch.float32)
     compute_dtype = precision.computed_in(asked, device)
     # An autocast of the caller's would change the precision of the scores.
+    if stream is not None:
+        stream.drop()  # a layer that is held now would be kept, to be put back
     with _restored(model), torch.autocast(device.type, enabled=False):
         model.eval()
         cpu.install(model, compute_dtype=compute_dtype)
-        yield device, compute_dtype
+        try:
+            yield device, compute_dtype
+        finally:
+            if stream is not None:
+                stream.drop()
 
 
 @contextmanager

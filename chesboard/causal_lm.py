@@ -4,7 +4,7 @@ transformers fills what files lack with random numbers, opens encoders as if the
 right, and loads an adapter that it finds beside a model: here each is refused or said.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,9 +79,10 @@ def read_causal_lm(
             "It is an adapter on the hub. Download it into the models folder (`hf download NAME "
             "--local-dir FOLDER`), where it is merged into its base model.",
         )
-    refuse_if_incomplete(model, info)
+    refuse_if_incomplete(info)
+    refuse_if_damaged(model.named_parameters())
     _refuse_unknown_quantization(name, model)
-    notes = _unused(info)
+    notes = unused_tensors(info)
     if adapter is not None:
         try:
             model = merge_adapter(model, adapter)
@@ -99,13 +100,26 @@ def placed(name: str, model: Any, device: torch.device) -> Any:
     """
     try:
         model = model.to(device).eval()
-        change = _change_by_a_later_token(model, device)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        raise ModelError(
-            f"The model “{name}” cannot read a text on {device}: {reason_of(error)}"
-        ) from error
+        raise _unreadable(name, device, error) from error
+    refuse_if_bidirectional(name, model, device)
+    return model
+
+
+def refuse_if_bidirectional(name: str, model: Any, device: torch.device) -> None:
+    """Have a model on its device read a text.
+
+    Raises:
+        ModelError: it reads no text, or tokens depend on those that follow them.
+    """
+    try:
+        change = _change_by_a_later_token(model, device)
+    except (torch.OutOfMemoryError, ModelError):
+        raise
+    except Exception as error:
+        raise _unreadable(name, device, error) from error
     if getattr(model.config, "is_encoder_decoder", False) or change > LOOKS_AHEAD:
         raise unusable(
             name,
@@ -113,7 +127,10 @@ def placed(name: str, model: Any, device: torch.device) -> Any:
             "depends on tokens that follow it. CHES and log-probabilities of responses are defined "
             "for models that read from left to right.",
         )
-    return model
+
+
+def _unreadable(name: str, device: torch.device, error: Exception) -> ModelError:
+    return ModelError(f"The model “{name}” cannot read a text on {device}: {reason_of(error)}")
 
 
 @torch.no_grad()
@@ -139,7 +156,7 @@ def _explain(location: str, error: Exception) -> str:
         )
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        method = _quantization_method(config)
+        method = quantization_method(config)
     except Exception:
         method = None
     if method is None:
@@ -152,7 +169,7 @@ def _explain(location: str, error: Exception) -> str:
 
 def _refuse_unknown_quantization(name: str, model: Any) -> None:
     """transformers ignores a method that it does not know, and takes the numbers for weights."""
-    method = _quantization_method(model.config)
+    method = quantization_method(model.config)
     if method is not None and method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
         raise unusable(
             name,
@@ -162,7 +179,8 @@ def _refuse_unknown_quantization(name: str, model: Any) -> None:
         )
 
 
-def _quantization_method(config: Any) -> str | None:
+def quantization_method(config: Any) -> str | None:
+    """How the weights of a model are quantized, by its configuration; None if they are not."""
     found = getattr(config, "quantization_config", None)
     named = found.get("quant_method") if isinstance(found, dict) else None
     method = named or getattr(found, "quant_method", None)
@@ -183,13 +201,13 @@ def _without_adapter(location: str, adapter: Path | None) -> Iterator[str]:
         yield view
 
 
-def refuse_if_incomplete(model: Any, info: dict[str, Any]) -> None:
+def refuse_if_incomplete(info: dict[str, Any]) -> None:
     """Refuse a model that `from_pretrained` filled with what its files do not hold.
 
     info: what `output_loading_info` gives.
 
     Raises:
-        ModelError: the files lack a tensor or hold it in another shape, or a weight is not finite.
+        ModelError: the files lack a tensor or hold it in another shape.
     """
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
@@ -202,7 +220,13 @@ def refuse_if_incomplete(model: Any, info: dict[str, Any]) -> None:
             f"{len(mismatched)} tensors in the model's files have another shape than its "
             f"config.json says ({_first(mismatched)}). The files belong to different models."
         )
-    damaged = [name for name, weight in model.named_parameters() if not _is_finite(weight)]
+
+
+def refuse_if_damaged(weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Raises:
+    ModelError: a weight is NaN or infinite; the message names the tensors.
+    """
+    damaged = [name for name, weight in weights if not _is_finite(weight)]
     if damaged:
         raise ModelError(
             f"{len(damaged)} tensors of the model hold NaN or infinity ({_first(damaged)}): the "
@@ -216,7 +240,8 @@ def _is_finite(weight: torch.Tensor) -> bool:
     return bool(weight.isfinite().all())
 
 
-def _unused(info: dict[str, Any]) -> list[str]:
+def unused_tensors(info: dict[str, Any]) -> list[str]:
+    """What is to be said of tensors in the files that the model has no place for."""
     unused = sorted(info.get("unexpected_keys") or ())
     if not unused:
         return []

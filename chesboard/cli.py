@@ -105,6 +105,13 @@ def score(
     batch_tokens: Annotated[
         int, typer.Option(help="Token budget of a forward pass. Affects speed and memory only.")
     ] = DEFAULTS.batch_tokens,
+    stream: Annotated[
+        str,
+        typer.Option(
+            help="auto, always or never: keep one layer of the model in memory at a time, read "
+            "from disk. auto: where the model does not fit."
+        ),
+    ] = "auto",
     mapping: Annotated[
         str | None,
         typer.Option(
@@ -155,6 +162,7 @@ def score(
                 "max_prompt_tokens": max_prompt_tokens,
                 "max_response_tokens": max_response_tokens,
                 "batch_tokens": batch_tokens,
+                "stream": stream,
                 "chat_template": chat_template and chat_template.read_text("utf-8"),
                 "chat_template_kwargs": _parse_arguments(chat_template_kwargs),
             }

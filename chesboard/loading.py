@@ -4,6 +4,7 @@ Weights are read from safetensors or GGUF only, and no code that comes with a mo
 """
 
 import logging
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,15 @@ from chesboard.causal_lm import (
     source_of,
     unusable,
 )
-from chesboard.configs import ModelConfig
+from chesboard.configs import ForwardOnlyConfig, ModelConfig
+from chesboard.forward.streamed import read_streamed
 from chesboard.hub.errors import HubError
-from chesboard.hub.models import fetch
+from chesboard.hub.models import fetch, look_up
+from chesboard.memory import free_bytes
 from chesboard.model import embedding_rows
 from chesboard.model_files.folder import model_at
-from chesboard.model_files.inspection import has_tokenizer
+from chesboard.model_files.inspection import count_parameters, has_tokenizer
+from chesboard.model_files.json_files import FaultyFileError
 
 __all__ = [
     "DTYPES",
@@ -34,6 +38,7 @@ __all__ = [
     "load",
     "read_tokenizer",
     "tokenizer_notes",
+    "why_streamed",
 ]
 
 log = logging.getLogger(__name__)
@@ -44,18 +49,73 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def load(config: ModelConfig) -> tuple[Any, Any]:
     """(CausalLM in eval mode on its device, tokenizer).
 
+    Of a model that does not fit there, one layer at a time is, where the configuration allows it.
+
     Raises:
         ModelError: no such model or device, or one that cannot be loaded.
     """
     device = choose_device(config.device)
     dtype = asked_dtype(config.dtype, device)
     location, adapter = _locate(config)
+    streamed = why_streamed(config, lambda: _weight_bytes(location, dtype), device, adapter)
+    if streamed is not None and not Path(location).exists():
+        location = _fetched(location, config.revision or "main")
     tokenizer = read_tokenizer(config.model, location, adapter)
-    read = read_causal_lm(config.model, location, dtype, adapter)
-    model = placed(config.model, read.model, device)
-    for note in (*read.notes, *tokenizer_notes(tokenizer, model)):
+    if streamed is None:
+        read = read_causal_lm(config.model, location, dtype, adapter)
+        model = placed(config.model, read.model, device)
+    else:
+        read = read_streamed(config.model, Path(location), dtype, device)
+        model = read.model
+    for note in (*filter(None, [streamed]), *read.notes, *tokenizer_notes(tokenizer, model)):
         log.warning("%s", note)
     return model, tokenizer
+
+
+def why_streamed(
+    config: ModelConfig, size: Callable[[], int], device: torch.device, adapter: Path | None
+) -> str | None:
+    """Why a run reads its model layer by layer, as a sentence for its user; None: it does not.
+
+    size: tells the bytes of the model as a whole, and is asked only where they matter. adapter:
+    what is merged into it.
+
+    Raises:
+        ModelError: it was asked to, and cannot.
+    """
+    asked = config.stream if isinstance(config, ForwardOnlyConfig) else "never"
+    if asked == "never":
+        return None
+    free, needed = free_bytes(device), size() if asked == "auto" else 0
+    if asked == "auto" and needed <= free:
+        return None
+    if adapter is not None:
+        if asked == "auto":
+            return None
+        raise unusable(
+            config.model,
+            "An adapter is merged into whole weights, not into layers that are read one by one. "
+            "Merge it (peft's merge_and_unload), and save the whole model.",
+        )
+    sizes = (
+        f"The model needs {needed / 2**30:.1f} GiB, and {device} has {free / 2**30:.1f} GiB free"
+    )
+    return (
+        f"{'As asked' if asked == 'always' else sizes}: the layers of the model are read from disk "
+        "one by one, each for as many pairs as memory holds at a time. The results are those of "
+        "the whole model."
+    )
+
+
+def _weight_bytes(location: str, dtype: torch.dtype) -> int:
+    """Of a model as a whole; 0 where that is not known before it is read."""
+    folder = Path(location)
+    try:
+        if folder.is_dir():
+            return count_parameters(folder) * dtype.itemsize
+        return 0 if folder.exists() else look_up(location).parameters * dtype.itemsize
+    except (FaultyFileError, HubError):
+        return 0
 
 
 def _locate(config: ModelConfig) -> tuple[str, Path | None]:

@@ -11,6 +11,7 @@ from chesboard.configs import ModelConfig
 from chesboard.forward.batching import TokenBudget, in_batches
 from chesboard.forward.ready import ready_forward
 from chesboard.forward.states import PairForward, PairStates
+from chesboard.forward.stream_schedule import schedule_for
 from chesboard.measures.ches import hidden_measures
 from chesboard.measures.edit_distance import normalized_edit_distance
 from chesboard.measures.head import head_measures
@@ -63,7 +64,15 @@ def score_pairs(
     reporter.phase("scoring")
     reporter.progress(len(scored), len(pairs), "pairs")
     budget = TokenBudget(config.batch_tokens, reporter.message)
-    in_batches(pairs, forward.row_tokens, budget, control, score, done=frozenset(scored))
+    in_batches(
+        pairs,
+        forward.row_tokens,
+        budget,
+        control,
+        score,
+        done=frozenset(scored),
+        schedule=schedule_for(loaded, forward, reporter, control),
+    )
     seconds = time.perf_counter() - started
     if any(one["ches"] is not None and one["head_shift"] is None for one in scored.values()):
         reporter.message(

@@ -47,7 +47,7 @@ from worker.generation import generate
 from worker.judging import judge
 from worker.lease_keeper import LeaseKeeper
 from worker.models.cache import ModelCache
-from worker.models.loading import describe_device, other_precision
+from worker.models.loading import describe_loaded, other_precision
 from worker.models.progress import OnPhase
 from worker.models.tokenizer import count_embeddings, load_tokenizer
 from worker.preflight import preflight
@@ -169,7 +169,7 @@ def _work(
         found = summarize_check(raw_pairs, pairs)
         return {**found, "findings": count_findings(check.findings)}
     loaded = models.load(config, on_phase)
-    recorder.device(f"{describe_device(loaded.device)}, {_dtype_name(loaded.compute_dtype)}")
+    recorder.device(describe_loaded(loaded))
     if other := other_precision(config, loaded):
         recorder.message(other)
     for note in loaded.notes:
@@ -285,10 +285,6 @@ def template_of_result(session: Session, model: str) -> str | None:
         f"The model {model} carries the chat template that it was trained with, with the "
         "chat_template_kwargs of its run as defaults."
     )
-
-
-def _dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _describe(error: Exception) -> dict[str, Any]:

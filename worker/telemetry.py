@@ -1,7 +1,12 @@
 """What a worker reports with each heartbeat, for the status page and /metrics."""
 
+from typing import Any
+
 import psutil
 import torch
+
+from chesboard.loading import choose_device
+from chesboard.memory import room_bytes, total_bytes
 
 _recorder: tuple[int, float] = (0, 0.0)
 
@@ -12,10 +17,17 @@ def report_recorder(waiting: int, lag_seconds: float) -> None:
     _recorder = (waiting, lag_seconds)
 
 
-def report() -> dict[str, float]:
-    """Memory in bytes of the process, and of its GPU where there is one; the recorder's backlog."""
+def report() -> dict[str, Any]:
+    """The device and what runs may take of its memory; memory in bytes of the process, and of its
+    GPU where there is one; the recorder's backlog."""
     waiting, lag_seconds = _recorder
-    found: dict[str, float] = {
+    device = choose_device("auto")
+    found: dict[str, Any] = {
+        "device_kind": device.type,
+        "devices": torch.cuda.device_count() if device.type == "cuda" else 1,
+        "device_memory_bytes": total_bytes(device),
+        "room_bytes": room_bytes(device),
+        "ram_bytes": total_bytes(torch.device("cpu")),
         "memory_bytes": psutil.Process().memory_info().rss,
         "recorder_waiting": waiting,
         "recorder_lag_seconds": round(lag_seconds, 3),

@@ -179,6 +179,7 @@ RULES: tuple[Rule, ...] = (
     Rule("GET", f"{_API}/models", VIEWER),
     Rule("GET", f"{_API}/runs", VIEWER),
     Rule("POST", f"{_API}/runs", OPERATOR, "run.create", "run {id}", _OF_RUN, recorder=True),
+    Rule("POST", f"{_API}/runs/capacity", OPERATOR),
     Rule("GET", _RUN, VIEWER, recorder=True),
     Rule("POST", f"{_RUN}/records", OPERATOR, recorder=True),
     Rule(
@@ -264,7 +265,12 @@ RULES: tuple[Rule, ...] = (
 
 
 STORES_NOTHING = frozenset(
-    {f"{_API}/datasets/preview", f"{_DATASET}/selection", f"{_API}/studies/preview"}
+    {
+        f"{_API}/datasets/preview",
+        f"{_DATASET}/selection",
+        f"{_API}/runs/capacity",
+        f"{_API}/studies/preview",
+    }
 )
 """POST only because the query needs a body; nothing is changed, so nothing is recorded."""
 RECORDS = frozenset({f"{_RUN}/records"})

@@ -22,6 +22,7 @@ router = APIRouter(include_in_schema=False)
 STATUSES = ("queued", "running", "lost", "succeeded", "failed", "cancelled")
 WORKER_METRICS = {
     "memory_bytes": "Resident memory of the worker process.",
+    "room_bytes": "Memory that a run may take on the worker's device.",
     "gpu_memory_bytes": "Memory in use on the worker's GPU.",
     "gpu_memory_total_bytes": "Memory of the worker's GPU.",
     "gpu_memory_peak_bytes": "Peak memory reserved by the worker on its GPU.",

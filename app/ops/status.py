@@ -29,7 +29,9 @@ class WorkerStatus(BaseModel):
     run_id: int | None
     seen_seconds_ago: float
     is_live: bool = Field(description="Seen within the duration of a lease.")
-    report: dict[str, Any] = Field(description="Memory in bytes, and the recorder's backlog.")
+    report: dict[str, Any] = Field(
+        description="Device, memory in bytes, and the recorder's backlog."
+    )
 
 
 class RunningStatus(BaseModel):

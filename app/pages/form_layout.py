@@ -126,6 +126,7 @@ HELPS: dict[str, str] = {
 """Help in place of a field's description, where the form says the rest elsewhere."""
 LABELS: dict[str, str] = {
     "chat_template": "Template",
+    "stream": "Layer by layer, from disk",
     "chat_template_kwargs": "Arguments",
     "beta": "Beta (KL coefficient)",
     "dtype": "Precision",

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from app.core.errors import ConflictError
 from app.core.settings import get_settings
 from app.models.queries import check_model_exists, check_revision
+from app.runs.capacity import warning
 from app.runs.schemas import MAX_NAME, NewRun
 from app.runs.selection_text import selection_text
 from app.runs.validation import (
@@ -80,13 +81,16 @@ def create(session: Session, wanted: NewRun) -> Run:
     check_selection(session, dataset, selection, "config.selection")
     if isinstance(config, PreflightConfig):
         check_count(session, dataset, config.selection, MAX_PREFLIGHT_PAIRS, "config.selection")
+    messages = [*notices(config)] if isinstance(config, ObjectiveConfig) else []
+    if too_large := warning(session, config, dataset):
+        messages.append(too_large)
     run = Run(
         kind=wanted.kind,
         name=wanted.name or _default_name(wanted.kind, config, dataset, answers),
         dataset_id=dataset.id,
         config=config.model_dump(mode="json"),
         progress_unit=_PROGRESS_UNITS.get(wanted.kind, "pairs"),
-        messages=notices(config) if isinstance(config, ObjectiveConfig) else [],
+        messages=messages,
         revision=1,
     )
     session.add(run)

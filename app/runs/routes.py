@@ -16,7 +16,7 @@ from app.core.errors import ForbiddenError
 from app.core.paging import PAGE_SIZE, Offset
 from app.core.settings import get_settings
 from app.core.text import STORABLE_PATTERN
-from app.runs import queries, requests, selection, weights
+from app.runs import capacity, queries, requests, selection, weights
 from app.runs.external import requests as external
 from app.runs.external.access import is_recorder
 from app.runs.external.routes import router as external_router
@@ -73,6 +73,13 @@ def _begin_external(request: Request, wanted: NewRun) -> tuple[ExternalRunOut, b
         lease_seconds=external.lease().total_seconds(),
     )
     return made, is_new
+
+
+@router.post("/runs/capacity")
+def foresee_capacity(session: SessionDep, asked: capacity.CapacityAsked) -> capacity.Capacity:
+    """What a run would need of a worker's memory, what the workers have, and what would make it
+    fit. Nothing is stored."""
+    return capacity.foresee(session, asked)
 
 
 @router.get("/runs")

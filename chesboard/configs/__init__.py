@@ -13,6 +13,7 @@ from chesboard.configs.measuring import (
     MAX_PREFLIGHT_PAIRS,
     CheckConfig,
     EvaluateConfig,
+    ForwardOnlyConfig,
     PreflightConfig,
     ScoreConfig,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "EvaluateConfig",
     "ExternalConfig",
     "ExternalProbe",
+    "ForwardOnlyConfig",
     "GenerateConfig",
     "JudgeConfig",
     "JudgeKind",

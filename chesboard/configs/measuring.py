@@ -1,5 +1,7 @@
 """Runs that measure pairs under a model as it is."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from chesboard.configs.base import ModelConfig
@@ -7,7 +9,18 @@ from chesboard.configs.optimizer import OptimizerConfig
 from chesboard.configs.selection import Selection
 
 
-class ScoreConfig(ModelConfig):
+class ForwardOnlyConfig(ModelConfig):
+    """Runs that only compute log-probabilities and measures, and so may read a model in layers."""
+
+    stream: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Keep one layer of the model in memory at a time, read from disk for as many "
+        "pairs as memory holds at once. The results are the same to the last bit. auto: where the "
+        "model does not fit into memory.",
+    )
+
+
+class ScoreConfig(ForwardOnlyConfig):
     """CHES and the other measures of the pairs of a dataset (arXiv 2410.08847, Section 5)."""
 
     selection: Selection = Field(
@@ -15,7 +28,7 @@ class ScoreConfig(ModelConfig):
     )
 
 
-class EvaluateConfig(ModelConfig):
+class EvaluateConfig(ForwardOnlyConfig):
     """The log-probabilities of every pair under a model, without the other measures."""
 
 

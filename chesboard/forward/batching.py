@@ -3,7 +3,8 @@
 import random
 from collections import deque
 from collections.abc import Callable, Container, Hashable, Sequence
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -83,6 +84,33 @@ class TokenBudget:
         self._report(f"Out of GPU memory: continuing with {self.tokens} tokens in a forward pass.")
 
 
+class Schedule(Protocol):
+    """Which batches are computed at the same time: one by one by default."""
+
+    def take(self, waiting: deque[list[Any]]) -> list[list[Any]]:
+        """Remove the batches that are computed next from the left; at least one."""
+
+    def run(self, calls: Sequence[Callable[[], None]]) -> None:
+        """Compute batches that were taken."""
+
+    def take_fewer(self) -> None:
+        """Several batches did not fit at the same time."""
+
+
+class OneByOne:
+    """The schedule of a model that is in memory as a whole."""
+
+    def take(self, waiting: deque[list[Any]]) -> list[list[Any]]:
+        return [waiting.popleft()]
+
+    def run(self, calls: Sequence[Callable[[], None]]) -> None:
+        for call in calls:
+            call()
+
+    def take_fewer(self) -> None:
+        raise AssertionError("one batch at a time")
+
+
 def in_batches(
     pairs: Sequence[Item],
     row_tokens: Callable[[Item], int],
@@ -93,6 +121,7 @@ def in_batches(
     done: Container[Hashable] = (),
     key: Callable[[Item], Hashable] = lambda item: item.pair,
     too_large: Callable[[Item], None] | None = None,
+    schedule: Schedule | None = None,
 ) -> None:
     """Call `work` on batches that together hold every pair once.
 
@@ -101,6 +130,7 @@ def in_batches(
     its shape, so a resumed run that batched the rest anew would get other last digits than an
     uninterrupted one.
     too_large: called with a single pair that does not fit, which is then left out.
+    schedule: which batches are computed at the same time.
 
     The longest batch comes first, so that memory runs out at once or never; the others in a fixed
     random order, so that the share of pairs done predicts the time that is left. A batch that runs
@@ -110,23 +140,41 @@ def in_batches(
         MemoryError: a single pair does not fit, and there is no `too_large`.
         What `control.check()` raises, between two batches.
     """
-    waiting = _arrange(token_batches(pairs, row_tokens, budget.tokens, most_pairs))
+    schedule = schedule or OneByOne()
+    computed: set[int] = set()
+
+    def compute(batch: list[Item]) -> None:
+        work(batch)
+        computed.add(id(batch))
+
+    def arranged(left: Sequence[Item]) -> deque[list[Item]]:
+        batches = _arrange(token_batches(left, row_tokens, budget.tokens, most_pairs))
+        return deque(batch for batch in batches if not all(key(pair) in done for pair in batch))
+
+    waiting = arranged(pairs)
     while waiting:
         control.check()
-        batch = waiting.popleft()
-        if all(key(pair) in done for pair in batch):
-            continue
+        taken = schedule.take(waiting)
         fits = True
         try:
-            work(batch)
+            schedule.run([partial(compute, batch) for batch in taken])
         except torch.OutOfMemoryError:
             fits = False
-        if not fits and len(batch) == 1 and too_large is not None:
+        left = [batch for batch in taken if id(batch) not in computed]
+        computed.clear()
+        if fits:
+            continue
+        if len(left) > 1:
+            torch.cuda.empty_cache()
+            schedule.take_fewer()
+            waiting.extendleft(reversed(left))
+            continue
+        [batch] = left
+        if len(batch) == 1 and too_large is not None:
             too_large(batch[0])
-        elif not fits:  # outside the except block, whose traceback keeps tensors alive
+        else:  # outside the except block, whose traceback keeps tensors alive
             budget.halve(batch)
-            rest = [*batch, *(pair for other in waiting for pair in other)]
-            waiting = _arrange(token_batches(rest, row_tokens, budget.tokens, most_pairs))
+            waiting = arranged([*batch, *(pair for other in waiting for pair in other)])
 
 
 def _arrange(batches: list[list[Item]]) -> deque[list[Item]]:

@@ -33,6 +33,9 @@ class ByLengthForward:
         shares = self._rope.same_for_both(pair)
         return (self._shared if shares else self._reference).row_tokens(pair)
 
+    def prefilled_tokens(self, pairs: Sequence[TokenizedPair]) -> int:
+        return self._of(pairs).prefilled_tokens(pairs)
+
     def __call__(
         self,
         pairs: Sequence[TokenizedPair],

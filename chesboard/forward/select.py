@@ -3,15 +3,18 @@ on test pairs, else two passes, with the reason.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from chesboard.causal_lm import ModelError
 from chesboard.forward.by_length import ByLengthForward
+from chesboard.forward.layer_stream import run_together
 from chesboard.forward.rope import (
     LengthDependentRope,
     length_dependent_rope,
@@ -97,18 +100,40 @@ def _support(loaded: LoadedModel, pairs: Sequence[TokenizedPair]) -> _Support:
 
 
 def _compare(loaded: LoadedModel, sensitive: Sequence[TokenizedPair]) -> _Support:
-    with torch.no_grad():
-        expected = TwoPassForward(loaded)(sensitive, forks=True)
+    others = [_with_other_preferred(pair) for pair in sensitive]
     # Three variants, each with one feature more than the one before.
     rows_only = SharedPrefixForward.without_prefill(loaded)
     prefilled = SharedPrefixForward(loaded, min_saved_tokens=1, float32_tail_share=0.0)
     with_tails = SharedPrefixForward(loaded, float32_tail_share=math.inf)
-    mask_refusal = _difference(rows_only, expected, sensitive, loaded) or _leak(
-        rows_only, sensitive
-    )
-    prefill = mask_refusal is None and _difference(prefilled, expected, sensitive, loaded) is None
-    tails = prefill and _difference(with_tails, expected, sensitive, loaded) is None
+    calls: list[Callable[[], PairStates | str]] = [
+        partial(_states_of, TwoPassForward(loaded), sensitive),
+        partial(_states_or_reason, rows_only, sensitive),
+        partial(_states_or_reason, rows_only, others),
+        partial(_states_or_reason, prefilled, sensitive),
+        partial(_states_or_reason, with_tails, sensitive),
+    ]
+    expected, *found = run_together(causal_model(loaded), calls)
+    assert isinstance(expected, PairStates)
+    rows, rows_of_others, after_prefill, in_float32 = found
+    mask_refusal = _difference(rows, expected, loaded) or _leak(rows, rows_of_others)
+    prefill = mask_refusal is None and _difference(after_prefill, expected, loaded) is None
+    tails = prefill and _difference(in_float32, expected, loaded) is None
     return _Support(mask_refusal, prefill, tails)
+
+
+@torch.no_grad()
+def _states_of(forward: PairForward, pairs: Sequence[TokenizedPair]) -> PairStates:
+    return forward(pairs, forks=True)
+
+
+def _states_or_reason(forward: PairForward, pairs: Sequence[TokenizedPair]) -> PairStates | str:
+    """What a forward pass gives, or why it gives nothing."""
+    try:
+        return _states_of(forward, pairs)
+    except (torch.OutOfMemoryError, ModelError):
+        raise
+    except Exception as error:
+        return f"the model does not take the mask ({type(error).__name__}: {error})"
 
 
 def _sensitive_pairs(pairs: Sequence[TokenizedPair]) -> list[TokenizedPair]:
@@ -170,20 +195,10 @@ def _attention_window(config: Any) -> int | None:
     return min((window for window in windows if isinstance(window, int)), default=None)
 
 
-def _difference(
-    shared: PairForward,
-    expected: PairStates,
-    pairs: Sequence[TokenizedPair],
-    loaded: LoadedModel,
-) -> str | None:
+def _difference(states: PairStates | str, expected: PairStates, loaded: LoadedModel) -> str | None:
     """How a path differs from what two passes gave, or None where they agree within TOLERANCE."""
-    try:
-        with torch.no_grad():
-            states = shared(pairs, forks=True)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:
-        return f"the model does not take the mask ({type(error).__name__}: {error})"
+    if isinstance(states, str):
+        return states
     assert states.fork_logits_BV is not None
     assert expected.fork_logits_BV is not None
     tolerance = TOLERANCE.get(loaded.compute_dtype, 1e-3)
@@ -205,18 +220,18 @@ Under attention there is none; experts whose products are batched (mixtures) rou
 of random weights)."""
 
 
-def _leak(shared: PairForward, pairs: Sequence[TokenizedPair]) -> str | None:
+def _leak(states: PairStates | str, of_others: PairStates | str) -> str | None:
     """How the first response of a row reaches the second, or None where it is hidden from it.
+
+    of_others: the states of the same pairs with other tokens after the fork of y+.
 
     Convolutions and recurrences (LFM2, Jamba, MiniMax) carry state from one response into the
     other whatever the mask. That changes few states by much or all by little, which in bfloat16
     can be less than both paths differ by rounding: so it is tested within one path, for each token.
     """
-    others = [_with_other_preferred(pair) for pair in pairs]
-    with torch.no_grad():
-        before, after = (
-            _after_dispreferred_fork(shared(rows, logprobs=False)) for rows in (pairs, others)
-        )
+    if isinstance(states, str) or isinstance(of_others, str):
+        return next(one for one in (states, of_others) if isinstance(one, str))
+    before, after = _after_dispreferred_fork(states), _after_dispreferred_fork(of_others)
     change = ((after - before).norm(dim=1) / before.norm(dim=1).clamp_min(1e-12)).max().item()
     if change <= LEAK:
         return None

@@ -82,6 +82,12 @@ class SharedPrefixForward:
     def row_tokens(self, pair: TokenizedPair) -> int:
         return packing.row_tokens(pair)
 
+    def prefilled_tokens(self, pairs: Sequence[TokenizedPair]) -> int:
+        if self._computes_tails_in_float32(pairs):
+            return sum(len(pair.prompt_ids) - 1 for pair in pairs)
+        beginnings = self._beginnings(pairs)
+        return len(pairs) * len(beginnings[0]) if beginnings else 0
+
     def __call__(
         self,
         pairs: Sequence[TokenizedPair],

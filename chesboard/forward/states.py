@@ -118,6 +118,9 @@ class PairForward(Protocol):
     def row_tokens(self, pair: TokenizedPair) -> int:
         """Input tokens that the pair takes up in a batch, without padding."""
 
+    def prefilled_tokens(self, pairs: Sequence[TokenizedPair]) -> int:
+        """Tokens of all rows of a batch whose keys and values are kept while it is computed."""
+
     def __call__(
         self,
         pairs: Sequence[TokenizedPair],

@@ -41,6 +41,9 @@ class TwoPassForward:
         longest = max(len(pair.preferred_ids), len(pair.dispreferred_ids))
         return 2 * (len(pair.prompt_ids) + longest - 1)
 
+    def prefilled_tokens(self, pairs: Sequence[TokenizedPair]) -> int:
+        return 0
+
     def __call__(
         self,
         pairs: Sequence[TokenizedPair],
@@ -134,7 +137,8 @@ class TwoPassForward:
         recorded: list[Tensor] = []
 
         def record(_module: Any, inputs: Any) -> None:
-            recorded.append(inputs[0])
+            # The last one is this run's: others may have read the head while it waited for a layer.
+            recorded[:] = inputs[:1]
 
         hook = model.get_output_embeddings().register_forward_pre_hook(record)
         try:

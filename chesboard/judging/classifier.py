@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
-from chesboard.causal_lm import ModelError, reason_of, refuse_if_incomplete
+from chesboard.causal_lm import (
+    ModelError,
+    reason_of,
+    refuse_if_damaged,
+    refuse_if_incomplete,
+)
 from chesboard.judging.answers import JudgedAnswer, OnJudged, plain_prompt
 from chesboard.judging.classifier_files import ClassifierFiles, check_label
 from chesboard.loading import read_tokenizer
@@ -228,7 +233,8 @@ def load_classifier(
         raise ModelError(
             f"The classifier “{files.name}” cannot be loaded: {reason_of(error)}"
         ) from error
-    refuse_if_incomplete(model, info)
+    refuse_if_incomplete(info)
+    refuse_if_damaged(model.named_parameters())
     index = None if files.is_reward_model else files.labels.index(str(label))
     model = model.to(device).eval()
     return ClassifierJudge(model, tokenizer, index, threshold, reads, log_odds=log_odds)

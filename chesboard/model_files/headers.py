@@ -27,13 +27,22 @@ def find_fault(file: Path) -> str | None:
 
 def tensor_names(file: Path) -> frozenset[str]:
     """The tensors in a safetensors file; empty where its header cannot be read."""
+    return frozenset(tensor_shapes(file))
+
+
+def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Name → shape of the tensors in a safetensors file; empty where its header cannot be read."""
     try:
         with file.open("rb") as opened:
             length = int.from_bytes(opened.read(8), "little")
             header = json.loads(opened.read(min(length, _MOST_HEADER_BYTES)))
-    except (OSError, ValueError):
-        return frozenset()
-    return frozenset(header) - {"__metadata__"} if isinstance(header, dict) else frozenset()
+        return {
+            name: tuple(int(extent) for extent in described["shape"])
+            for name, described in header.items()
+            if name != "__metadata__"
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 @lru_cache(maxsize=4096)

@@ -1,5 +1,6 @@
 """The folder or file of one model: what kind it is, its weights, and why it cannot be used."""
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from chesboard.model_files.adapters import (
     read_adapter,
 )
 from chesboard.model_files.architectures import class_name, find_refusal
-from chesboard.model_files.headers import find_fault, tensor_names
+from chesboard.model_files.headers import find_fault, tensor_names, tensor_shapes
 from chesboard.model_files.json_files import FaultyFileError, find_json_fault, read_json
 
 INDEX = "model.safetensors.index.json"
@@ -122,6 +123,16 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
             "missing: copy or download what is missing."
         )
     return files
+
+
+def count_parameters(folder: Path) -> int:
+    """How many numbers the tensors of a folder's safetensors files hold, by their headers.
+
+    Raises:
+        FaultyFileError: as by `weight_files`.
+    """
+    shapes = (tensor_shapes(file) for file in weight_files(folder))
+    return sum(math.prod(shape) for found in shapes for shape in found.values())
 
 
 def _gguf(file: Path) -> ModelFiles:

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-import psutil
 import torch
 from torch import Tensor
 
 from chesboard.forward.states import PairForward
+from chesboard.memory import free_bytes
 from chesboard.model import LoadedModel
 from chesboard.pairs import TokenizedPair
 from chesboard.tokenization import find_fork
@@ -118,10 +118,5 @@ def inner_products(directions: Sequence[Direction], gradients: Sequence[Directio
 def directions_at_once(loaded: LoadedModel) -> int:
     """How many directions fit into FREE_SHARE of the memory that is free now, at least one."""
     size = sum(weight.nbytes for weight in loaded.model.parameters() if weight.is_floating_point())
-    if loaded.device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(loaded.device)
-        reserved = torch.cuda.memory_reserved(loaded.device)
-        free += reserved - torch.cuda.memory_allocated(loaded.device)
-    else:
-        free = psutil.virtual_memory().available
+    free = free_bytes(loaded.device)
     return max(1, int(FREE_SHARE * free / size) - 2)  # the gradients of both responses

@@ -2,6 +2,7 @@
 
 import { api, pageData } from "../lib/api.js";
 import { $, $$, h, problemNotice } from "../lib/dom.js";
+import { CapacityPreview, matters } from "./new_run/capacity.js";
 import { checkBounds, FieldError, promptProbes, READ, templateOf } from "./new_run/form-values.js";
 import { ObjectivePreview } from "./new_run/objective.js";
 import {
@@ -26,7 +27,7 @@ const isShown = (box) => !box.hidden;
 
 /** The configuration of all fields whose names are wanted; null where one of them is invalid, which is shown at the
  *  field. */
-function readConfig(isWanted = (_name) => true) {
+function readConfig(isWanted = (_name) => true, onError = showError) {
   const config = {};
   let isRight = true;
   const attempt = (box, read) => {
@@ -34,7 +35,7 @@ function readConfig(isWanted = (_name) => true) {
       read();
     } catch (error) {
       if (!(error instanceof FieldError)) throw error;
-      showError(box, error.message, error.rest);
+      onError(box, error.message, error.rest);
       isRight = false;
     }
   };
@@ -286,5 +287,16 @@ if (preview) {
     },
     onproblem: ({ errors }) =>
       errors.length > 0 && errors.every((item) => showErrorAt({ ...item, field: prefix + item.field })),
+  });
+}
+
+const capacity = $("[data-capacity]");
+if (capacity) {
+  new CapacityPreview({
+    host: capacity,
+    form,
+    dataset: dataset_id,
+    kind,
+    read: () => readConfig(matters, () => {}), // what is wrong is shown where it is asked for
   });
 }

@@ -35,6 +35,7 @@ from tests.benchmarks import (
     probes,
     recording,
     scoring,
+    streaming,
     training,
     watching,
     watching_outside,
@@ -100,6 +101,7 @@ SECTIONS = {
     "training": _core(training.rows),
     "probes": _core(probes.rows),
     "head": _core(head.rows),
+    "streaming": _core(streaming.rows),
     "gpu": _core(gpu.rows),
     "watching-outside": Section(
         "Watching outside",

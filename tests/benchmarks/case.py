@@ -4,6 +4,7 @@ tests.benchmarks.case WORKLOAD COUNT CASE MODEL`. Prints one line of JSON."""
 import functools
 import json
 import random
+import re
 import resource
 import sys
 import time
@@ -28,6 +29,7 @@ from chesboard.cpu.precision import computed_in
 from chesboard.forward.packing import row_tokens
 from chesboard.forward.select import select_forward
 from chesboard.forward.states import PairForward, PairStates
+from chesboard.forward.streamed import read_streamed
 from chesboard.model import LoadedModel
 from chesboard.pairs import TokenizedPair
 from chesboard.probing.observer import ProbeObserver
@@ -43,6 +45,7 @@ from worker.training.loop import train
 LEARNING_RATE = 1e-6
 BATCH_TOKENS = ScoreConfig().batch_tokens
 WITHOUT_HEAD = "score without the head's measures"
+STREAMED = "score layer by layer"
 BILLION = "random 1b"
 """The name of a model of random weights, for GPUs."""
 
@@ -86,6 +89,12 @@ def _load(folder: str, case: str) -> LoadedModel:
     else:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=weights)
         tokenizer = AutoTokenizer.from_pretrained(folder)
+    if case.startswith(STREAMED):
+        compute = torch.bfloat16 if bfloat16 else torch.float32
+        model = read_streamed(folder, Path(folder), compute, device).model
+        compute = computed_in(compute, device)
+        cpu.install(model, compute_dtype=compute)
+        return LoadedModel(model, AutoTokenizer.from_pretrained(folder), device, compute, "bench")
     ours = not case.startswith(("baseline", "trl"))
     compute = torch.bfloat16 if bfloat16 else torch.float32
     if ours:
@@ -159,10 +168,23 @@ def _score(loaded: LoadedModel, pairs: list[TokenizedPair]) -> dict[str, Any]:
     started = now()
     score_pairs(loaded, pairs, config, reporter, reporter)
     seconds = now() - started
+    peak = _peak_mib(loaded.device)  # before the product below
     records = sorted(reporter.score_records, key=lambda record: record.pair)
     least = least_seconds(loaded, pairs) if loaded.device.type == "cpu" else 0.0
     values = [record.ches for record in records]
-    return {"seconds": seconds, "values": values, "least_seconds": least}
+    return {"seconds": seconds, "values": values, "least_seconds": least, "peak_mib": peak}
+
+
+def _peak_mib(device: torch.device) -> float:
+    """Of the whole process so far, or of the GPU's memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Linux's ru_maxrss begins with the peak of the process that started this one.
+        [kib] = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())
+        return float(kib) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 class _WithoutHead:
@@ -259,13 +281,10 @@ def main(workload: str, count: int, case: str, model: str) -> None:
         measured = {"seconds": seconds, "values": losses}
     else:
         measured = _train(loaded, pairs, batch_size, probes=4 if name == "probes" else 0)
-    if loaded.device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 2**20
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    peak = _peak_mib(loaded.device)
     parameters = sum(p.numel() for p in loaded.model.parameters())
     tokens = sum(map(row_tokens, pairs))
-    print(json.dumps({**measured, "peak_mib": peak, "parameters": parameters, "tokens": tokens}))
+    print(json.dumps({"peak_mib": peak, **measured, "parameters": parameters, "tokens": tokens}))
 
 
 if __name__ == "__main__":

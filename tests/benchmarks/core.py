@@ -31,4 +31,6 @@ training steps of so many pairs: {_BATCHES}.
   as a share of the median value.
 - *head*: scoring with what is measured at the output head (head shift, cosine, norms), as a
   multiple of the time without; both compute all other measures and log-probabilities.
+- *streaming*: scoring with one layer of the model in memory at a time, read from disk for all
+  batches together, against the whole model: the same scores, and the peak without most weights.
 - *probes*: seconds at the probes over all other seconds of the same run."""

@@ -130,6 +130,25 @@ def test_texts_are_added_on_request_and_csv_is_guarded(tmp_path, model, table):
     ]
 
 
+@pytest.mark.parametrize("stream", ["never", "always"])
+def test_a_model_read_layer_by_layer_gives_the_same_table(
+    tmp_path, model, expected, stream, caplog
+):
+    file = written(tmp_path / "pairs.jsonl", ROWS)
+    output = tmp_path / "scores.jsonl"
+    score(file, "--model", model, "-o", output, "--stream", stream, "--device", "cpu")
+    assert ("read from disk one by one" in caplog.text) == (stream == "always")
+    assert [row["ches"] for row in read(output)] == [record.ches for record in expected]
+
+
+def test_a_word_that_says_nothing_of_layers_is_named(tmp_path, model):
+    file = written(tmp_path / "pairs.jsonl", ROWS)
+    output = tmp_path / "scores.jsonl"
+    assert "--stream" in score(
+        file, "--model", model, "-o", output, "--stream", "sometimes", status=2
+    )
+
+
 def test_rejected_rows_are_listed_with_their_reasons(tmp_path, model):
     same = {"prompt": "a", "chosen": "b", "rejected": "b"}
     file = written(tmp_path / "a.jsonl", [ROWS[0], same, ROWS[1], *[same] * 25])

@@ -66,6 +66,31 @@ def test_a_score_run_ranks_every_pair(api: httpx.Client, dataset_id: int) -> Non
     assert ches == sorted(ches, reverse=True)
 
 
+def test_a_run_that_reads_layer_by_layer_says_so_and_has_the_same_scores(
+    api: httpx.Client, dataset_id: int
+) -> None:
+    found = {}
+    for stream in ("never", "always"):
+        run_id = start(api, dataset_id, "score", {"model": "tiny", "stream": stream})
+        run = wait(api, run_id, "succeeded", "failed")
+        assert run["status"] == "succeeded", run["error"]
+        assert run["device"].endswith(", one layer at a time") == (stream == "always")
+        said = [text for text in run["messages"] if "read from disk one by one" in text]
+        assert len(said) == (stream == "always")
+        found[stream] = api.get(f"/runs/{run_id}/scores").json()["items"]
+    assert found["always"] == found["never"]
+
+
+def test_what_a_run_needs_is_held_against_the_worker_that_is_there(
+    api: httpx.Client, dataset_id: int
+) -> None:
+    body = {"kind": "train", "dataset_id": dataset_id, "config": {"model": "tiny"}}
+    found = api.post("/runs/capacity", json=body).json()
+    assert found["level"] == "ok"
+    [worker] = found["workers"]
+    assert worker["needs_bytes"] < worker["room_bytes"] <= worker["memory_bytes"]
+
+
 def test_a_training_run_leaves_curves_a_balanced_ledger_and_a_model(
     api: httpx.Client, dataset_id: int
 ) -> None:

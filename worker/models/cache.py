@@ -4,8 +4,9 @@ import torch
 
 from app.core.settings import Settings
 from chesboard import cpu
-from chesboard.configs import ModelConfig, ObjectiveConfig
+from chesboard.configs import ForwardOnlyConfig, ModelConfig, ObjectiveConfig
 from chesboard.cpu.precision import computed_in
+from chesboard.forward.layer_stream import stream_of
 from chesboard.loading import asked_dtype, choose_device
 from chesboard.model import LoadedModel
 from worker.models.files import Source, find_source, folder_source, with_adapter
@@ -39,7 +40,7 @@ class ModelCache:
         compute_dtype = computed_in(asked, device)
         source = self._find(config.model, on_phase)
         key = (source, config.revision, device, weights_dtype, compute_dtype)
-        if self._kept is not None and key == self._key:
+        if self._kept is not None and key == self._key and _serves(self._kept, config):
             return self._kept if not training else self._hand_over()
         self.forget()
         loaded = load_model(config, source, device, weights_dtype, compute_dtype, on_phase)
@@ -68,3 +69,9 @@ class ModelCache:
         self._key = self._kept = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _serves(kept: LoadedModel, config: ModelConfig) -> bool:
+    """Whether a run may use a model that is there as a whole, or one layer at a time."""
+    allowed = config.stream if isinstance(config, ForwardOnlyConfig) else "never"
+    return allowed in (("auto", "never") if stream_of(kept.model) is None else ("auto", "always"))

@@ -12,13 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 
 from app.core.settings import Settings
 from chesboard.causal_lm import ModelError, unusable
 from chesboard.model_files.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from chesboard.model_files.folder import HUB_NAME, FoundModel, find_model
-from chesboard.model_files.inspection import weight_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +97,6 @@ def _result_folder(name: str, settings: Settings) -> Path:
             f"{name} has left no model: name a training run that succeeded, as run:ID."
         )
     return folder
-
-
-def count_parameters(folder: Path) -> int:
-    """From the headers of the safetensors files: no weights are read."""
-    total = 0
-    for file in weight_files(folder):
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - not a dict, it has no iterator
-                size = 1
-                for extent in tensors.get_slice(name).get_shape():
-                    size *= extent
-                total += size
-    return total
 
 
 def save_folder(model: torch.nn.Module, tokenizer: object, folder: Path) -> None:

@@ -4,9 +4,11 @@ Everything goes through the cache of huggingface_hub, and is read from the folde
 """
 
 import logging
+import shutil
+from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import constants, snapshot_download
 
 from chesboard.hub import models
 from chesboard.hub.download import run_watched
@@ -68,15 +70,29 @@ def download(model: HubModel, on_phase: OnPhase) -> str:
         planned = snapshot_download(**wanted, dry_run=True)
         total = sum(file.file_size for file in planned if file.will_download)
         if total:
+            _refuse_without_room(model.name, total)
             _fetch(wanted, total, on_phase)
         return str(snapshot_download(**wanted))
-    except RunStoppedError:
+    except (RunStoppedError, ModelError):
         raise
     except Exception as error:
         raise ModelError(
             f"The model “{model.name}” can't be downloaded: {error}. What has arrived is kept; "
             "resume the run to continue the download."
         ) from error
+
+
+def _refuse_without_room(name: str, total: int) -> None:
+    folder = Path(constants.HF_HUB_CACHE).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if total > free:
+        raise ModelError(
+            f"The model “{name}” takes {total / 2**30:.1f} GiB to download, and the disk that "
+            f"holds the hub's cache ({folder}) has {free / 2**30:.1f} GiB free. Make room, or set "
+            "HF_HOME to another disk."
+        )
 
 
 def _fetch(wanted: dict[str, Any], total: int, on_phase: OnPhase) -> None:

@@ -3,16 +3,24 @@
 Weights are read from safetensors only, and no code that comes with a model is run.
 """
 
-import psutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
 import torch
 
 from chesboard import cpu
+from chesboard.capacity.estimate import Setup, estimate
+from chesboard.capacity.shape import ModelSize
 from chesboard.causal_lm import ModelError, placed, read_causal_lm, unusable
-from chesboard.configs import ModelConfig, ObjectiveConfig, PreflightConfig, TrainConfig
-from chesboard.loading import DTYPES, read_tokenizer, tokenizer_notes
+from chesboard.configs import ModelConfig, ObjectiveConfig
+from chesboard.forward.layer_stream import stream_of
+from chesboard.forward.streamed import read_streamed
+from chesboard.loading import DTYPES, read_tokenizer, tokenizer_notes, why_streamed
+from chesboard.memory import free_bytes
 from chesboard.model import LoadedModel
+from chesboard.needs import in_words, remedies_for, setup_of
 from worker.models import hub
-from worker.models.files import Source, count_parameters
+from worker.models.files import Source
 from worker.models.progress import OnPhase, tensors_reported
 
 
@@ -23,6 +31,13 @@ def describe_device(device: torch.device) -> str:
         return f"{device} ({properties.name}, {properties.total_memory / 2**30:.0f} GiB)"
     threads = torch.get_num_threads()
     return f"cpu ({threads} thread{'' if threads == 1 else 's'})"
+
+
+def describe_loaded(loaded: LoadedModel) -> str:
+    """On which device a run computes, in which precision, and whether all of the model is there."""
+    dtype = str(loaded.compute_dtype).removeprefix("torch.")
+    streamed = "" if stream_of(loaded.model) is None else ", one layer at a time"
+    return f"{describe_device(loaded.device)}, {dtype}{streamed}"
 
 
 def other_precision(config: ModelConfig, loaded: LoadedModel) -> str | None:
@@ -50,12 +65,16 @@ def load_model(
         ModelError: unreadable, incomplete, damaged, or too large for the device.
         RunStoppedError: `on_phase` raised it.
     """
-    parameters, location = _prepare(config, source, device, weights_dtype, on_phase)
+    found = _prepare(config, source, device, weights_dtype, on_phase)
     on_phase("loading")
-    tokenizer = read_tokenizer(config.model, location, source.adapter)
+    tokenizer = read_tokenizer(config.model, found.location, source.adapter)
     with tensors_reported(on_phase, "loading"):
-        read = read_causal_lm(config.model, location, weights_dtype, source.adapter)
-    model = placed(config.model, read.model, device)
+        if found.streamed is None:
+            read = read_causal_lm(config.model, found.location, weights_dtype, source.adapter)
+            model = placed(config.model, read.model, device)
+        else:
+            read = read_streamed(config.model, Path(found.location), weights_dtype, device)
+            model = read.model
     if isinstance(config, ObjectiveConfig) and getattr(model, "is_quantized", False):
         raise unusable(
             config.model,
@@ -67,7 +86,7 @@ def load_model(
         compute_dtype=compute_dtype,
         blockwise_attention=not isinstance(config, ObjectiveConfig),
         before_widening=lambda: _refuse_if_too_large(
-            config, parameters or 0, device, torch.float32
+            config, found.size, device, torch.float32, found.streamed
         ),
     )
     return LoadedModel(
@@ -76,8 +95,22 @@ def load_model(
         device=device,
         compute_dtype=compute_dtype,
         name=config.model,
-        notes=(*read.notes, *tokenizer_notes(tokenizer, model)),
+        notes=(
+            *filter(None, [found.streamed]),
+            *read.notes,
+            *tokenizer_notes(tokenizer, model),
+        ),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """Where a model's files are, how large it is, and why its layers are read one by one, if they
+    are."""
+
+    location: str
+    size: ModelSize
+    streamed: str | None
 
 
 def _prepare(
@@ -86,48 +119,63 @@ def _prepare(
     device: torch.device,
     weights_dtype: torch.dtype,
     on_phase: OnPhase,
-) -> tuple[int | None, str]:
-    """Count the parameters, refuse a model that is too large, and only then download it.
+) -> _Prepared:
+    """Find the model's size, refuse one that is too large, and only then download it."""
 
-    Returns the parameters and the folder. None where the hub does not answer: a model that is in
-    its cache loads without it.
-    """
+    def prepared(location: str, size: ModelSize) -> _Prepared:
+        needs = estimate(_setup(config, size, device, weights_dtype))
+        streamed = why_streamed(config, lambda: needs.certain, device, source.adapter)
+        _refuse_if_too_large(config, size, device, weights_dtype, streamed)
+        return _Prepared(location, size, streamed)
+
     if source.path is not None:
         if config.revision is not None:
             raise ModelError(
                 f"The model “{config.model}” is a folder of this server and has no revision "
                 f"“{config.revision}”. Only models of the hub have revisions; leave it out."
             )
-        parameters = count_parameters(source.path)
-        _refuse_if_too_large(config, parameters, device, weights_dtype)
-        return parameters, source.location
+        return prepared(source.location, size_of(source.path))
     found = hub.look_up(source.location, config.revision)
-    if found is None:
-        return None, hub.cached(source.location, config.revision)
-    _refuse_if_too_large(config, found.parameters, device, weights_dtype)
-    return found.parameters, hub.download(found, on_phase)
+    if found is None:  # the hub does not answer: a model that is in its cache loads without it
+        folder = hub.cached(source.location, config.revision)
+        return prepared(folder, size_of(Path(folder)))
+    if_downloaded = prepared(source.location, ModelSize.of_parameters(found.parameters))
+    return replace(if_downloaded, location=hub.download(found, on_phase))
+
+
+def size_of(folder: Path) -> ModelSize:
+    """The size of a model by its headers; where they cannot be read, loading says why."""
+    return ModelSize.at(folder) or ModelSize.of_parameters(0)
+
+
+def _setup(
+    config: ModelConfig, size: ModelSize, device: torch.device, weights_dtype: torch.dtype
+) -> Setup:
+    setup = setup_of(config, size, "cuda" if device.type == "cuda" else "cpu")
+    assert setup is not None, "a run that loads a language model"
+    return replace(setup, weights=weights_dtype.itemsize)
 
 
 def _refuse_if_too_large(
-    config: ModelConfig, parameters: int, device: torch.device, weights_dtype: torch.dtype
+    config: ModelConfig,
+    size: ModelSize,
+    device: torch.device,
+    weights_dtype: torch.dtype,
+    streamed: str | None,
 ) -> None:
-    needed = parameters * _bytes_per_parameter(config, weights_dtype)
-    if device.type == "cuda":
-        available, _ = torch.cuda.mem_get_info(device)
-    else:
-        available = psutil.virtual_memory().available
-    if needed > available:
-        raise ModelError(
-            f"The model “{config.model}” has {parameters / 1e6:,.0f} million parameters and needs "
-            f"at least {needed / 2**30:.1f} GiB, but {device} has {available / 2**30:.1f} GiB "
-            "free. Choose a smaller model, LoRA, or another device."
-        )
-
-
-def _bytes_per_parameter(config: ModelConfig, weights_dtype: torch.dtype) -> int:
-    if isinstance(config, PreflightConfig):
-        return 8  # float32 weight, and the optimizer's first step
-    if isinstance(config, TrainConfig) and config.lora is None:
-        # float32 weight and gradient, and the optimizer's state of each parameter.
-        return 8 + {"adamw": 8, "rmsprop": 4, "sgd": 0}[config.optimizer]
-    return weights_dtype.itemsize
+    """By what is certain before a forward pass: weights, gradients and the optimizer's state."""
+    if streamed is not None:
+        return  # what it needs then is known once its layers are
+    setup = _setup(config, size, device, weights_dtype)
+    needs, available = estimate(setup), free_bytes(device)
+    if needs.certain <= available:
+        return
+    would_fit = [one.words for one in remedies_for(config, setup, available)]
+    advice = (
+        f"It would fit with {', or with '.join(would_fit)}. Or choose" if would_fit else "Choose"
+    )
+    raise ModelError(
+        f"The model “{config.model}” has {size.parameters / 1e6:,.0f} million parameters and needs "
+        f"at least {needs.certain / 2**30:.1f} GiB, but {device} has {available / 2**30:.1f} GiB "
+        f"free ({in_words(needs.parts)}). {advice} a smaller model or another device."
+    )

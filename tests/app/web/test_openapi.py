@@ -42,6 +42,7 @@ REFERRING = {
     ("post", "/api/v1/datasets"),
     ("post", "/api/v1/datasets/{dataset_id}/flags"),
     ("post", "/api/v1/runs"),
+    ("post", "/api/v1/runs/capacity"),
     ("post", "/api/v1/runs/{run_id}/records"),
     ("post", "/api/v1/runs/{run_id}/finish"),
     ("post", "/api/v1/alarm-rules"),

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import groupby
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,10 +20,11 @@ from app.core.settings import Settings
 from chesboard.configs import ScoreConfig
 from chesboard.hub.download import StoppedError, Transfer
 from chesboard.hub.errors import HubRequestError
+from chesboard.hub.models import HubModel
 from chesboard.loading import ModelError
 from worker.models import hub
 from worker.models.cache import ModelCache
-from worker.models.progress import download_bar
+from worker.models.progress import download_bar, ignore_phase
 
 NAME = "example/tiny"
 COMMIT = "0123456789" * 4
@@ -200,6 +202,16 @@ def test_what_the_hub_refuses_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.models.hub.models.look_up", refuse)
     with pytest.raises(ModelError, match=r"There is no such model\."):
         hub.look_up(NAME)
+
+
+def test_a_download_that_the_disk_has_no_room_for_is_not_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = [SimpleNamespace(file_size=2**60, will_download=True)]
+    monkeypatch.setattr(hub, "snapshot_download", lambda **_: files)
+    model = HubModel(NAME, COMMIT, 2**59, ("model.safetensors",))
+    with pytest.raises(ModelError, match=r"takes 1073741824\.0 GiB to download, and the disk"):
+        hub.download(model, ignore_phase)
 
 
 def test_a_folder_has_no_revision(tiny_model_dir: Path) -> None:

@@ -16,18 +16,21 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from app.core.settings import Settings
 from app.runs.weights import zip_stream
 from chesboard.causal_lm import ReadModel
-from chesboard.configs import ScoreConfig, TrainConfig
+from chesboard.configs import EvaluateConfig, GenerateConfig, ScoreConfig, TrainConfig
+from chesboard.configs import LoraConfig as LoraSettings
 from chesboard.cpu import precision
 from chesboard.cpu.precision import computed_in
+from chesboard.forward.layer_stream import stream_of
 from chesboard.forward.select import select_forward
 from chesboard.hub.models import HubModel
 from chesboard.loading import ModelError
 from chesboard.model import LoadedModel, autocast
-from tests.tiny_models import build_tokenizer, load, random_pairs
+from chesboard.model_files.inspection import count_parameters
+from tests.tiny_models import build_other, build_tokenizer, load, random_pairs
 from worker.models import loading
 from worker.models.cache import ModelCache
-from worker.models.files import count_parameters, save_folder
-from worker.models.loading import other_precision
+from worker.models.files import save_folder
+from worker.models.loading import describe_loaded, other_precision
 from worker.training.weights import merge_adapters, prepare_model
 
 
@@ -318,6 +321,62 @@ def test_a_model_too_large_for_the_memory_is_refused_with_the_numbers(
         ModelCache(settings).load(TrainConfig(model="tiny", device="cpu"))
 
 
+@pytest.fixture
+def too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A models folder with a model for which memory is too small, but not for its layers one after
+    the other."""
+    folder = tmp_path / "models" / "deep"
+    save_folder(build_other("llama", num_hidden_layers=6), build_tokenizer(chat=True), folder)
+    memory = type("Memory", (), {"available": count_parameters(folder) * 4 - 1})
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    return Settings(models_dir=tmp_path / "models", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("config_of", [ScoreConfig, EvaluateConfig])
+def test_a_run_that_only_scores_reads_a_model_that_is_too_large_layer_by_layer(
+    too_large: Settings, config_of: type[ScoreConfig | EvaluateConfig]
+) -> None:
+    loaded = ModelCache(too_large).load(config_of(model="deep", device="cpu"))
+    assert stream_of(loaded.model) is not None
+    assert describe_loaded(loaded).endswith(", float32, one layer at a time")
+    [note] = loaded.notes
+    assert note.startswith("The model needs 0.0 GiB, and cpu has 0.0 GiB free: the layers of the")
+    with pytest.raises(ModelError, match="0 million parameters"):
+        ModelCache(too_large).load(config_of(model="deep", device="cpu", stream="never"))
+
+
+def test_other_runs_are_refused_a_model_that_is_too_large(too_large: Settings) -> None:
+    for config in (
+        GenerateConfig(model="deep", device="cpu"),
+        TrainConfig(model="deep", device="cpu"),
+        TrainConfig(model="deep", device="cpu", lora=LoraSettings()),
+    ):
+        with pytest.raises(ModelError, match="0 million parameters"):
+            ModelCache(too_large).load(config)
+
+
+def test_a_kept_model_serves_the_runs_that_may_have_it_as_it_is(settings: Settings) -> None:
+    models = ModelCache(settings)
+    whole = models.load(ScoreConfig(model="tiny", device="cpu"))
+    assert describe_loaded(whole).endswith(", float32")
+    streamed = models.load(ScoreConfig(model="tiny", device="cpu", stream="always"))
+    assert streamed is not whole
+    assert streamed.notes[0].startswith("As asked: the layers of the model are read from disk")
+    assert models.load(EvaluateConfig(model="tiny", device="cpu")) is streamed
+    assert models.load(ScoreConfig(model="tiny", device="cpu", stream="never")) is not streamed
+    models.load(ScoreConfig(model="tiny", device="cpu", stream="always"))
+    trained = models.load(TrainConfig(model="tiny", device="cpu"))
+    assert stream_of(trained.model) is None
+
+
+def test_an_adapter_cannot_be_merged_into_layers_that_are_read_one_by_one(
+    with_adapter: Settings,
+) -> None:
+    config = ScoreConfig(model="adapter", device="cpu", stream="always")
+    with pytest.raises(ModelError, match="An adapter is merged into whole weights"):
+        ModelCache(with_adapter).load(config)
+
+
 def test_a_hub_model_too_large_is_refused_before_it_is_downloaded(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,7 +385,7 @@ def test_a_hub_model_too_large_is_refused_before_it_is_downloaded(
     monkeypatch.setattr("worker.models.hub.snapshot_download", None)  # not to be reached
     monkeypatch.setattr(loading, "read_causal_lm", None)
     with pytest.raises(ModelError, match=r"“example/huge” has 401,000 million parameters"):
-        ModelCache(settings).load(ScoreConfig(model="example/huge", device="cpu"))
+        ModelCache(settings).load(TrainConfig(model="example/huge", device="cpu"))
 
 
 def test_parameters_are_counted_without_reading_weights(tiny_model_dir: Path) -> None:

@@ -1,0 +1,89 @@
+"""Which batches go through the layers of a streamed model together: as many as memory holds."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from chesboard.capacity.estimate import WAITING_STATES
+from chesboard.capacity.shape import ModelShape
+from chesboard.forward.batching import Schedule
+from chesboard.forward.layer_stream import LayerStream, stream_of
+from chesboard.forward.states import PairForward
+from chesboard.memory import free_bytes
+from chesboard.model import LoadedModel, causal_model
+from chesboard.pairs import TokenizedPair
+from chesboard.reporting import Control, Reporter
+
+FREE_SHARE = 1 / 2
+"""Share of the free memory that waiting batches may take; the rest is for what a batch computes in
+a layer, and for the next layer's weights."""
+
+
+def schedule_for(
+    loaded: LoadedModel, forward: PairForward, reporter: Reporter, control: Control
+) -> Schedule | None:
+    """None where the model is in memory as a whole: its batches are computed one by one."""
+    stream = stream_of(causal_model(loaded))
+    if stream is None:
+        return None
+    return StreamSchedule(loaded, stream, forward, reporter, control)
+
+
+class StreamSchedule:
+    """As many batches at a time as memory holds between two layers; each group of batches reads
+    every layer once, or once more for each prefill of theirs."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        stream: LayerStream,
+        forward: PairForward,
+        reporter: Reporter,
+        control: Control,
+    ) -> None:
+        self._stream = stream
+        self._forward = forward
+        self._reporter = reporter
+        self._control = control
+        model = causal_model(loaded)
+        self._shape = ModelShape.of(model.config.to_dict())
+        # The stream between the layers has the dtype of the embeddings.
+        self._itemsize: int = model.get_input_embeddings().weight.itemsize
+        self._most: int | None = None
+        self._taken = 0
+
+    def take(self, waiting: deque[list[TokenizedPair]]) -> list[list[TokenizedPair]]:
+        self._stream.drop()
+        room = FREE_SHARE * (free_bytes(self._stream.device) - self._stream.largest_layer_bytes)
+        taken = [waiting.popleft()]
+        room -= self._waiting_bytes(taken[0])
+        while waiting and len(taken) != self._most:
+            room -= self._waiting_bytes(waiting[0])
+            if room < 0:
+                break
+            taken.append(waiting.popleft())
+        self._taken = len(taken)
+        return taken
+
+    def _waiting_bytes(self, batch: Sequence[TokenizedPair]) -> int:
+        """What a batch keeps in memory while it waits for a layer."""
+        width = max(map(self._forward.row_tokens, batch))
+        tokens = width * len(batch)
+        if self._shape is None:
+            return tokens * width * self._itemsize
+        states = WAITING_STATES * tokens * self._shape.hidden * self._itemsize
+        mask = tokens * width * self._itemsize
+        cached = self._forward.prefilled_tokens(batch)
+        return states + mask + self._shape.cache_bytes(cached, self._itemsize)
+
+    def run(self, calls: Sequence[Callable[[], None]]) -> None:
+        try:
+            self._stream.together(calls, self._before_layer)
+        finally:
+            self._stream.drop()
+
+    def _before_layer(self, index: int) -> None:
+        self._control.check()
+        self._reporter.phase("scoring", index, len(self._stream.layers), "layers")
+
+    def take_fewer(self) -> None:
+        self._most = max(1, self._taken // 2)
