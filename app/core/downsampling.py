@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Series = Sequence[float] | NDArray[np.float64]
 
-EXTREME_SHARE = 0.1
+EXTREME_SHARE = 0.02
 """Of the points of a cloud: those that are kept as extremes."""
 
 
@@ -46,8 +46,8 @@ def pick(count: int, series: Sequence[Series], points: int) -> list[int]:
 def pick_cloud(count: int, series: Sequence[Series], points: int) -> list[int]:
     """Indices (ascending) of the points to keep out of `count`: all of them, or about `points`.
 
-    Most are spread evenly over the indices; a tenth are the lowest and the highest values of every
-    series, at least one of each.
+    Most are spread evenly over the indices; a fiftieth are the lowest and the highest values of
+    every series, at least one of each.
     """
     if count <= points:
         return list(range(count))

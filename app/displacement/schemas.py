@@ -24,7 +24,7 @@ class DisplacementList(BaseModel):
     items: list[Displaced] = Field(description="The measured pairs, by ordinal.")
     decimated: bool = Field(
         description="Whether `items` is thinned to about `points`: most of them evenly by ordinal, "
-        "a tenth the lowest and the highest values of `value` and `preferred_change`."
+        "a fiftieth the lowest and the highest values of `value` and `preferred_change`."
     )
     spearman: float | None = Field(
         description="Rank correlation of `value` and `preferred_change`, ties averaged. For CHES "

@@ -78,15 +78,15 @@ def test_a_cloud_keeps_the_extremes_of_every_series(series: list[list[float]], p
             assert {min(finite), max(finite)} <= set(chosen)
 
 
-def test_a_cloud_is_spread_evenly_but_for_a_tenth_at_its_rim() -> None:
+def test_a_cloud_is_spread_evenly_but_for_a_few_at_its_rim() -> None:
     values = np.random.default_rng(3).normal(size=100_000)
     kept = pick_cloud(100_000, [values, -values], 1000)
     assert 950 <= len(kept) <= 1000
-    assert max(b - a for a, b in pairwise(kept)) <= 100_000 / 900 + 1
+    assert max(b - a for a, b in pairwise(kept)) <= 100_000 / 950 + 1
     order = np.argsort(values)
-    assert set(order[:25].tolist()) | set(order[-25:].tolist()) <= set(kept)
+    assert set(order[:5].tolist()) | set(order[-5:].tolist()) <= set(kept)
     # Half of the normal distribution's values are within 0.674 of its mean.
-    assert 0.44 < np.mean(np.abs(values[kept]) < 0.674) < 0.5
+    assert 0.46 < np.mean(np.abs(values[kept]) < 0.674) < 0.53
 
 
 @given(st.lists(st.floats(-3, 3) | st.sampled_from([0.0, 1.0]), max_size=40), st.integers(1, 50))
