@@ -5,9 +5,9 @@ taken along when y- is pushed down (`docs/theory.md`, equation 21).
 """
 
 from chesboard.configs.objective import ObjectiveConfig
-from chesboard.forecast import ScoredPair, first_push
+from chesboard.forecast import ScoredPairs, first_push
 
-TYPICAL = ScoredPair(-20.0, -20.0, 20, 20, 0.0, 1.0, 1.0)
+TYPICAL = ScoredPairs(-20.0, -20.0, 20, 20, 0.0, 1.0, 1.0)
 """Both responses alike, of 20 tokens: what depends on the pair is said beside."""
 
 _BESIDE = {
@@ -27,7 +27,7 @@ _BESIDE = {
 def push_ratio(config: ObjectiveConfig) -> float | None:
     """r = d+ / d- of a typical pair; None where y- is not pushed at all."""
     push = first_push(config, TYPICAL)
-    return push.preferred / push.dispreferred if push.dispreferred else None
+    return float(push.preferred / push.dispreferred) if push.dispreferred else None
 
 
 def describe_incentives(config: ObjectiveConfig) -> str:

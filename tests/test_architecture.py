@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests import PROJECT_ROOT
 
-HEAVY = {"torch", "transformers", "peft", "tokenizers", "numpy", "gguf", "safetensors", "worker"}
+HEAVY = {"torch", "transformers", "peft", "tokenizers", "gguf", "safetensors", "worker"}
 
 
 def files(package: str) -> list[Path]:

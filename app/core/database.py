@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any, get_args
 
+from psycopg.pq import Format
 from sqlalchemy import CheckConstraint, Engine, MetaData, create_engine, event
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
@@ -33,9 +34,14 @@ def one_of(column: str, names: Any) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({', '.join(map(repr, get_args(names)))})", name=column)
 
 
+BINARY = "binary"
+"""Execution option: results come in PostgreSQL's binary format, which long byte strings are read
+from in a fraction of the time."""
+
+
 @lru_cache
 def get_engine() -> Engine:
-    return create_engine(
+    engine = create_engine(
         get_settings().required_database_url(),
         # Detects connections that a server restart has closed, before a request fails on one.
         pool_pre_ping=True,
@@ -43,6 +49,14 @@ def get_engine() -> Engine:
         max_overflow=20,
         connect_args={"connect_timeout": 5, "application_name": "chesboard"},
     )
+    event.listen(engine, "before_cursor_execute", _set_format)
+    return engine
+
+
+def _set_format(*given: Any) -> None:
+    _, cursor, _, _, context, _ = given
+    if context.execution_options.get(BINARY):
+        cursor.format = Format.BINARY
 
 
 def limit_idle_transactions(limit: timedelta) -> None:

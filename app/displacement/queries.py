@@ -1,14 +1,18 @@
 """Queries of measured displacement: trained pairs after a run, and their scores before it."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
 
-from sqlalchemy import and_, func, select
+import numpy as np
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.core.csv import csv_line
+from app.core.downsampling import pick_cloud
 from app.core.errors import InvalidInputError, NotFoundError
 from app.core.nonfinite import finite_or_none
+from app.core.packed import Floats, Integers, read_columns
+from app.core.paging import EXPORT_ROWS
 from app.displacement.schemas import Displaced, DisplacementList, MeasuredRun, MeasuredRunList
 from app.scores.queries import require_scores
 from app.store.lookup import require_run
@@ -19,10 +23,31 @@ from chesboard.probing.ranks import spearman_of
 from chesboard.records import displaced as is_displaced
 
 
+@dataclass(frozen=True, slots=True)
+class Displacement:
+    """The measured pairs of a training run by ordinal, each with its score; NaN: not known."""
+
+    pairs: Integers
+    preferred_changes: Floats
+    dispreferred_changes: Floats
+    values: Floats
+
+    def items(self, places: Sequence[int] | slice = slice(None)) -> Iterator[Displaced]:
+        """The pairs at these places."""
+        columns = (self.pairs, self.preferred_changes, self.dispreferred_changes, self.values)
+        for row in zip(*(column[places].tolist() for column in columns), strict=True):
+            yield _displaced(*row)
+
+
 def get_displacement(
-    session: Session, run_id: int, score_run: int | None = None, measure: MeasureName = "ches"
+    session: Session,
+    run_id: int,
+    score_run: int | None = None,
+    measure: MeasureName = "ches",
+    points: int | None = None,
 ) -> DisplacementList:
-    """The displacement of each pair of a training run, with its score.
+    """The displacement of each pair of a training run, or of about `points` of them, with its
+    score.
 
     score_run: default: the newest succeeded one over the same dataset.
 
@@ -33,14 +58,17 @@ def get_displacement(
     run = _require_training(session, run_id)
     scored = _score_run(session, run, score_run)
     total = session.scalar(select(func.count()).where(ReferenceLogprob.run_id == run_id)) or 0
-    items = [_displaced(row) for row in _rows(session, run_id, scored, measure)]
-    agreement, compared = spearman_of(
-        [item.value for item in items], [item.preferred_change for item in items]
-    )
+    found = _read(session, run_id, scored, measure)
+    measured = len(found.pairs)
+    agreement, compared = spearman_of(found.values, found.preferred_changes)
+    series = (found.values, found.preferred_changes)
+    kept = slice(None) if points is None else pick_cloud(measured, series, points)
+    items = list(found.items(kept))
     return DisplacementList(
         total=total,
-        measured=len(items),
+        measured=measured,
         items=items,
+        decimated=len(items) < measured,
         spearman=agreement,
         n=compared,
         measure=measure,
@@ -48,12 +76,25 @@ def get_displacement(
     )
 
 
-def export_displacement(found: DisplacementList) -> Iterator[str]:
-    """Lines of CSV, header first; a number that is not finite is an empty field."""
+def export_displacement(
+    session: Session, run_id: int, score_run: int | None, measure: MeasureName
+) -> Iterator[str]:
+    """Lines of CSV, header first; a number that is not finite is an empty field. All that they say
+    is read before the first of them.
+
+    Raises:
+        NotFoundError, InvalidInputError: as get_displacement.
+    """
+    scored = _score_run(session, _require_training(session, run_id), score_run)
+    return _lines(_read(session, run_id, scored, measure), measure)
+
+
+def _lines(found: Displacement, measure: MeasureName) -> Iterator[str]:
     names = list(Displaced.model_fields)
-    yield csv_line([found.measure if name == "value" else name for name in names])
-    for item in found.items:
-        yield csv_line([getattr(item, name) for name in names])
+    yield csv_line([measure if name == "value" else name for name in names])
+    for start in range(0, len(found.pairs), EXPORT_ROWS):
+        part = found.items(slice(start, start + EXPORT_ROWS))
+        yield "".join(csv_line([getattr(item, name) for name in names]) for item in part)
 
 
 def list_measured_runs(session: Session, score_run: int) -> MeasuredRunList:
@@ -108,28 +149,28 @@ def _wrong_run(message: str) -> InvalidInputError:
     return InvalidInputError(message, [{"field": "score_run", "message": message}])
 
 
-def _rows(session: Session, run_id: int, scored: int | None, measure: MeasureName) -> Sequence[Any]:
-    ours = and_(Score.run_id == scored, Score.pair == ReferenceLogprob.pair)
-    return session.execute(
-        select(
-            ReferenceLogprob.pair,
-            (ReferenceLogprob.final_preferred - ReferenceLogprob.preferred).label("preferred"),
-            (ReferenceLogprob.final_dispreferred - ReferenceLogprob.dispreferred).label(
-                "dispreferred"
-            ),
-            getattr(Score, measure).label("value"),
-        )
-        .outerjoin(Score, ours)
-        .where(ReferenceLogprob.run_id == run_id, ReferenceLogprob.final_preferred.is_not(None))
-        .order_by(ReferenceLogprob.pair)
-    ).all()
+def _read(session: Session, run_id: int, scored: int | None, measure: MeasureName) -> Displacement:
+    query = select(
+        ReferenceLogprob.pair,
+        (ReferenceLogprob.final_preferred - ReferenceLogprob.preferred).label("preferred"),
+        (ReferenceLogprob.final_dispreferred - ReferenceLogprob.dispreferred).label("dispreferred"),
+    ).where(ReferenceLogprob.run_id == run_id, ReferenceLogprob.final_preferred.is_not(None))
+    pairs, (preferred, dispreferred) = read_columns(session, query)
+    before, (values,) = read_columns(
+        session, select(Score.pair, getattr(Score, measure)).where(Score.run_id == scored)
+    )
+    # Joined here: PostgreSQL takes longer over it than over both tables.
+    _, of_pairs, of_before = np.intersect1d(pairs, before, True, return_indices=True)
+    beside = np.full(len(pairs), np.nan)
+    beside[of_pairs] = values[of_before]
+    return Displacement(pairs, preferred, dispreferred, beside)
 
 
-def _displaced(row: Any) -> Displaced:
+def _displaced(pair: int, preferred: float, dispreferred: float, value: float) -> Displaced:
     return Displaced(
-        pair=row.pair,
-        preferred_change=finite_or_none(row.preferred),
-        dispreferred_change=finite_or_none(row.dispreferred),
-        displaced=is_displaced(row.preferred, row.dispreferred),
-        value=finite_or_none(row.value),
+        pair=pair,
+        preferred_change=finite_or_none(preferred),
+        dispreferred_change=finite_or_none(dispreferred),
+        displaced=is_displaced(preferred, dispreferred),
+        value=finite_or_none(value),
     )

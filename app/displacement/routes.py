@@ -17,13 +17,26 @@ ScoreRun = Annotated[
     Query(description="The score run. Default: the newest one over the same dataset."),
 ]
 
+Points = Annotated[
+    int | None,
+    Query(
+        ge=2,
+        le=1_000_000,
+        description="Thin the pairs to about this many, keeping the extremes. Default: all pairs.",
+    ),
+]
+
 
 @router.get("/runs/{run_id}/displacement")
 def get_displacement(
-    session: SessionDep, run_id: int, score_run: ScoreRun = None, measure: MeasureName = "ches"
+    session: SessionDep,
+    run_id: int,
+    score_run: ScoreRun = None,
+    measure: MeasureName = "ches",
+    points: Points = None,
 ) -> DisplacementList:
     """Each trained pair's change of log-probability after the last step, with its score."""
-    return queries.get_displacement(session, run_id, score_run, measure)
+    return queries.get_displacement(session, run_id, score_run, measure, points)
 
 
 @router.get("/runs/{run_id}/displacement.csv", response_class=StreamingResponse)
@@ -31,9 +44,8 @@ def download_displacement(
     session: SessionDep, run_id: int, score_run: ScoreRun = None, measure: MeasureName = "ches"
 ) -> StreamingResponse:
     """Displacement of each trained pair, as CSV."""
-    found = queries.get_displacement(session, run_id, score_run, measure)
     return StreamingResponse(
-        queries.export_displacement(found),
+        queries.export_displacement(session, run_id, score_run, measure),
         media_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="run-{run_id}-displacement.csv"'},
     )

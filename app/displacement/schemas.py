@@ -22,9 +22,14 @@ class DisplacementList(BaseModel):
     total: int = Field(description="Pairs that the run trained on.")
     measured: int = Field(description="Pairs measured after its last step.")
     items: list[Displaced] = Field(description="The measured pairs, by ordinal.")
+    decimated: bool = Field(
+        description="Whether `items` is thinned to about `points`: most of them evenly by ordinal, "
+        "a fiftieth the lowest and the highest values of `value` and `preferred_change`."
+    )
     spearman: float | None = Field(
         description="Rank correlation of `value` and `preferred_change`, ties averaged. For CHES "
-        "it is negative where high scores go with a loss of likelihood."
+        "it is negative where high scores go with a loss of likelihood. Over all pairs, also where "
+        "`items` is thinned."
     )
     n: int = Field(description="Number of pairs with both values.")
     measure: MeasureName

@@ -1,25 +1,22 @@
 """The forecast of a training run's first step, held against the changes that the run measured."""
 
-import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from operator import attrgetter
 from statistics import fmean
-from typing import Any
 
-from sqlalchemy import and_, func, select
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.core.packed import Floats, Integers, read_arrays, read_columns
 from app.forecast.fitting import score_run_of
 from app.forecast.queries import why_missing
 from app.forecast.schemas import ForecastBin, ForecastCheck, ForecastPoint, Rank
-from app.forecast.scored import CHUNK, NEEDED, is_forecastable, with_offsets
-from app.store.lookup import dataset_of
+from app.forecast.scored import read_scored
 from app.store.runs import ReferenceLogprob, Run, RunSelection
-from app.store.scores import Score, finite
 from chesboard.configs import ObjectiveConfig
-from chesboard.forecast import ScoredPair, first_push, preferred_shift, why_inexact
+from chesboard.forecast import first_push, preferred_shift, why_inexact
 from chesboard.measures.registry import MeasureName
 from chesboard.probing.ranks import spearman_of_each
 from chesboard.records import STILL_NATS
@@ -37,21 +34,25 @@ COMPARED: tuple[MeasureName, ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """A pair's forecast and its measured change of log p(y+), with measures of before."""
+class Outcomes:
+    """Pairs' forecasts and their measured changes of log p(y+), with measures of before (NaN where
+    there is none), as arrays by ascending ordinal."""
 
-    pair: int
-    forecast: float
-    change: float
-    measures: tuple[float | None, ...]
-
-    @property
-    def foretold(self) -> bool:
-        return self.forecast < 0
+    pairs: Integers
+    forecasts: Floats
+    changes: Floats
+    measures: list[Floats]
 
     @property
-    def fell(self) -> bool:
-        return self.change < -STILL_NATS
+    def foretold(self) -> NDArray[np.bool_]:
+        return self.forecasts < 0
+
+    @property
+    def fell(self) -> NDArray[np.bool_]:
+        return self.changes < -STILL_NATS
+
+
+_NOTHING = Outcomes(np.empty(0, np.int64), np.empty(0), np.empty(0), [np.empty(0)] * len(COMPARED))
 
 
 def check_forecast(session: Session, run: Run, score_run: int | None = None) -> ForecastCheck:
@@ -64,15 +65,16 @@ def check_forecast(session: Session, run: Run, score_run: int | None = None) -> 
     known = ObjectiveConfig.model_fields.keys() & run.config.keys()
     config = ObjectiveConfig(**{name: run.config[name] for name in known})
     scored = score_run_of(session, run, score_run)
-    measured = _count_measured(session, run.id)
+    measured = _measured(session, run.id)
+    count = len(measured[0])
     refusal = why_inexact(config) or _why_another_step(run)
-    found: list[Outcome] = []
-    if scored and measured and not refusal:
-        found = list(_outcomes(session, run, scored, config))
-    fell = sum(one.fell for one in found)
-    hits = sum(one.fell and one.foretold for one in found)
-    foretold = sum(one.foretold for one in found)
-    quiet = len(found) - fell - foretold + hits
+    found = _NOTHING
+    if scored and count and not refusal:
+        found = _outcomes(session, run, scored, config, measured)
+    pairs = len(found.pairs)
+    fell, foretold = np.count_nonzero(found.fell), np.count_nonzero(found.foretold)
+    hits = np.count_nonzero(found.fell & found.foretold)
+    quiet = pairs - fell - foretold + hits
     return ForecastCheck(
         run_id=run.id,
         score_run=scored.id if scored else None,
@@ -80,15 +82,15 @@ def check_forecast(session: Session, run: Run, score_run: int | None = None) -> 
         is_own=scored is not None and scored.id == run.config.get("forecast_run"),
         objective=config.objective,
         config=config,
-        message=None if found else refusal or _why_nothing(run, scored, measured),
-        pairs=len(found),
-        left_out=measured - len(found),
+        message=None if pairs else refusal or _why_nothing(run, scored, count),
+        pairs=pairs,
+        left_out=count - pairs,
         forecast_fall_fell=hits,
         forecast_fall_not=foretold - hits,
         not_forecast_fell=fell - hits,
         not_forecast_not=quiet,
-        hit_rate=(hits + quiet) / len(found) if found else None,
-        base_rate=max(fell, len(found) - fell) / len(found) if found else None,
+        hit_rate=(hits + quiet) / pairs if pairs else None,
+        base_rate=max(fell, pairs - fell) / pairs if pairs else None,
         ranks=_ranks(found),
         bins=_bins(found),
         points=_points(found),
@@ -98,49 +100,51 @@ def check_forecast(session: Session, run: Run, score_run: int | None = None) -> 
 # --- forecasts and measured changes ----------------------------------------------------------
 
 
-def _count_measured(session: Session, run_id: int) -> int:
-    query = select(func.count()).where(
+def _measured(session: Session, run_id: int) -> tuple[Integers, Floats]:
+    """The measured pairs' ordinals, and the changes of log p(y+)."""
+    change = ReferenceLogprob.final_preferred - ReferenceLogprob.preferred
+    query = select(ReferenceLogprob.pair, change).where(
         ReferenceLogprob.run_id == run_id, ReferenceLogprob.final_preferred.is_not(None)
     )
-    return session.scalar(query) or 0
+    ordinals, (changes,) = read_columns(session, query)
+    return ordinals, changes
 
 
 def _outcomes(
-    session: Session, run: Run, scored: Run, config: ObjectiveConfig
-) -> Iterator[Outcome]:
-    """By ordinal; without pairs whose text was edited between the two runs."""
-    edited = _edited(session, run.id, scored.id)
-    change = ReferenceLogprob.final_preferred - ReferenceLogprob.preferred
-    columns: list[Any] = [ReferenceLogprob.pair, change, *map(finite, COMPARED), *NEEDED]
-    query = (
-        select(*columns)
-        .join(Score, and_(Score.run_id == scored.id, Score.pair == ReferenceLogprob.pair))
-        .where(
-            ReferenceLogprob.run_id == run.id,
-            ReferenceLogprob.final_preferred.is_not(None),
-            is_forecastable(),
-        )
-        .order_by(ReferenceLogprob.pair)
+    session: Session,
+    run: Run,
+    scored: Run,
+    config: ObjectiveConfig,
+    measured: tuple[Integers, Floats],
+) -> Outcomes:
+    """Without pairs whose text was edited between the two runs."""
+    before, pairs, measures = read_scored(session, scored, config, COMPARED)
+    shifts = np.asarray(preferred_shift(first_push(config, pairs), pairs))
+    after, changes = measured
+    usable = np.isfinite(changes) & ~np.isin(after, _edited(session, run.id, scored.id))
+    both, of_before, of_after = np.intersect1d(before, after[usable], True, return_indices=True)
+    return Outcomes(
+        both,
+        shifts[of_before],
+        changes[usable][of_after],
+        [measure[of_before] for measure in measures],
     )
-    first = 2 + len(COMPARED)
-    found = session.execute(query.execution_options(yield_per=CHUNK))
-    for rows in found.partitions():
-        usable = [row for row in rows if row[0] not in edited and math.isfinite(row[1])]
-        part = [(row[0], ScoredPair(*row[first:])) for row in usable]
-        pairs = with_offsets(session, dataset_of(run), config, part)
-        for row, (ordinal, pair) in zip(usable, pairs, strict=True):
-            shift = preferred_shift(first_push(config, pair), pair)
-            yield Outcome(ordinal, shift, row[1], tuple(row[2:first]))
 
 
-def _edited(session: Session, run_id: int, scored: int) -> set[int]:
+def _edited(session: Session, run_id: int, scored: int) -> Integers:
     """Pairs that the two runs were given in different versions."""
-    versions = []
-    for one in (run_id, scored):
-        record = session.get(RunSelection, one)
-        versions.append(dict(zip(record.pairs, record.versions, strict=True)) if record else {})
-    given, before = versions
-    return {pair for pair, version in given.items() if before.get(pair, version) != version}
+    given, before = (
+        read_arrays(
+            session,
+            select(RunSelection.pairs, RunSelection.versions).where(RunSelection.run_id == one),
+        )
+        for one in (run_id, scored)
+    )
+    if given is None or before is None:
+        return np.empty(0, np.int64)
+    both, of_given, of_before = np.intersect1d(given[0], before[0], True, return_indices=True)
+    edited: Integers = both[given[1][of_given] != before[1][of_before]]
+    return edited
 
 
 def _why_another_step(run: Run) -> str | None:
@@ -176,36 +180,36 @@ def _why_nothing(run: Run, scored: Run | None, measured: int) -> str:
 # --- what they come to -----------------------------------------------------------------------
 
 
-def _ranks(found: Sequence[Outcome]) -> list[Rank]:
-    columns: dict[str, list[float | None]] = {"forecast": [one.forecast for one in found]}
-    for index, name in enumerate(COMPARED):
-        columns[name] = [one.measures[index] for one in found]
-    agreements = spearman_of_each(columns.values(), [one.change for one in found])
+def _ranks(found: Outcomes) -> list[Rank]:
+    agreements = spearman_of_each([found.forecasts, *found.measures], found.changes)
     return [
         Rank(name=name, spearman=agreement)
-        for name, (agreement, _) in zip(columns, agreements, strict=True)
+        for name, (agreement, _) in zip(("forecast", *COMPARED), agreements, strict=True)
     ]
 
 
-def _bins(found: Sequence[Outcome]) -> list[ForecastBin]:
-    ascending = sorted(found, key=attrgetter("forecast"))  # found is by pair, so equals stay so
-    edges = [round(len(found) * index / BINS) for index in range(BINS + 1)]
+def _bins(found: Outcomes) -> list[ForecastBin]:
+    ascending = np.argsort(found.forecasts, kind="stable")  # equals stay by ordinal
+    edges = [round(len(ascending) * index / BINS) for index in range(BINS + 1)]
     parts = [ascending[start:end] for start, end in pairwise(edges)]
     return [
         ForecastBin(
             pairs=len(part),
-            forecast=fmean(one.forecast for one in part),
-            change=fmean(one.change for one in part),
-            fell=sum(one.fell for one in part),
+            forecast=fmean(found.forecasts[part].tolist()),
+            change=fmean(found.changes[part].tolist()),
+            fell=np.count_nonzero(found.fell[part]),
         )
         for part in parts
-        if part
+        if len(part)
     ]
 
 
-def _points(found: Sequence[Outcome]) -> list[ForecastPoint]:
-    stride = max(1, -(-len(found) // MAX_POINTS))
+def _points(found: Outcomes) -> list[ForecastPoint]:
+    stride = max(1, -(-len(found.pairs) // MAX_POINTS))
+    columns = (found.pairs, found.forecasts, found.changes)
     return [
-        ForecastPoint(pair=one.pair, forecast=one.forecast, change=one.change)
-        for one in found[::stride]
+        ForecastPoint(pair=pair, forecast=forecast, change=change)
+        for pair, forecast, change in zip(
+            *(column[::stride].tolist() for column in columns), strict=True
+        )
     ]

@@ -1,75 +1,53 @@
 """Reading what a forecast needs of a run's scores."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Any
+import math
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
 
-from sqlalchemy import ColumnElement, and_, func, select
-from sqlalchemy.dialects.postgresql import aggregate_order_by
+import numpy as np
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.core.packed import Floats, Integers, read_columns
+from app.store.lookup import dataset_of
 from app.store.offsets import one_of, read_offsets
-from app.store.scores import Score, finite
+from app.store.runs import Run
+from app.store.scores import Score, is_finite
 from chesboard.configs import ObjectiveConfig
-from chesboard.forecast import ScoredPair
+from chesboard.forecast import ScoredPairs, needed
+from chesboard.measures.registry import MeasureName
 
-CHUNK = 10_000
-"""Pairs that are in memory at a time."""
-
-_MEASURES = [
-    finite(name)
+_FORECASTABLE = [
+    is_finite(name)
     for name in (
         *("preferred_logprob", "dispreferred_logprob", "head_cosine"),
         *("preferred_grad_norm", "dispreferred_grad_norm"),
     )
 ]
-NEEDED = [
-    Score.preferred_logprob,
-    Score.dispreferred_logprob,
-    Score.preferred_tokens,
-    Score.dispreferred_tokens,
-    Score.head_cosine,
-    Score.preferred_grad_norm,
-    Score.dispreferred_grad_norm,
-]
-"""The columns of a ScoredPair, in the order of its fields."""
+"""A pair's measures are all there and finite. A cosine implies that neither gradient is zero."""
 
 
-def is_forecastable() -> ColumnElement[bool]:
-    """Whether a pair's measures are all there and finite. A cosine implies that neither gradient
-    is zero."""
-    return and_(*(measure.is_not(None) for measure in _MEASURES))
+def read_scored(
+    session: Session, run: Run, config: ObjectiveConfig, beside: Sequence[MeasureName] = ()
+) -> tuple[Integers, ScoredPairs, list[Floats]]:
+    """The run's pairs of which a forecast can be made: their ordinals, what the forecast of the
+    configuration needs of their scores, and other measures of them, NaN where there is none."""
+    names = needed(config)
+    columns = [getattr(Score, name) for name in (*names, *beside)]
+    query = select(Score.pair, *columns).where(Score.run_id == run.id, *_FORECASTABLE)
+    ordinals, found = read_columns(session, query)
+    known = dict(zip(names, found, strict=False))
+    unread = {one.name: math.nan for one in fields(ScoredPairs) if one.default is MISSING}
+    offset = _offsets(session, run, config, ordinals)
+    return ordinals, ScoredPairs(**unread | known, offset=offset), found[len(names) :]
 
 
-def read_scored(session: Session, run_id: int) -> Iterator[list[tuple[int, ScoredPair]]]:
-    """The run's pairs of which a forecast can be made, by ordinal, a part at a time.
-
-    Columns come as arrays, which costs a tenth of fetching the rows.
-    """
-    part = Score.pair // CHUNK
-    query = (
-        select(*(_array(column) for column in (Score.pair, *NEEDED)))
-        .where(Score.run_id == run_id, is_forecastable())
-        .group_by(part)
-        .order_by(part)
-    )
-    for pairs, *columns in session.execute(query.execution_options(yield_per=1)):
-        yield list(zip(pairs, map(ScoredPair, *columns), strict=True))
-
-
-def with_offsets(
-    session: Session,
-    dataset_id: int,
-    config: ObjectiveConfig,
-    part: Sequence[tuple[int, ScoredPair]],
-) -> list[tuple[int, ScoredPair]]:
-    """The pairs with odpo's offsets, 0 where they have none; as they are for other objectives."""
+def _offsets(
+    session: Session, run: Run, config: ObjectiveConfig, ordinals: Integers
+) -> Floats | float:
+    """odpo's, 0 where a pair has none; 0 for other objectives."""
     if config.objective != "odpo":
-        return list(part)
-    among = one_of([ordinal for ordinal, _ in part])
-    found = dict(read_offsets(session, dataset_id, config.odpo_offset, among))
-    return [(ordinal, replace(pair, offset=found[ordinal].value or 0.0)) for ordinal, pair in part]
-
-
-def _array(column: Any) -> Any:
-    return func.array_agg(aggregate_order_by(column, Score.pair))
+        return 0.0
+    wanted: list[int] = ordinals.tolist()
+    found = dict(read_offsets(session, dataset_of(run), config.odpo_offset, one_of(wanted)))
+    return np.array([found[pair].value or 0.0 for pair in wanted])

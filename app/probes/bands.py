@@ -8,7 +8,8 @@ from sqlalchemy import ColumnElement, Select, case, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.core.arrays import among
-from app.core.downsampling import pick, read_series
+from app.core.downsampling import pick
+from app.core.packed import read_columns
 from app.core.windows import WHOLE, Window
 from app.probes.schemas import Bands, Quantiles
 from app.store.displaced import displaced_sql
@@ -108,12 +109,11 @@ def _band_steps(
         )
         .group_by(each.c.step)
         .having(is_whole)
-        .order_by(each.c.step)
     )
-    steps, series = read_series(session, over_steps)
+    steps, series = read_columns(session, over_steps)
     if window.points is None or len(steps) <= window.points:
         return None, len(steps)
-    return [steps[index] for index in pick(len(steps), series, window.points)], len(steps)
+    return steps[pick(len(steps), series, window.points)].tolist(), len(steps)
 
 
 def _quantiles(rows: Sequence[Sequence[float | None] | None]) -> Quantiles:

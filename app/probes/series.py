@@ -8,8 +8,9 @@ from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.orm import Session
 
 from app.core.arrays import among
-from app.core.downsampling import pick, read_series
+from app.core.downsampling import pick
 from app.core.nonfinite import nonfinite_to_none
+from app.core.packed import read_columns
 from app.core.windows import WHOLE, Window
 from app.probes.curves import destination_onsets
 from app.probes.ledgers import count_predicted, to_ledger
@@ -187,10 +188,10 @@ def _chosen_steps(session: Session, probe: Probe, window: Window) -> tuple[list[
             for index in range(len(probe.groups))
         ),
     )
-    steps, series = read_series(session, select(*curves).where(*key).order_by(ProbeStep.step))
+    steps, series = read_columns(session, select(*curves).where(*key))
     if window.points is None:
-        return steps, total
-    return [steps[index] for index in pick(len(steps), series, window.points)], total
+        return steps.tolist(), total
+    return steps[pick(len(steps), series, window.points)].tolist(), total
 
 
 def _rows(

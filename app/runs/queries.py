@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 from app.core.arrays import among
 from app.core.csv import csv_line
 from app.core.database import transaction
-from app.core.downsampling import pick, read_series
+from app.core.downsampling import pick
+from app.core.packed import read_columns
 from app.core.paging import EXPORT_ROWS, PAGE_SIZE
 from app.core.windows import WHOLE, Window
 from app.probes.headline import Headline, run_headline
@@ -105,9 +106,9 @@ def list_metrics(
         columns = [getattr(Metric, name) for name in METRICS]
         if other is not None:
             columns.append(Metric.extra[other].astext)
-        steps, series = read_series(session, query.with_only_columns(Metric.step, *columns))
-        kept = [steps[place] for place in pick(len(steps), series, window.points)]
-        query = query.where(among(Metric.step, kept))
+        steps, series = read_columns(session, query.with_only_columns(Metric.step, *columns))
+        kept = steps[pick(len(steps), series, window.points)]
+        query = query.where(among(Metric.step, kept.tolist()))
     items = [MetricOut.of(metric) for metric in session.scalars(query)]
     return MetricList(revision=revision, total=total, decimated=len(items) < total, items=items)
 

@@ -57,10 +57,15 @@ class Flag(Base):
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
 
+def is_finite(measure: MeasureName) -> ColumnElement[bool]:
+    """NULL where the measure is."""
+    column: ColumnElement[float | None] = getattr(Score, measure)
+    return column.between(-sys.float_info.max, sys.float_info.max)
+
+
 def finite(measure: MeasureName) -> ColumnElement[float | None]:
     """A measure's column, NULL where it is NaN or infinite.
 
     PostgreSQL sorts NaN above every number; as NULL it takes no part in sorting and statistics.
     """
-    column = getattr(Score, measure)
-    return case((column.between(-sys.float_info.max, sys.float_info.max), column))
+    return case((is_finite(measure), getattr(Score, measure)))

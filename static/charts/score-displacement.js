@@ -20,6 +20,8 @@ const COMPARED = [
   "normalized_edit_distance",
 ];
 
+const POINTS = 5000; // more would hide one another
+
 export class DisplacementChart {
   constructor(run) {
     const asked = new URLSearchParams(location.search);
@@ -58,7 +60,7 @@ export class DisplacementChart {
       ),
       figure: (colors) => displacementFigure(this.points(), measureOf(this.measure).label, colors),
       describe: () => this.inWords(),
-      note: () => this.inWords(),
+      note: () => `${this.inWords()} ${this.drawnInWords()}`.trim(),
       csv: () => {
         const column = (name) => this.found.items.map((item) => item[name]);
         return {
@@ -73,7 +75,7 @@ export class DisplacementChart {
   }
 
   async load() {
-    const query = `score_run=${this.run.id}&measure=${this.measure}`;
+    const query = `score_run=${this.run.id}&measure=${this.measure}&points=${POINTS}`;
     const found = await this.newest(api(`/runs/${this.trained}/displacement?${query}`));
     if (!found) return;
     this.found = found;
@@ -93,5 +95,12 @@ export class DisplacementChart {
         ? "There are too few pairs for a rank correlation."
         : `Spearman's ρ = ${number(spearman, 2)} over ${count(n)} pairs.`;
     return `${measureOf(this.measure).label} against the change of log p(y+) in run ${this.trained}: ${agreement}`;
+  }
+
+  /** Said where not all pairs are drawn. */
+  drawnInWords() {
+    if (!this.found?.decimated) return "";
+    const drawn = this.points().filter(({ x, y }) => x !== null && y !== null);
+    return `${count(drawn.length)} of ${count(this.found.n)} pairs drawn; the correlation is over all.`;
   }
 }

@@ -58,7 +58,7 @@ PAGES = (
     "/api/v1/runs/1/scores?sort=pair&limit=1000&offset=0",
     "/api/v1/runs/1/forecast?objective=dpo",
     "/api/v1/runs/1/displacements",
-    "/api/v1/runs/2/displacement?score_run=1&measure=ches",
+    "/api/v1/runs/2/displacement?score_run=1&measure=ches&points=5000",
     "/api/v1/runs/2/forecast",
     "/api/v1/runs/2/pairs?limit=100",
 )

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from chesboard.configs import PreflightConfig, TrainConfig
-from chesboard.forecast import ScoredPair, first_push, preferred_shift
+from chesboard.forecast import ScoredPairs, first_push, preferred_shift
 from chesboard.formats.pair_reader import PairReader
 from chesboard.formats.reading import read_rows
 from chesboard.formats.rows import PairRow
@@ -94,9 +94,9 @@ class Foreseen:
 
     @property
     def forecast(self) -> float:
-        needed = [one.name for one in fields(ScoredPair) if one.default is MISSING]
-        pair = ScoredPair(*(getattr(self.score, name) for name in needed))
-        return preferred_shift(first_push(CONFIG, pair), pair)
+        needed = [one.name for one in fields(ScoredPairs) if one.default is MISSING]
+        pair = ScoredPairs(*(getattr(self.score, name) for name in needed))
+        return float(preferred_shift(first_push(CONFIG, pair), pair))
 
 
 class Finals(Ledger):

@@ -3,10 +3,11 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.downsampling import pick
+from app.core.downsampling import pick, pick_cloud, smallest_of
 from app.core.nonfinite import nonfinite_to_none
 
 NAN = float("nan")
@@ -52,13 +53,46 @@ def test_first_last_and_all_extremes_are_kept_whatever_the_numbers(
     kept = pick(count, series, points)
     assert kept == sorted(set(kept))
     assert {0, count - 1} <= set(kept) <= set(range(count))
-    assert len(kept) <= max(points, 2 + 3 * len(series))
+    # Half as many again where every bucket has a gap besides its extremes.
+    assert len(kept) <= max(points + points // 2, 2 + 3 * len(series))
     for one in series:
         finite = [value for value in one if math.isfinite(value)]
         chosen = [one[place] for place in kept]
         if finite:
             assert min(finite) in chosen
             assert max(finite) in chosen
+
+
+@given(st.lists(values, min_size=1, max_size=3), st.integers(2, 100))
+def test_a_cloud_keeps_the_extremes_of_every_series(series: list[list[float]], points: int) -> None:
+    count = min(map(len, series))
+    series = [one[:count] for one in series]
+    kept = pick_cloud(count, series, points)
+    assert kept == sorted(set(kept))
+    assert set(kept) <= set(range(count))
+    assert len(kept) == count if count <= points else len(kept) <= max(points, 2 * len(series))
+    for one in series:
+        finite = [value for value in one if math.isfinite(value)]
+        chosen = [one[place] for place in kept]
+        if finite:
+            assert {min(finite), max(finite)} <= set(chosen)
+
+
+def test_a_cloud_is_spread_evenly_but_for_a_few_at_its_rim() -> None:
+    values = np.random.default_rng(3).normal(size=100_000)
+    kept = pick_cloud(100_000, [values, -values], 1000)
+    assert 950 <= len(kept) <= 1000
+    assert max(b - a for a, b in pairwise(kept)) <= 100_000 / 950 + 1
+    order = np.argsort(values)
+    assert set(order[:5].tolist()) | set(order[-5:].tolist()) <= set(kept)
+    # Half of the normal distribution's values are within 0.674 of its mean.
+    assert 0.46 < np.mean(np.abs(values[kept]) < 0.674) < 0.53
+
+
+@given(st.lists(st.floats(-3, 3) | st.sampled_from([0.0, 1.0]), max_size=40), st.integers(1, 50))
+def test_of_equal_values_the_first_are_the_smallest(values: list[float], count: int) -> None:
+    expected = sorted(range(len(values)), key=lambda place: (values[place], place))[:count]
+    assert smallest_of(np.array(values), count).tolist() == expected
 
 
 json_values = st.recursive(

@@ -83,6 +83,37 @@ def test_without_scores_or_measurements_there_is_nothing_to_compare(
     assert (found["items"], found["spearman"], found["score_run"]) == ([], None, None)
 
 
+def test_of_many_pairs_as_many_as_a_chart_draws_can_be_asked_for(
+    client: TestClient, session: Session
+) -> None:
+    dataset = factories.dataset(session)
+    scored = factories.run(session, dataset.id, kind="score", status="succeeded")
+    trained = factories.run(session, dataset.id, status="succeeded")
+    for pair in range(300):
+        factories.score(session, scored.id, pair, 50.0 if pair == 77 else float(pair % 10))
+        session.add(
+            ReferenceLogprob(
+                run_id=trained.id,
+                pair=pair,
+                preferred=0.0,
+                dispreferred=0.0,
+                final_preferred=-90.0 if pair == 123 else -((pair * 37) % 11) / 8,
+                final_dispreferred=-100.0,
+            )
+        )
+    session.commit()
+    path = f"/runs/{trained.id}/displacement"
+    whole, thin = get(client, path), get(client, path, points=40)
+    assert (len(whole["items"]), whole["decimated"]) == (300, False)
+    assert (thin["measured"], thin["n"], thin["decimated"]) == (300, 300, True)
+    assert thin["spearman"] == whole["spearman"] is not None
+    assert 30 <= len(thin["items"]) <= 40
+    assert all(item in whole["items"] for item in thin["items"])
+    assert {77, 123} <= {item["pair"] for item in thin["items"]}
+    assert get(client, path, points=300) == whole
+    assert len(client.get(f"{API}{path}.csv").text.splitlines()) == 301
+
+
 def test_it_can_be_downloaded(client: TestClient, runs: dict[str, int]) -> None:
     answer = client.get(f"{API}/runs/{runs['train']}/displacement.csv")
     assert answer.headers["content-type"].startswith("text/csv")

@@ -18,10 +18,14 @@ PAIRS = 60
 CONFIG = {"objective": "dpo", "beta": 0.2, "sft_coef": 0.01}
 
 
+def forecast(pair: int) -> float:
+    pushed = first_push(ObjectiveConfig(**CONFIG), scored(pair))
+    return float(preferred_shift(pushed, scored(pair)))
+
+
 def change(pair: int) -> float:
     """What training did: about what the forecast says."""
-    forecast = preferred_shift(first_push(ObjectiveConfig(**CONFIG), scored(pair)), scored(pair))
-    return forecast + random.Random(pair).gauss(0, 2)
+    return forecast(pair) + random.Random(pair).gauss(0, 2)
 
 
 def train(session: Session, dataset_id: int, **config: Any) -> Run:
@@ -60,8 +64,7 @@ def test_signs_and_order_are_counted(client: TestClient, session: Session, datas
     assert (found["kind"], found["score_run"], found["pairs"]) == ("train", before.id, PAIRS)
     assert (found["objective"], found["config"]["beta"], found["message"]) == ("dpo", 0.2, None)
     changes = [change(pair) for pair in range(PAIRS)]
-    config = ObjectiveConfig(**CONFIG)
-    shifts = [preferred_shift(first_push(config, scored(n)), scored(n)) for n in range(PAIRS)]
+    shifts = [forecast(pair) for pair in range(PAIRS)]
     signs = [(shift < 0, change < -1e-4) for shift, change in zip(shifts, changes, strict=True)]
     names = ("forecast_fall_fell", "forecast_fall_not", "not_forecast_fell", "not_forecast_not")
     expected = [signs.count(one) for one in ((True, True), (True, False), (False, True))]

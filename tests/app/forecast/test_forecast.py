@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.store.runs import Run
 from chesboard.configs import ObjectiveConfig
-from chesboard.forecast import WITHOUT, ScoredPair, falls, first_push, preferred_shift, rises
+from chesboard.forecast import WITHOUT, ScoredPairs, falls, first_push, preferred_shift, rises
 from tests.app import factories
 
 API = "/api/v1"
@@ -43,8 +43,8 @@ def columns(number: int) -> dict[str, Any]:
     }
 
 
-def scored(number: int) -> ScoredPair:
-    return ScoredPair(**columns(number))
+def scored(number: int) -> ScoredPairs:
+    return ScoredPairs(**columns(number))
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_at_each_point_of_a_curve_so_many_pairs_fall(
 
         def falling(value: float, plain: Any = plain, name: str = found["remedy"]) -> int:
             config = ObjectiveConfig(**{**plain, name: value})
-            return sum(falls(first_push(config, pair), pair) for pair in pairs)
+            return sum(bool(falls(first_push(config, pair), pair)) for pair in pairs)
 
         none = WITHOUT[found["remedy"]]
         curve = found["curve"]
