@@ -102,7 +102,7 @@ def list_metrics(
 def export_metrics_csv(run_id: int, since: int | None = None) -> Iterator[str]:
     """All metrics after `since` as CSV, header first, streamed; nonfinite numbers are empty.
 
-    Opens its own transaction, which lasts until the response is sent.
+    Opens its own transaction.
     """
     yield csv_line(["step", *METRICS])
     with transaction() as session:

@@ -37,7 +37,9 @@ from fastapi import APIRouter, FastAPI, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from app.auth.authentication import person_of
 from app.core.errors import NotFoundError
+from app.core.slots import Slots
 from app.runs.schemas import RunOut
 from app.store.lookup import there_is_no
 from app.streaming.feed import load_run
@@ -94,7 +96,10 @@ async def stream_events(
     request: Request,
     run_id: int,
     since: Annotated[
-        int, Query(ge=0, description="The revision up to which the client has loaded the run.")
+        int,
+        Query(
+            ge=0, lt=2**63, description="The revision up to which the client has loaded the run."
+        ),
     ] = 0,
     last_event_id: Annotated[
         str | None,
@@ -126,9 +131,14 @@ class _EventStream(StreamingResponse):
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        feed = self._hub.join(self._run)
-        self.body_iterator = feed.watch(self._since)
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._hub.leave(feed)
+        """Raises:
+        TooManyRequestsError: too many streams are open.
+        """
+        slots: Slots = scope["app"].state.streams
+        with slots.hold(person_of(scope)):
+            feed = self._hub.join(self._run)
+            self.body_iterator = feed.watch(self._since)
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                self._hub.leave(feed)
