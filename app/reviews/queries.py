@@ -5,7 +5,6 @@ from typing import get_args
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.core.arrays import among
 from app.reviews.agreement import disputed, last_verdicts, list_agreements
 from app.reviews.schemas import (
     BatchList,
@@ -106,7 +105,7 @@ def get_progress(session: Session, dataset_id: int) -> ReviewProgress:
         select(func.count()).where(
             Review.dataset_id == dataset_id,
             Review.verdict.is_not(None),
-            among(Review.pair, flags),
+            Review.pair.in_(flags),
         )
     )
     edited = session.scalar(
