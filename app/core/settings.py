@@ -127,7 +127,7 @@ class Settings(BaseSettings):
         1000, ge=10, description="Maximum number of connections to the web server."
     )
     max_connections_per_address: int = Field(
-        300, ge=1, description="Maximum number of connections from one address but a proxy's."
+        500, ge=1, description="Maximum number of connections from one address but a proxy's."
     )
     request_timeout: timedelta = Field(
         timedelta(seconds=10),

@@ -30,10 +30,7 @@ class Slots:
         TooManyRequestsError: all are held, or this person holds as many as one may.
         """
         with self._lock:
-            if self._held[person] >= self._each:
-                self._refuse(f"{self._each} {self._what} of yours are")
-            if self._held.total() >= self._total:
-                self._refuse(f"{self._total} {self._what} are")
+            self._check(person)
             self._held[person] += 1
         try:
             yield
@@ -42,6 +39,21 @@ class Slots:
                 self._held[person] -= 1
                 if not self._held[person]:
                     del self._held[person]
+
+    def check(self, person: str) -> None:
+        """Refuse now what `hold` would refuse, before work is done for it.
+
+        Raises:
+            TooManyRequestsError: as `hold`.
+        """
+        with self._lock:
+            self._check(person)
+
+    def _check(self, person: str) -> None:
+        if self._held[person] >= self._each:
+            self._refuse(f"{self._each} {self._what} of yours are")
+        if self._held.total() >= self._total:
+            self._refuse(f"{self._total} {self._what} are")
 
     def _refuse(self, held: str) -> None:
         raise TooManyRequestsError(

@@ -111,6 +111,8 @@ async def stream_events(
 
     An event's id is the run's revision. A client must close the stream at `end`.
     """
+    slots: Slots = request.app.state.streams
+    slots.check(person_of(request.scope))
     run = await to_thread.run_sync(load_run, run_id)
     if run is None:
         raise NotFoundError(there_is_no("run", run_id), code="run_not_found")
