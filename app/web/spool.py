@@ -103,6 +103,8 @@ class Spool:
             for piece in pieces:
                 if self._stopped.is_set():
                     return
+                if not piece:
+                    continue
                 left = memoryview(piece)
                 with temporary_files():
                     while left:

@@ -1,6 +1,7 @@
 """A request body beyond its limit is refused before it is read whole."""
 
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -10,7 +11,7 @@ from app.core.settings import get_settings
 from app.main import create_app
 from app.web.body_limit import MAX_JSON_BYTES
 from tests.app.serving import connected, serving
-from tests.support import HOME, eventually
+from tests.support import HOME, OPERATOR_TOKEN, eventually
 
 
 def test_body_is_not_read_beyond_its_limit(http: TestClient) -> None:
@@ -38,6 +39,30 @@ def test_what_a_stranger_sends_is_read_by_kilobytes_and_never_spooled(
 def test_only_uploads_are_as_large_as_uploads(http: TestClient) -> None:
     files = {"file": ("a", b"a" * (1 << 15))}
     assert http.post("/login", files=files).status_code == 413
+
+
+def test_the_body_of_a_stranger_has_its_time(
+    database: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHESBOARD_TOKEN", OPERATOR_TOKEN)
+    monkeypatch.setenv("CHESBOARD_REQUEST_TIMEOUT", "PT1S")
+    get_settings.cache_clear()
+    begun = (
+        b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n"
+        b"Content-Type: application/x-www-form-urlencoded\r\n\r\ntoken="
+    )
+    with serving() as server, connected(server.port, 1, begun) as (one,):
+        assert one.recv(1000).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_folder_for_temporary_files_that_is_full_or_gone_is_said(
+    http: TestClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In place of the framework's "There was an error parsing the body"."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    answer = http.post("/api/v1/datasets/preview", files={"file": ("a.csv", b"a" * (2 << 20))})
+    assert answer.status_code == 503
+    assert str(tmp_path / "none") in answer.json()["detail"]
 
 
 def test_uploads_have_a_number(database: object, monkeypatch: pytest.MonkeyPatch) -> None:

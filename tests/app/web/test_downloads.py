@@ -87,6 +87,16 @@ def test_a_download_reads_one_state_of_the_database(dataset_id: int) -> None:
     assert not any("changed" in row.values() for row in rows)
 
 
+@pytest.mark.parametrize("format", ["csv", "jsonl"])
+def test_a_download_of_nothing_comes_at_once(client: TestClient, format: str) -> None:
+    with transaction() as session:
+        run_id = factories.run(session, factories.dataset(session).id).id
+    began = time.monotonic()
+    answer = client.get(f"{API}/runs/{run_id}/findings?format={format}")
+    assert time.monotonic() - began < 4
+    assert len(answer.text.splitlines()) == (1 if format == "csv" else 0)
+
+
 def test_an_error_before_the_first_byte_is_an_answer(
     database: Services, client: TestClient, monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:
