@@ -56,6 +56,15 @@ REFERRING = {
     ("delete", "/api/v1/datasets/{dataset_id}/pairs/{pair}/review"),
     ("get", "/api/v1/runs/{run_id}/displacement"),
     ("get", "/api/v1/runs/{run_id}/displacement.csv"),
+    ("get", "/api/v1/runs/{run_id}/forecast"),
+    ("get", "/api/v1/datasets/{dataset_id}/export"),
+    ("get", "/api/v1/datasets/{dataset_id}/export/manifest"),
+    ("get", "/api/v1/judgments/agreement"),
+    ("post", "/api/v1/datasets/preview"),
+    ("post", "/api/v1/datasets/{dataset_id}/selection"),
+    ("post", "/api/v1/datasets/{dataset_id}/reviews/bulk"),
+    ("post", "/api/v1/datasets/{dataset_id}/pairs/{pair}/review/undo"),
+    ("put", "/api/v1/datasets/{dataset_id}/pairs/{pair}/review"),
 }
 
 IDS = [1, 2, 3, 4]
@@ -98,7 +107,9 @@ def test_a_call_does_what_is_said_of_it(guarded: Any, method: str, path: str) ->
     schema.app = guarded
     schema.config.update(base_url="http://127.0.0.1")
     if (method, path) in REFERRING:
-        schema.config.checks.positive_data_acceptance.expected_statuses.append("422")
+        # A list of its own: the default is shared by all schemas.
+        accepted = schema.config.checks.positive_data_acceptance
+        accepted.expected_statuses = [*accepted.expected_statuses, "422"]
     operation = schema[path][method.upper()]
 
     @given(
