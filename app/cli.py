@@ -1,5 +1,6 @@
 """The command line of the server. Each command imports what is heavy by itself."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from app.local.errors import SetupError
 from chesboard.cli import score, sync
 
 USAGE_ERROR = 2
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def _environment_help() -> str:
@@ -209,11 +211,19 @@ def _become(command: list[str]) -> None:
 
 
 def main() -> None:
-    """Run a command; a SetupError is printed as one line, with exit status 2."""
+    """Run a command; a SetupError or a full disk is printed as one line, with exit status 2."""
     try:
         cli()
     except SetupError as error:
         typer.echo(f"chesboard: {error}", err=True)
+        raise SystemExit(USAGE_ERROR) from None
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        typer.echo(
+            f"chesboard: {error.strerror}{where}. Free space there, and try again.", err=True
+        )
         raise SystemExit(USAGE_ERROR) from None
 
 

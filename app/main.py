@@ -18,6 +18,7 @@ from app.auth import routes as recorder_tokens
 from app.auth.authentication import Authenticator
 from app.core import logging as logs
 from app.core.settings import get_settings
+from app.core.slots import Slots
 from app.datasets import routes as datasets
 from app.displacement import routes as displacement
 from app.doctor import routes as doctor
@@ -45,6 +46,7 @@ from app.web import docs_page, openapi, problems, static
 from app.web.body_limit import BodyLimit
 from app.web.guard import Guard
 from app.web.headers import SecurityHeaders
+from app.web.pieces import Pieces
 from app.web.request_context import RequestContext
 from app.web.response_cache import ResponseCache
 
@@ -125,6 +127,8 @@ def create_app() -> FastAPI:
     app.state.templates = templates
     app.state.authenticator = Authenticator(settings)
     app.state.registry = metrics.make_registry()
+    app.state.downloads = Slots(settings.max_downloads, "downloads")
+    app.state.streams = Slots(settings.max_streams, "live pages")
     # The last one added is the outermost: a request is refused before its body is read.
     problems.install(app)
     app.add_middleware(AuditTrail)
@@ -135,6 +139,7 @@ def create_app() -> FastAPI:
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestContext)
     app.add_middleware(metrics.Requests, registry=app.state.registry)
+    app.add_middleware(Pieces)
     app.router.routes.extend(_rooms().routes)
     openapi.install(app)
     app.mount("/static", static.static_files(), name="static")

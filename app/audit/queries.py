@@ -41,7 +41,7 @@ def list_names(session: Session) -> tuple[list[str], list[str]]:
 def export_events(action: str | None, actor: str | None, format: RowFormat) -> Iterator[str]:
     """All events, oldest first, one a line.
 
-    Opens its own transaction, which stays open while the response is sent.
+    Opens its own transaction.
     """
     return export_rows(COLUMNS, _exported(action, actor), format)
 

@@ -3,19 +3,27 @@
 Which routes are recorded, and under which action, is declared beside their roles in
 app/auth/permissions.py. An event is written after the change has committed and before the response
 is sent, so a client that has its response finds the event in the log. If the log cannot be written
-the response is sent all the same, since the change is made, and the server log gets the event.
+the response to a change is sent all the same, since it is made, and the server log gets the event;
+a download is refused.
 """
 
 import json
+import logging
 from typing import Any
 
 from anyio import to_thread
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.auth.permissions import READING, Match, Rule, Visitor
+from app.core.errors import UnavailableError
 from app.core.text import sanitize
-from app.store.audit import NewEvent, record
+from app.store.audit import NewEvent, record, record_first
+from app.web.problems import respond
+
+log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1 << 20
 """Of a response that is parsed for details; those of recorded changes are far smaller."""
@@ -38,7 +46,15 @@ class AuditTrail:
         if match is None or match.rule.action is None:
             await self.app(scope, receive, send)
             return
-        await self.app(scope, receive, _Recorder(scope, match, send))
+        try:
+            await self.app(scope, receive, _Recorder(scope, match, send))
+        except _NotRecordedError:
+            error = UnavailableError("The audit log cannot be written. Try again in a moment.")
+            await respond(Request(scope), error)(scope, receive, send)
+
+
+class _NotRecordedError(Exception):
+    """A download was not recorded, and nothing of it was sent."""
 
 
 class _Recorder:
@@ -63,10 +79,20 @@ class _Recorder:
             if not whole and self._match.rule.details and len(self._body) < MAX_BODY_BYTES:
                 return
             start, self._start = self._start, None
-            await to_thread.run_sync(record, self._event())
+            await self._record()
             await self._send(start)
             message = {**message, "body": self._body}
         await self._send(message)
+
+    async def _record(self) -> None:
+        if self._match.rule.method not in READING:
+            await to_thread.run_sync(record, self._event())
+            return
+        try:
+            await to_thread.run_sync(record_first, self._event())
+        except SQLAlchemyError as error:
+            log.warning("a download was refused: %s", str(error).splitlines()[0])
+            raise _NotRecordedError from error
 
     def _event(self) -> NewEvent:
         response = _json_object(self._body) if self._match.rule.details else {}

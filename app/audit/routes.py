@@ -3,12 +3,11 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from fastapi.responses import StreamingResponse
 
 from app.audit import queries
 from app.audit.schemas import AuditPage
 from app.core.text import STORABLE_PATTERN
-from app.web.downloads import download
+from app.web.downloads import Download, download
 from app.web.session import SessionDep
 
 router = APIRouter(tags=["audit"])
@@ -29,7 +28,7 @@ def list_audit_events(
         Literal["json", "csv", "jsonl"],
         Query(description="csv and jsonl are downloads of all events, oldest first."),
     ] = "json",
-) -> AuditPage | StreamingResponse:
+) -> AuditPage | Download:
     """Who did what, when and from where, newest first."""
     if format == "json":
         return queries.list_events(session, action=action, actor=actor, limit=limit, offset=offset)

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal, TypedDict
 
+from anyio import to_thread
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
@@ -18,7 +19,7 @@ def show_login(request: Request, next: str = "/") -> Response:
 
 
 @router.post("/login", response_class=HTMLResponse)
-def log_in(
+async def log_in(
     request: Request, token: Annotated[str, Form()] = "", next: Annotated[str, Form()] = "/"
 ) -> Response:
     authenticator: Authenticator = request.app.state.authenticator
@@ -26,11 +27,12 @@ def log_in(
     if not authenticator.keyring:
         return response
     address = address_of(request)
+    await authenticator.slow_down(token, address)
     known = authenticator.check_token(token, address)
     if known is None:
-        record(NewEvent("login.refused", address=address))
+        await to_thread.run_sync(record, NewEvent("login.refused", address=address))
         return _login_page(request, next, wrong=True)
-    record(NewEvent("login", known.name, str(known.role), address))
+    await to_thread.run_sync(record, NewEvent("login", known.name, str(known.role), address))
     response.set_cookie(
         COOKIE, new_session(known), max_age=SESSION_SECONDS, **_cookie_flags(request)
     )
@@ -39,7 +41,10 @@ def log_in(
 
 @router.post("/logout")
 def log_out(request: Request) -> Response:
+    """End the session: a copy of its cookie is worth nothing from now on."""
     if (visitor := visitor_of(request)) and visitor.by_cookie:
+        authenticator: Authenticator = request.app.state.authenticator
+        authenticator.ended.end(request.cookies[COOKIE])
         record(NewEvent("logout", visitor.name, str(visitor.role), visitor.address))
     response = RedirectResponse("/login", 303)
     response.delete_cookie(COOKIE, **_cookie_flags(request))

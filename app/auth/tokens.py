@@ -3,7 +3,7 @@ with them.
 
 A session cookie is a random value with a timestamp and an HMAC keyed with the access token, by
 itsdangerous. It proves knowledge of the token without holding it; replacing a token ends all its
-sessions.
+sessions, and logging out the one (sessions.py).
 """
 
 import hashlib

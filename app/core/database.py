@@ -59,6 +59,19 @@ def _set_format(*given: Any) -> None:
         cursor.format = Format.BINARY
 
 
+@lru_cache
+def get_spare_engine() -> Engine:
+    """For what has to go on while every connection of the other is in use: health, audit."""
+    return create_engine(
+        get_settings().required_database_url(),
+        pool_pre_ping=True,
+        pool_size=2,
+        max_overflow=2,
+        pool_timeout=5,
+        connect_args={"connect_timeout": 5, "application_name": "chesboard"},
+    )
+
+
 def limit_idle_transactions(limit: timedelta) -> None:
     """Set idle_in_transaction_session_timeout on all connections of this process.
 
@@ -89,6 +102,13 @@ def transaction() -> Iterator[Session]:
 
 
 @contextmanager
+def spare_transaction() -> Iterator[Session]:
+    """A short transaction on a connection that no request holds."""
+    with Session(get_spare_engine(), expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+@contextmanager
 def snapshot() -> Iterator[Session]:
     """A transaction whose statements all read the same state of the database (REPEATABLE READ).
 
@@ -102,7 +122,8 @@ def snapshot() -> Iterator[Session]:
 
 def reset_engine() -> None:
     """Dispose of the engine, after the settings changed (tests, and `up` after it set the URL)."""
-    if get_engine.cache_info().currsize:
-        get_engine().dispose()
-    get_engine.cache_clear()
+    for engine in (get_engine, get_spare_engine):
+        if engine.cache_info().currsize:
+            engine().dispose()
+        engine.cache_clear()
     _session_factory.cache_clear()

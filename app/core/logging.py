@@ -9,12 +9,14 @@ import json
 import logging
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from app.core.rate_limit import TokenBuckets
 from app.core.settings import Settings
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -22,6 +24,10 @@ run_id: ContextVar[int | None] = ContextVar("run_id", default=None)
 
 _process_run: int | None = None
 """The run that this process executes: a worker's threads do not inherit its context variables."""
+
+REPEATS = 50
+REPEAT_SECONDS = 5.0
+"""How many warnings of one place in the code there may be at once, and how often one comes then."""
 
 # Loggers whose INFO lines repeat others or are noise.
 QUIET = (
@@ -50,6 +56,32 @@ class _Context(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.run_id = run_id.get() or _process_run
         record.request_id = request_id.get()
+        return True
+
+
+class _Repeated(logging.Filter):
+    """Leaves out what one place in the code says again and again.
+
+    What strangers send must not fill the disk with lines that say the same: a broken request, a
+    connection too many. A place has a burst of lines, and then one now and again, with the number
+    of those that were left out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._buckets = TokenBuckets(1 / REPEAT_SECONDS, REPEATS)
+        self._left_out: Counter[str] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        place = f"{record.name} {record.pathname}:{record.lineno}"
+        if self._buckets.take(place):
+            self._left_out[place] += 1
+            return False
+        if left_out := self._left_out.pop(place, 0):
+            record.msg = f"{record.getMessage()} ({left_out:,} more like it were left out)"
+            record.args = None
         return True
 
 
@@ -102,6 +134,7 @@ def configure(settings: Settings, process: str, stream: TextIO | None = None) ->
     """Send all of this process's logging to one stream (default: stderr), in the format set."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.addFilter(_Context())
+    handler.addFilter(_Repeated())
     is_json = settings.log_format == "json"
     handler.setFormatter(JsonLines(process) if is_json else Lines(process))
     root = logging.getLogger()

@@ -5,6 +5,7 @@ Parameters of a single run are in the run's configuration (chesboard/configs/), 
 
 from datetime import timedelta
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     SecretStr,
+    ValidationInfo,
     field_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -56,6 +58,16 @@ def _check_endpoint(address: SecretStr | None) -> SecretStr | None:
 def _split(urls: SecretStr | None) -> list[str]:
     given = "" if urls is None else urls.get_secret_value()
     return [address.strip() for address in given.split(",") if address.strip()]
+
+
+_SCHEMES = {
+    "database_url": ("postgresql", "postgres", "postgresql+psycopg"),
+    "redis_url": ("redis", "rediss", "unix"),
+}
+
+
+def _networks(given: str) -> list[IPv4Network | IPv6Network]:
+    return [ip_network(one.strip()) for one in given.split(",") if one.strip()]
 
 
 Secret = Annotated[SecretStr | None, BeforeValidator(_none_if_empty), AfterValidator(_check_length)]
@@ -106,7 +118,39 @@ class Settings(BaseSettings):
         description="Host names, separated by commas, that a server on every address accepts; "
         "default: any.",
     )
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses or networks, separated by commas, of reverse proxies whose "
+        "X-Forwarded headers count; default: none.",
+    )
+    max_connections: int = Field(
+        1000, ge=10, description="Maximum number of connections to the web server."
+    )
+    max_connections_per_address: int = Field(
+        500, ge=1, description="Maximum number of connections from one address but a proxy's."
+    )
+    request_timeout: timedelta = Field(
+        timedelta(seconds=10),
+        gt=timedelta(0),
+        description="How long the head of a request may take, and the body of a stranger's.",
+    )
+    client_timeout: timedelta = Field(
+        timedelta(seconds=60),
+        gt=timedelta(0),
+        description="How long a client may take nothing of a response, or send nothing of a "
+        "request.",
+    )
     max_upload_bytes: int = Field(1 << 30, gt=0, description="Maximum size of an upload, in bytes.")
+    max_uploads: int = Field(
+        8, ge=1, description="Maximum number of uploads at a time; half of it for one person."
+    )
+    max_downloads: int = Field(
+        16, ge=1, description="Maximum number of downloads at a time; half of it for one person."
+    )
+    max_streams: int = Field(
+        500, ge=1, description="Maximum number of open live pages; half of it for one person."
+    )
+    max_pairs: int = Field(1_000_000, ge=1, description="Maximum number of pairs of a dataset.")
     max_queued_runs: int = Field(200, ge=1, description="Maximum number of queued runs.")
     requests_per_second: float = Field(
         100.0,
@@ -162,6 +206,22 @@ class Settings(BaseSettings):
         "text", description="text for people, json for a log collector: one object a line."
     )
 
+    @field_validator("database_url", "redis_url")
+    @classmethod
+    def _usable_service(cls, url: str | None, info: ValidationInfo) -> str | None:
+        if not url:
+            return None  # docker-compose passes an unset variable as an empty string
+        schemes = _SCHEMES[str(info.field_name)]
+        try:
+            parts = urlsplit(url)
+            is_usable = parts.scheme in schemes and "://" in url
+            _ = parts.port  # ValueError where it is no number
+        except ValueError:
+            is_usable = False
+        if not is_usable:
+            raise ValueError(f"it is no address like {schemes[0]}://user@host:port/name")
+        return url
+
     @field_validator("webhook_urls")
     @classmethod
     def _usable_webhooks(cls, urls: SecretStr | None) -> SecretStr | None:
@@ -170,6 +230,20 @@ class Settings(BaseSettings):
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise ValueError("a webhook's address begins with http:// or https:// and a host")
         return urls
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _usable_proxies(cls, given: str) -> str:
+        try:
+            _networks(given)
+        except ValueError as error:
+            raise ValueError(f"{error}; give addresses or networks, separated by commas") from None
+        return given
+
+    @property
+    def proxy_networks(self) -> list[IPv4Network | IPv6Network]:
+        """The addresses of the reverse proxies whose X-Forwarded headers count."""
+        return _networks(self.trusted_proxies)
 
     @property
     def webhooks(self) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from app.core.errors import InvalidInputError
 from chesboard.formats import table_rows
-from chesboard.formats.csv_lines import FORMULA_SIGNS
+from chesboard.formats.csv_lines import FORMULA_SIGNS, guard_formula
 from chesboard.formats.csv_rows import JSON_SUFFIX, QUOTED, header_of
 from chesboard.formats.message_text import looks_like_messages
 
@@ -154,10 +154,10 @@ def write_csv(rows: Rows) -> Iterator[bytes]:
             cells, quoted = [], []
             for name in columns:
                 cell = _cell(row, name, is_plain=name in plain)
-                if cell.startswith(FORMULA_SIGNS) and name in plain:
-                    cell = f"'{cell}"
+                guarded = str(guard_formula(cell)) if name in plain else cell
+                if guarded != cell:
                     quoted.append(name)
-                cells.append(cell)
+                cells.append(guarded)
             if has_formula:
                 cells.append(_json(quoted) if quoted else "")
             writer.writerow(cells)

@@ -67,26 +67,14 @@ def check_export(dataset: Dataset, export: Export) -> None:
 
 
 def export_dataset(export: Export) -> Iterator[bytes]:
-    """The file's bytes in chunks; the first chunk is made before this returns.
+    """The file's bytes in chunks.
 
-    Opens a transaction of its own, which lasts while the response is sent: the export is one
-    snapshot, whatever is reviewed meanwhile.
+    Opens a transaction of its own: the export is one snapshot, whatever is reviewed meanwhile.
 
     Raises:
         NotFoundError: no such dataset.
         InvalidInputError: too many columns for a table.
     """
-    pieces = _pieces(export)
-    first = next(pieces, b"")
-    return _chained(first, pieces)
-
-
-def _chained(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
-
-
-def _pieces(export: Export) -> Iterator[bytes]:
     # One snapshot for the two passes over a table: its columns, then its rows.
     with snapshot() as session:
         dataset = require_dataset(session, export.dataset_id)

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
+from app.core.errors import TooLargeError
+from app.core.settings import get_settings
 from app.datasets.progress import Progress
 from app.datasets.statistics import Statistics
 from chesboard.formats.columns import Columns
@@ -31,10 +33,17 @@ class Intake(PairReader):
 
         Raises:
             UploadCancelledError: by the client.
+            TooLargeError: more pairs than the settings allow.
         """
+        most = get_settings().max_pairs
         for number, row in enumerate(self.read(rows)):
             if number % PROGRESS_ROWS == 0:
                 self._report()
+            if self.pairs > most:
+                raise TooLargeError(
+                    f"The file makes more than {most:,} pairs, which is what this server accepts "
+                    "(CHESBOARD_MAX_PAIRS). Nothing was stored."
+                )
             if isinstance(row, PairRow):
                 self.statistics.see_pair(row)
                 yield row

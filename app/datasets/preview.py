@@ -28,6 +28,8 @@ from chesboard.formats.text import sanitize
 
 ROWS = 500
 """Rows that are parsed for a preview."""
+MAX_PAIRS = 20_000
+"""Pairs that are made of them: a row may make thousands."""
 PAIRS = 4
 ERRORS = 10
 MAX_COLUMNS = 60
@@ -64,10 +66,10 @@ def preview_file(
         raise InvalidInputError("The file holds no rows.")
     needs_mapping = False
     intake = Intake(columns, pairing=rule)
-    pairs = list(intake.usable(iter(rows)))
+    pairs = list(islice(intake.usable(iter(rows)), MAX_PAIRS))
     if intake.columns is None and (guessed := _guessed(rows)):
         intake = Intake(guessed, pairing=rule)
-        pairs = list(intake.usable(iter(rows)))
+        pairs = list(islice(intake.usable(iter(rows)), MAX_PAIRS))
         needs_mapping = True
     reasons = [
         *opened.warnings,

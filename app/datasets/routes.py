@@ -3,10 +3,10 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, File, Form, Query, Response, UploadFile
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from app.core.errors import ConflictError
+from app.core.paging import Offset
 from app.core.settings import get_settings
 from app.datasets import exporting, progress, queries
 from app.datasets.exporting import Export
@@ -31,12 +31,15 @@ from app.datasets.storing import measure_file, store_dataset
 from app.samples import SAMPLES, get_sample
 from app.store.datasets import Dataset
 from app.store.lookup import require_dataset
+from app.web.downloads import Download
 from app.web.json_route import JsonRoute
 from app.web.session import SessionDep
 from chesboard.configs import Verdict
 from chesboard.formats.rows import Reason
 from chesboard.issues import IssueKind
 from chesboard.offsets import OffsetKind
+
+MAX_CLIP = 1 << 20
 
 router = APIRouter(tags=["datasets"])
 MAX_TEXTS = 100
@@ -245,11 +248,11 @@ def get_dataset(session: SessionDep, dataset_id: int) -> DatasetOut:
 def list_pairs(
     session: SessionDep,
     dataset_id: int,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Offset = 0,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     issue: Annotated[IssueKind | None, Query(description="Only pairs with this issue.")] = None,
     clip: Annotated[
-        int | None, Query(ge=1, description="Cut each text to this many characters.")
+        int | None, Query(ge=1, le=MAX_CLIP, description="Cut each text to this many characters.")
     ] = None,
 ) -> PairPage:
     return queries.list_pairs(session, dataset_id, offset, limit, issue=issue, clip=clip)
@@ -266,7 +269,7 @@ def read_texts(session: SessionDep, dataset_id: int, pair: Ordinals) -> PairText
 def list_rejected(
     session: SessionDep,
     dataset_id: int,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Offset = 0,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     reason: Annotated[
         Reason | None, Query(description="Only rows rejected for this reason.")
@@ -294,13 +297,6 @@ def delete_dataset(session: SessionDep, dataset_id: int) -> None:
     queries.delete_dataset(session, dataset_id)
 
 
-MEDIA_TYPES = {
-    "jsonl": "application/jsonl",
-    "csv": "text/csv; charset=utf-8",
-    "parquet": "application/vnd.apache.parquet",
-}
-
-
 def _asked_export(
     dataset_id: int,
     exclude: Exclude = [],  # noqa: B006 - FastAPI copies defaults
@@ -317,16 +313,13 @@ AskedExport = Annotated[Export, Depends(_asked_export)]
 
 
 @router.get("/datasets/{dataset_id}/export", response_class=Response)
-def export_dataset(session: SessionDep, dataset_id: int, export: AskedExport) -> StreamingResponse:
+def export_dataset(session: SessionDep, dataset_id: int, export: AskedExport) -> Download:
     """The pairs as training input, with edits applied. Uploaded again, they are the same pairs."""
     exporting.check_export(require_dataset(session, dataset_id), export)
-    return StreamingResponse(
+    return Download(
         exporting.export_dataset(export),
-        media_type=MEDIA_TYPES[export.format],
-        headers={
-            "Content-Disposition": f'attachment; filename="dataset-{dataset_id}.{export.format}"',
-            "Link": '<export/manifest>; rel="describedby"',
-        },
+        f"dataset-{dataset_id}.{export.format}",
+        headers={"Link": '<export/manifest>; rel="describedby"'},
     )
 
 

@@ -7,13 +7,15 @@ from fastapi.responses import StreamingResponse
 
 from app.displacement import queries
 from app.displacement.schemas import DisplacementList, MeasuredRunList
+from app.store.lookup import Id
+from app.web.downloads import Download, download
 from app.web.session import SessionDep
 from chesboard.measures.registry import MeasureName
 
 router = APIRouter(tags=["displacement"])
 
 ScoreRun = Annotated[
-    int | None,
+    Id | None,
     Query(description="The score run. Default: the newest one over the same dataset."),
 ]
 
@@ -42,13 +44,10 @@ def get_displacement(
 @router.get("/runs/{run_id}/displacement.csv", response_class=StreamingResponse)
 def download_displacement(
     session: SessionDep, run_id: int, score_run: ScoreRun = None, measure: MeasureName = "ches"
-) -> StreamingResponse:
+) -> Download:
     """Displacement of each trained pair, as CSV."""
-    return StreamingResponse(
-        queries.export_displacement(session, run_id, score_run, measure),
-        media_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="run-{run_id}-displacement.csv"'},
-    )
+    found = queries.export_displacement(session, run_id, score_run, measure)
+    return download(found, f"run-{run_id}-displacement", "csv")
 
 
 @router.get("/runs/{run_id}/displacements")

@@ -88,7 +88,7 @@ def require_filter(session: Session, run_id: int) -> Run:
 def export_decisions(run_id: int, wanted: Filter, format: RowFormat) -> Iterator[str]:
     """All decisions that match, one a line (chat messages as JSON).
 
-    Opens its own transaction, which lasts until the response is sent.
+    Opens its own transaction.
     """
     return export_rows(list(DecisionOut.model_fields), _exported(run_id, wanted), format)
 

@@ -3,13 +3,12 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from fastapi.responses import StreamingResponse
 
 from app.core.paging import Offset
 from app.filtering import queries
 from app.filtering.schemas import DecisionPage
 from app.store.answers import PAGE_ITEMS
-from app.web.downloads import Format, PairParameter, SearchParameter, download
+from app.web.downloads import Download, Format, PairParameter, SearchParameter, download
 from app.web.session import SessionDep
 
 router = APIRouter(tags=["filtering"])
@@ -30,7 +29,7 @@ def list_filter_decisions(
     offset: Offset = 0,
     limit: Annotated[int, Query(ge=0, le=100)] = PAGE_ITEMS,
     format: Format = "json",
-) -> DecisionPage | StreamingResponse:
+) -> DecisionPage | Download:
     """Which pairs a training run with `refresh_filter` kept and dropped before each epoch: the
     model's answer beside the preferred response, with their rewards. Also while the run goes on."""
     wanted = queries.Filter(epoch, pair, kept, search)

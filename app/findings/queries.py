@@ -116,7 +116,7 @@ def _row(row: Row[Any]) -> FindingRow:
 def export_findings(run_id: int, kind: FindingKind | None, format: RowFormat) -> Iterator[str]:
     """All findings of a run, one a line.
 
-    Opens its own transaction, which lasts until the response is sent.
+    Opens its own transaction.
     """
     return export_rows(list(FindingRow.model_fields), _exported(run_id, kind), format)
 

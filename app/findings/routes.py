@@ -3,13 +3,12 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from fastapi.responses import StreamingResponse
 
 from app.core.paging import PAGE_SIZE, Offset
 from app.findings import queries
 from app.findings.schemas import FindingList
 from app.store.lookup import require_run
-from app.web.downloads import Format, download
+from app.web.downloads import Download, Format, download
 from app.web.session import SessionDep
 from chesboard.findings import FindingKind
 
@@ -24,7 +23,7 @@ def list_findings(
     offset: Offset = 0,
     limit: Annotated[int, Query(ge=0, le=1000)] = PAGE_SIZE,
     format: Format = "json",
-) -> FindingList | StreamingResponse:
+) -> FindingList | Download:
     """What tokenizing showed of the run's pairs: what is cut, left out, merged or doubled.
 
     Recorded by runs of every kind before anything expensive is computed.

@@ -100,7 +100,7 @@ def require_generations(session: Session, run_id: int) -> Run:
 def export_generations(run_id: int, wanted: Filter, format: RowFormat) -> Iterator[str]:
     """All answers that match, one a line with their prompts (chat messages as JSON).
 
-    Opens its own transaction, which lasts until the response is sent.
+    Opens its own transaction.
     """
     return export_rows(
         ["pair", "prompt", *GenerationOut.model_fields], _exported(run_id, wanted), format

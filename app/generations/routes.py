@@ -3,13 +3,12 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from fastapi.responses import StreamingResponse
 
 from app.core.paging import Offset
 from app.generations import queries
 from app.generations.schemas import GenerationPage
 from app.store.answers import PAGE_ITEMS
-from app.web.downloads import Format, PairParameter, SearchParameter, download
+from app.web.downloads import Download, Format, PairParameter, SearchParameter, download
 from app.web.session import SessionDep
 
 router = APIRouter(tags=["generations"])
@@ -27,7 +26,7 @@ def list_generations(
     offset: Offset = 0,
     limit: Annotated[int, Query(ge=1, le=100)] = PAGE_ITEMS,
     format: Format = "json",
-) -> GenerationPage | StreamingResponse:
+) -> GenerationPage | Download:
     """The answers of a generation run by prompt, also while it goes on.
 
     Pages are of prompts: `offset` and `limit` count them. A prompt that several pairs have stands

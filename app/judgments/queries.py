@@ -138,7 +138,7 @@ def export_judgments(
 ) -> Iterator[str]:
     """All judged answers that match, one a line.
 
-    Opens its own transaction, which lasts until the response is sent.
+    Opens its own transaction.
     """
     return export_rows(list(JudgmentRow.model_fields), _exported(run_id, config, wanted), format)
 

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from fastapi.responses import StreamingResponse
 
 from app.core.paging import PAGE_SIZE, Offset
 from app.judgments import pairs, queries
@@ -16,7 +15,7 @@ from app.judgments.schemas import (
     VerdictName,
 )
 from app.store.lookup import Id
-from app.web.downloads import Format, PairParameter, SearchParameter, download
+from app.web.downloads import Download, Format, PairParameter, SearchParameter, download
 from app.web.session import SessionDep
 
 router = APIRouter(tags=["judgments"])
@@ -47,7 +46,7 @@ def list_judgments(
     offset: Offset = 0,
     limit: Annotated[int, Query(ge=0, le=1000)] = PAGE_SIZE,
     format: Format = "json",
-) -> JudgmentPage | StreamingResponse:
+) -> JudgmentPage | Download:
     """The verdict on each answer, with the answer; pages hold its prompt too."""
     wanted = queries.Filter(verdict, search, pair, differs_from)
     if format == "json":

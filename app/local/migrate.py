@@ -13,7 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine, make_url, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 import app.store.alarms
 import app.store.audit
@@ -29,6 +29,7 @@ import app.store.reviews
 import app.store.runs
 import app.store.score_summaries
 import app.store.scores
+import app.store.sessions
 import app.store.studies  # noqa: F401 - the imports register the tables
 from app.core.database import Base
 from app.core.resources import folder
@@ -49,8 +50,12 @@ def upgrade(url: str, revision: str = "head") -> None:
     try:
         with locked(url) as connection:
             command.upgrade(alembic_config(connection), revision)
-    except OperationalError as error:
-        reason = str(error.orig).splitlines()[0]
+    except (DBAPIError, ArgumentError) as error:
+        # Without a statement it came from connecting.
+        is_setup = isinstance(error, OperationalError) or not getattr(error, "statement", None)
+        if not is_setup:
+            raise
+        reason = str(getattr(error, "orig", error)).splitlines()[0]
         raise SetupError(f"The database could not be migrated: {reason}") from error
     except CommandError as error:
         raise SetupError(

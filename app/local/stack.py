@@ -207,7 +207,16 @@ def web_command(settings: Settings) -> list[str]:
         *([] if settings.log_level.upper() == "DEBUG" else ["--no-access-log"]),
         # Live pages hold a connection open (SSE) and reconnect by themselves.
         *("--timeout-graceful-shutdown", "2"),
+        # So many are accepted before they are counted: fewer than the files that may be open.
+        *("--http", "app.web.connections:Protocol", "--backlog", "128"),
+        *forwarding(settings),
     ]
+
+
+def forwarding(settings: Settings) -> list[str]:
+    """uvicorn's options: only from these proxies it takes a client's address and scheme."""
+    proxies = ",".join(map(str, settings.proxy_networks))
+    return ["--forwarded-allow-ips", proxies] if proxies else ["--no-proxy-headers"]
 
 
 def worker_command(settings: Settings) -> list[str]:

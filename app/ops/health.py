@@ -1,6 +1,8 @@
 """GET /healthz: whether database, broker and workers are up, for supervisors and load balancers."""
 
+import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Literal
 
@@ -11,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.auth.authentication import visitor_of
 from app.core.broker import broker_is_up
-from app.core.database import transaction
+from app.core.database import spare_transaction
 from app.core.settings import get_settings
 from app.store.runs import Worker
 
@@ -40,21 +42,39 @@ class Liveness(BaseModel):
 
 
 @router.get("/healthz", responses={503: {"model": Health | Liveness}})
-def healthz(request: Request, response: Response) -> Health | Liveness:
+async def healthz(request: Request, response: Response) -> Health | Liveness:
     """State of the database, the broker and the workers; 503 if database or broker is down.
 
     Requires no token, but without one returns only `status`.
     """
     known = visitor_of(request) is not None
-    health = check_health() if known else _recent_health(int(time.monotonic()))
+    # Not the threads and connections of the other requests: these may all be at work. Strangers
+    # wait for each other only.
+    loop = asyncio.get_running_loop()
+    threads, check = (_ours, check_health) if known else (_strangers, _recent_health)
+    health = await loop.run_in_executor(threads(), check)
     response.status_code = 200 if health.status == "ok" else 503
     response.headers["Cache-Control"] = "no-store"
     return health if known else Liveness(status=health.status)
 
 
-@lru_cache(maxsize=1)
-def _recent_health(_second: int) -> Health:
+@lru_cache
+def _ours() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(2, thread_name_prefix="health")
+
+
+@lru_cache
+def _strangers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="health")
+
+
+def _recent_health() -> Health:
     """Cached for a second, so that anonymous requests put no load on the database."""
+    return _health_in(int(time.monotonic()))
+
+
+@lru_cache(maxsize=1)
+def _health_in(_second: int) -> Health:
     return check_health()
 
 
@@ -75,7 +95,7 @@ def _live_workers() -> list[WorkerHealth] | None:
     recently = func.now() - get_settings().lease
     query = select(Worker).where(Worker.seen_at >= recently).order_by(Worker.name)
     try:
-        with transaction() as session:
+        with spare_transaction() as session:
             return [
                 WorkerHealth(name=worker.name, device=worker.device, run_id=worker.run_id)
                 for worker in session.scalars(query)

@@ -3,11 +3,11 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from fastapi.responses import StreamingResponse
 
 from app.preflight import queries
 from app.preflight.schemas import PreflightList, PreflightPairOut
 from app.store.lookup import Id
+from app.web.downloads import Download, download
 from app.web.session import SessionDep
 
 router = APIRouter(tags=["pre-flight"])
@@ -27,7 +27,7 @@ def get_preflight(
         Literal["json", "csv"],
         Query(description="csv: one line a pair, with its row of influence."),
     ] = "json",
-) -> PreflightList | StreamingResponse:
+) -> PreflightList | Download:
     """What the first step on each pair alone would do, to it and to every other pair of the run.
 
     First order, along the optimizer's own step; what training then did stands beside it.
@@ -35,11 +35,7 @@ def get_preflight(
     found = queries.get_preflight(session, run_id, train_run)
     if format == "json":
         return found
-    return StreamingResponse(
-        queries.export_preflight(found),
-        media_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="run-{run_id}-preflight.csv"'},
-    )
+    return download(queries.export_preflight(found), f"run-{run_id}-preflight", "csv")
 
 
 @router.get("/runs/{run_id}/preflight/{pair}")

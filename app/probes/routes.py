@@ -13,13 +13,15 @@ from app.probes.schemas import (
     ProbeSeries,
     WatchedSeries,
 )
+from app.store.lookup import MAX_ORDINAL
 from app.web.session import SessionDep
 from app.web.windows import WindowDep
 
 router = APIRouter(tags=["probes"])
 
 Step = Annotated[
-    int | None, Query(ge=0, description="The ledger's step. Default: the last recorded one.")
+    int | None,
+    Query(ge=0, le=MAX_ORDINAL, description="The ledger's step. Default: the last recorded one."),
 ]
 Response = Annotated[
     lookup.Response,
@@ -27,7 +29,11 @@ Response = Annotated[
 ]
 Position = Annotated[
     int | None,
-    Query(ge=0, description="Index of the response token, from 0. Default: the fork."),
+    Query(
+        ge=0,
+        le=MAX_ORDINAL,
+        description="Index of the response token, from 0. Default: the fork.",
+    ),
 ]
 
 

@@ -117,7 +117,7 @@ def export_metrics_csv(run_id: int, since: int | None = None) -> Iterator[str]:
     """All metrics after `since` as CSV, header first, streamed; nonfinite numbers are empty. A
     trainer's further metrics come last, by its own names.
 
-    Opens its own transaction, which lasts until the response is sent.
+    Opens its own transaction.
     """
     with transaction() as session:
         others = other_names(session, run_id)

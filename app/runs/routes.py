@@ -32,6 +32,7 @@ from app.runs.schemas import (
 )
 from app.store.lookup import Id, require_run
 from app.store.runs import EXTERNAL, Kind, Status
+from app.web.downloads import Download, download
 from app.web.session import SessionDep
 from app.web.windows import WindowDep
 from chesboard.configs import Selection
@@ -142,17 +143,13 @@ def delete_run(run_id: int) -> None:
 
 
 @router.get("/runs/{run_id}/weights", response_class=StreamingResponse)
-def download_weights(session: SessionDep, run_id: int) -> StreamingResponse:
+def download_weights(session: SessionDep, run_id: int) -> Download:
     """The trained model as a ZIP of a folder that transformers' from_pretrained reads.
 
     409 while the run has not finished; 404 if it has no model.
     """
     folder = weights.result_folder(require_run(session, run_id))
-    return StreamingResponse(
-        weights.zip_stream(folder, f"run-{run_id}"),
-        media_type="application/zip",
-        headers={"Content-Disposition": f'attachment; filename="run-{run_id}.zip"'},
-    )
+    return Download(weights.zip_stream(folder, f"run-{run_id}"), f"run-{run_id}.zip", spooled=False)
 
 
 @router.get("/runs/{run_id}/metrics", response_model=MetricList)
@@ -172,16 +169,12 @@ def list_metrics(
         ),
     ] = None,
     format: Literal["json", "csv"] = "json",
-) -> MetricList | StreamingResponse:
+) -> MetricList | Download:
     """The metrics of each optimizer step. The CSV holds every step after `since`."""
     if format == "json":
         return queries.list_metrics(session, run_id, since, window, other)
     require_run(session, run_id)
-    return StreamingResponse(
-        queries.export_metrics_csv(run_id, since),
-        media_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="run-{run_id}-metrics.csv"'},
-    )
+    return download(queries.export_metrics_csv(run_id, since), f"run-{run_id}-metrics", "csv")
 
 
 @router.get("/runs/{run_id}/pairs", response_model=RunPairs)
@@ -191,17 +184,13 @@ def list_run_pairs(
     offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
     limit: Annotated[int, Query(ge=0, le=100_000)] = 1000,
     format: Literal["json", "csv"] = "json",
-) -> RunPairs | StreamingResponse:
+) -> RunPairs | Download:
     """The ordinals of the pairs that the run was given; later reviews do not change them.
 
     The CSV holds all of them, with the versions of their texts.
     """
     if format == "csv":
-        return StreamingResponse(
-            selection.export_run_pairs(session, run_id),
-            media_type="text/csv; charset=utf-8",
-            headers={"Content-Disposition": f'attachment; filename="run-{run_id}-pairs.csv"'},
-        )
+        return download(selection.export_run_pairs(session, run_id), f"run-{run_id}-pairs", "csv")
     return selection.list_run_pairs(session, run_id, offset, limit)
 
 

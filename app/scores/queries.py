@@ -168,7 +168,7 @@ def _columns() -> dict[str, Any]:
 def export_scores(run_id: int, sort: SortKey, with_text: bool, format: RowFormat) -> Iterator[str]:
     """All scores of a run, one a line.
 
-    Opens its own transaction, which lasts until the response is sent.
+    Opens its own transaction.
     """
     names = list((ScoreWithText if with_text else ScoreOut).model_fields)
     return export_rows(names, _exported(run_id, sort, with_text), format)

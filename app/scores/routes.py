@@ -3,12 +3,11 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from fastapi.responses import StreamingResponse
 
 from app.core.paging import PAGE_SIZE, Offset
 from app.scores import distribution, flags, queries
 from app.scores.schemas import FlagQueue, FlagRequest, ScorePage, ScoreSummary, SortKey
-from app.web.downloads import Format, download
+from app.web.downloads import Download, Format, download
 from app.web.session import SessionDep
 
 router = APIRouter(tags=["scores"])
@@ -26,7 +25,7 @@ def list_scores(
     limit: Annotated[int, Query(ge=1, le=1000)] = PAGE_SIZE,
     with_text: Annotated[bool, Query(description="Include the prompt and both responses.")] = False,
     format: Format = "json",
-) -> ScorePage | StreamingResponse:
+) -> ScorePage | Download:
     """The scores of a run's pairs, by default the highest CHES first."""
     if format == "json":
         return queries.list_scores(

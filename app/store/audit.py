@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.core.database import Base, transaction
+from app.core.database import Base, spare_transaction
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +51,19 @@ def record(event: NewEvent) -> None:
     event goes to the server log instead.
     """
     try:
-        with transaction() as session:
-            add(session, event)
+        record_first(event)
     except SQLAlchemyError as error:
         log.error("not in the audit log: %s (%s)", asdict(event), str(error).splitlines()[0])
+
+
+def record_first(event: NewEvent) -> None:
+    """Append an event of what is done only once it is recorded.
+
+    Raises:
+        SQLAlchemyError: the database does not answer.
+    """
+    with spare_transaction() as session:
+        add(session, event)
 
 
 def add(session: Session, event: NewEvent) -> None:

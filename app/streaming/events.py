@@ -21,8 +21,9 @@ from app.store.external import Rewind
 from app.store.probes import ProbeAnswer, ProbeStep
 from app.store.runs import FINAL, Metric
 
-ROWS_A_CHUNK = 500
-"""Approximate number of rows in memory at a time. A revision is never split, however large."""
+ROWS_A_CHUNK = 200
+"""Approximate number of rows in memory at a time, for each watcher. A revision is never split,
+however large."""
 
 _PROBE_COLUMNS = [
     column.name for column in ProbeStep.__table__.c if column.name not in ("run_id", "revision")
@@ -45,7 +46,7 @@ _PROGRESS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Chunk:
     """The events of the revisions in (start, end], encoded."""
 

@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from weakref import WeakValueDictionary
 
 from anyio import to_thread
 from sqlalchemy.exc import SQLAlchemyError
@@ -46,6 +47,9 @@ class Feed:
         self.watchers = 0
         self._redis_is_up = redis_is_up
         self._chunks: deque[Chunk] = deque(maxlen=MAX_CHUNKS)
+        # Of what was written before the buffered chunks, by start and end.
+        self._history: WeakValueDictionary[tuple[int, int], Chunk] = WeakValueDictionary()
+        self._reads: dict[tuple[int, int], asyncio.Task[Chunk]] = {}
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
         self._reading = asyncio.Lock()
@@ -153,15 +157,32 @@ class Feed:
         return next((chunk for chunk in self._chunks if chunk.start == position), None)
 
     async def _read_after(self, position: int) -> Chunk | None:
-        """Rows up to the feed's position, where buffered chunks continue; None: retry."""
+        """Rows up to the feed's position, where buffered chunks continue; None: retry.
+
+        Read once for all watchers that are at the same place, as are those that open a run
+        together, and held once in memory for as long as one of them has not sent it.
+        """
         run, upto = self.run, self.position
-        closing = events.status_event(run) if run.revision == upto else None
+        if found := self._history.get((position, upto)):
+            return found
+        reading = self._reads.get((position, upto))
+        if reading is None:
+            closing = events.status_event(run) if run.revision == upto else None
+            reading = asyncio.create_task(self._read_history(position, upto, closing))
+            self._reads[position, upto] = reading
+            reading.add_done_callback(lambda _: self._reads.pop((position, upto)))
         try:
-            return await to_thread.run_sync(_load_rows, run.id, position, upto, closing)
+            # Shielded: the others wait for it, too.
+            return await asyncio.shield(reading)
         except SQLAlchemyError as error:
             log.warning("run %s: the database does not answer: %s", run.id, _first_line(error))
             await asyncio.sleep(POLL_SECONDS)
             return None
+
+    async def _read_history(self, start: int, upto: int, closing: bytes | None) -> Chunk:
+        chunk = await to_thread.run_sync(_load_rows, self.run.id, start, upto, closing)
+        self._history[start, upto] = chunk
+        return chunk
 
     def _end(self) -> bytes:
         reason = "deleted" if self.deleted else "finished"

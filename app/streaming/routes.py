@@ -37,7 +37,9 @@ from fastapi import APIRouter, FastAPI, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from app.auth.authentication import person_of
 from app.core.errors import NotFoundError
+from app.core.slots import Slots
 from app.runs.schemas import RunOut
 from app.store.lookup import there_is_no
 from app.streaming.feed import load_run
@@ -94,7 +96,10 @@ async def stream_events(
     request: Request,
     run_id: int,
     since: Annotated[
-        int, Query(ge=0, description="The revision up to which the client has loaded the run.")
+        int,
+        Query(
+            ge=0, lt=2**63, description="The revision up to which the client has loaded the run."
+        ),
     ] = 0,
     last_event_id: Annotated[
         str | None,
@@ -106,6 +111,8 @@ async def stream_events(
 
     An event's id is the run's revision. A client must close the stream at `end`.
     """
+    slots: Slots = request.app.state.streams
+    slots.check(person_of(request.scope))
     run = await to_thread.run_sync(load_run, run_id)
     if run is None:
         raise NotFoundError(there_is_no("run", run_id), code="run_not_found")
@@ -126,9 +133,14 @@ class _EventStream(StreamingResponse):
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        feed = self._hub.join(self._run)
-        self.body_iterator = feed.watch(self._since)
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._hub.leave(feed)
+        """Raises:
+        TooManyRequestsError: too many streams are open.
+        """
+        slots: Slots = scope["app"].state.streams
+        with slots.hold(person_of(scope)):
+            feed = self._hub.join(self._run)
+            self.body_iterator = feed.watch(self._since)
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                self._hub.leave(feed)

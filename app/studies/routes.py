@@ -17,6 +17,7 @@ from app.studies.engine import advance
 from app.studies.kinds import AnyPlan
 from app.studies.report import render_report
 from app.studies.schemas import Extension, KindOut, StudyModels, StudyOut, StudyPage, StudyPreview
+from app.web.downloads import Download, download
 from app.web.session import SessionDep
 
 router = APIRouter(tags=["studies"])
@@ -141,16 +142,13 @@ def download_table(
     session: SessionDep,
     study_id: int,
     number: Annotated[int, Query(ge=0, lt=100, description="Of the table, from 0.")] = 0,
-) -> StreamingResponse:
+) -> Download:
     """A table of the result as CSV."""
     result = queries.current_result(session, requests.require_study(session, study_id))
     if result is None or number >= len(result.tables):
         raise NotFoundError(f"Study {study_id} has no table {number} (yet).")
-    return StreamingResponse(
-        exports.export_table(result, number),
-        media_type="text/csv; charset=utf-8",
-        headers=_attachment(f"study-{study_id}-table-{number}.csv"),
-    )
+    lines = exports.export_table(result, number)
+    return download(lines, f"study-{study_id}-table-{number}", "csv")
 
 
 @router.get("/studies/{study_id}/report.html", response_class=HTMLResponse)

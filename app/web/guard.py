@@ -6,16 +6,16 @@ DNS rebinding, pointing a name of its own at 127.0.0.1 (the Host is foreign then
 configured every request needs one; a browser gets a session cookie from /login. The role that each
 route requires is declared in app/auth/permissions.py.
 
-Behind a proxy on this machine, uvicorn takes the client's address and scheme from the X-Forwarded
-headers; a proxy on another machine counts as one client with one address.
+uvicorn takes the client's address and scheme from the X-Forwarded headers of the proxies that the
+settings name; any other proxy counts as one client with one address.
 """
 
 from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.responses import RedirectResponse, Response
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.auth.authentication import Authenticator, address_of
 from app.auth.permissions import READING, STATIC, Rule, Visitor, match
@@ -32,6 +32,8 @@ from app.web.problems import respond, wants_page
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
+
+FOREIGN = "The request comes from another site's page and was not carried out."
 
 BURST_SECONDS = 5.0
 CHANGES_SHARE = 0.1
@@ -64,7 +66,21 @@ class Guard:
             await respond(request, error)(scope, receive, send)
             return
         refusal = self._refusal(request)
-        await (self.app if refusal is None else refusal)(scope, receive, send)
+        await (self.app if refusal is None else refusal)(
+            scope, receive, self._unstored(scope, send)
+        )
+
+    def _unstored(self, scope: Scope, send: Send) -> Send:
+        """Keeps answers that need a token out of the caches of browsers and proxies."""
+        if not self._authenticator.keyring or scope["state"]["match"].rule.role is None:
+            return send
+
+        async def send_unstored(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        return send_unstored
 
     def _refusal(self, request: Request) -> Response | None:
         found = match(request.method, request.scope["path"])
@@ -139,22 +155,27 @@ def check_host(headers: Headers, settings: Settings) -> None:
 
 
 def check_origin(method: str, headers: Headers) -> None:
-    """Refuse a change with a foreign Origin header, against cross-site request forgery.
+    """Refuse a change that another site's page sends, against cross-site request forgery.
 
-    Programs send no Origin and pass.
+    Browsers name the page's Origin, and newer ones its relation to this server. Programs send
+    neither and pass.
 
     Raises:
-        ForbiddenError: the Origin is foreign.
+        ForbiddenError: the page is foreign.
     """
+    if method in READING:
+        return
     origin = headers.get("origin")
-    if method in READING or origin is None:
+    if origin is None:
+        if headers.get("sec-fetch-site", "none").strip().lower() not in ("none", "same-origin"):
+            raise ForbiddenError(FOREIGN)
         return
     # The scheme is not compared: behind a proxy that terminates TLS, it differs.
     scheme, _, netloc = origin.partition("://")
     default_port = {"http": "80", "https": "443"}.get(scheme, "")
     ours, theirs = _host_and_port(headers.get("host", "")), _host_and_port(netloc)
     if (theirs[0], theirs[1] or default_port) != (ours[0], ours[1] or default_port):
-        raise ForbiddenError("The request comes from another site's page and was not carried out.")
+        raise ForbiddenError(FOREIGN)
 
 
 def _host_and_port(netloc: str) -> tuple[str, str]:

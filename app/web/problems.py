@@ -3,6 +3,7 @@
 The exceptions themselves are in app/core/errors.py.
 """
 
+import errno
 import json
 import logging
 from http import HTTPStatus
@@ -24,6 +25,7 @@ from app.core.errors import (
     field_errors,
 )
 from app.core.outages import is_disk_full, is_passing
+from app.core.temporary import describe
 from chesboard.formats.errors import FileTooLargeError, FormatError
 
 log = logging.getLogger(__name__)
@@ -96,8 +98,15 @@ def explain(error: Exception) -> ChesboardError | None:
             return TooLargeError(str(error), error.items)
         case FormatError():
             return InvalidInputError(str(error), error.items)
+        case HTTPException() if isinstance(error.__cause__, OSError):
+            # The framework says of any error while it spools a body that the body is broken.
+            log.error("a request's body was not stored: %s", error.__cause__)
+            return UnavailableError(describe(error.__cause__))
         case HTTPException():
             return _HTTPError(error)
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            log.error("a disk is full: %s", error)
+            return UnavailableError(describe(error))
         case RequestValidationError():
             return _invalid_request(error)
         case sql.ProgrammingError(orig=psycopg.errors.UndefinedTable()):
@@ -139,6 +148,7 @@ def install(app: FastAPI) -> None:
         sql.DBAPIError,
         sql.TimeoutError,
         psycopg.OperationalError,
+        OSError,
     ):
         app.add_exception_handler(kind, handle)
     app.add_middleware(_UnexpectedErrors)

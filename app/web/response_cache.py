@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
+from urllib.parse import parse_qs
 from weakref import WeakValueDictionary
 
 from anyio import to_thread
@@ -163,7 +164,7 @@ def _is_cacheable(scope: Scope) -> bool:
     return (
         scope["type"] == "http"
         and scope["method"] == "GET"
-        and b"format=" not in scope["query_string"]
+        and "format" not in parse_qs(scope["query_string"].decode("latin-1"), True)
     )
 
 

@@ -30,7 +30,7 @@ from chesboard.formats.csv_records import Broken, Dialect, Lines, Record, Record
 from chesboard.formats.errors import FormatError
 from chesboard.formats.file_warnings import FileWarnings
 from chesboard.formats.json_rows import parse
-from chesboard.formats.json_text import MAX_ROW_BYTES
+from chesboard.formats.json_text import MAX_COLUMNS, MAX_ROW_BYTES
 from chesboard.formats.known_forms import recognize
 from chesboard.formats.message_text import parse_messages
 from chesboard.formats.rows import SNIPPET_CHARACTERS, RowError, SourceRow
@@ -93,7 +93,7 @@ def _read_header(lines: Lines) -> tuple[list[str], str, str]:
     """(names of the columns, delimiter, the line as it stands in the file)
 
     Raises:
-        FormatError: no header, or a name stands twice.
+        FormatError: no header, a name stands twice, or there are too many.
     """
     try:
         first = next(lines, "")
@@ -114,8 +114,12 @@ def _read_header(lines: Lines) -> tuple[list[str], str, str]:
 
 def _check_names(header: list[str]) -> None:
     """Raises:
-    FormatError: a name stands twice.
+    FormatError: a name stands twice, or there are too many.
     """
+    if len(header) > MAX_COLUMNS:
+        raise FormatError(
+            f"The CSV header names {len(header):,} columns; a table has {MAX_COLUMNS:,} at most."
+        )
     twice = [name for name, times in Counter(header).items() if times > 1]
     if twice:
         names = ", ".join(repr(name[:SNIPPET_CHARACTERS]) for name in twice[:5])

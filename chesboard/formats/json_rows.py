@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 
-from chesboard.formats.json_text import MAX_ROW_BYTES, JsonText, explain
+from chesboard.formats.json_text import MAX_COLUMNS, MAX_ROW_BYTES, JsonText, explain
 from chesboard.formats.repeated_keys import RepeatedKeys
 from chesboard.formats.rows import SNIPPET_CHARACTERS, RowError, SourceRow
 from chesboard.formats.unpacking import Buffered
@@ -63,6 +63,8 @@ def _parse_line(row: int, line: bytes, keys: RepeatedKeys) -> SourceRow | RowErr
 def as_row(row: int, value: object) -> SourceRow | RowError:
     """The row that a JSON value is, or why it is none."""
     if isinstance(value, dict):
+        if len(value) > MAX_COLUMNS:
+            return RowError(row, f"{len(value):,} keys; a row has {MAX_COLUMNS:,} at most")
         return SourceRow(row, value)
     message = f"not a JSON object but {noun(value)}"
     if isinstance(value, list):

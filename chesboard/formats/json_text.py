@@ -9,6 +9,8 @@ from chesboard.formats.text import has_stray_bytes
 from chesboard.formats.unpacking import Buffered, read_ahead
 
 MAX_ROW_BYTES = 16 << 20
+MAX_COLUMNS = 2000
+"""Of a row, as of a table (table_child.py)."""
 """Maximum size of a row, which is held in memory; a longer line is a file without newlines."""
 
 CHUNK_BYTES = 1 << 18

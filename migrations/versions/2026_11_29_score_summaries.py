@@ -1,15 +1,15 @@
 """score summaries: the distribution of each measure of a finished score run
 
-Revision: 202611290010
-Follows: 202611281730
+Revision: 202611290020
+Follows: 202611290010
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision: str = "202611290010"
-down_revision: str | None = "202611281730"
+revision: str = "202611290020"
+down_revision: str | None = "202611290010"
 branch_labels: str | None = None
 depends_on: str | None = None
 

@@ -98,6 +98,19 @@ def test_a_database_that_does_not_answer(tmp_path: Path, command: str, services:
     assert_one_clear_line(done, "could not be migrated", "refused")
 
 
+@pytest.mark.parametrize(
+    "url", ["nonsense", "mysql://db/x", "postgresql://db:port/x", "postgresql://[::1/x"]
+)
+def test_an_address_of_a_database_that_is_none(tmp_path: Path, url: str) -> None:
+    done = chesboard("up", folder=tmp_path, DATABASE_URL=url)
+    assert_one_clear_line(done, "DATABASE_URL", "no address like postgresql://")
+
+
+def test_a_database_with_an_option_that_there_is_not(tmp_path: Path, services: Services) -> None:
+    url = f"{services.database_url}&speed=high"
+    assert_one_clear_line(chesboard("migrate", folder=tmp_path, DATABASE_URL=url), "speed")
+
+
 def test_a_broker_that_does_not_answer(tmp_path: Path, services: Services) -> None:
     done = chesboard(
         "up",

@@ -9,7 +9,8 @@ from sqlalchemy.exc import OperationalError
 from app.core.database import transaction
 from app.streaming import feed
 from tests.app import factories
-from tests.app.streaming.test_hub import serving, write
+from tests.app.serving import serving
+from tests.app.streaming.test_hub import write
 from tests.support import eventually
 
 pytestmark = pytest.mark.browser

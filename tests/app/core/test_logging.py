@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -73,6 +74,28 @@ def test_lines_for_people_cannot_be_forged() -> None:
     text = stream.getvalue()
     assert text.count("\n") == 1
     assert "worker WARNING app [run 3]: name: x ⏎ 12:00" in text
+
+
+def test_what_is_said_again_and_again_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "REPEATS", 3)
+    monkeypatch.setattr(logs, "REPEAT_SECONDS", 0.5)
+    stream = configured("json")
+    log = logging.getLogger("uvicorn.error")
+
+    def complain(number: int) -> None:
+        log.warning("broken request %d", number)
+
+    for number in range(100):
+        complain(number)
+    log.warning("another place")
+    time.sleep(0.6)
+    complain(100)
+    said = [line["message"] for line in lines(stream)]
+    assert said == [
+        *(f"broken request {number}" for number in range(3)),
+        "another place",
+        "broken request 100 (97 more like it were left out)",
+    ]
 
 
 def test_a_level_holds_back_what_is_below_it() -> None:

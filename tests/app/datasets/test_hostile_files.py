@@ -408,3 +408,45 @@ def test_mapping_that_makes_no_sense_is_refused(client: TestClient, mapping: str
     answer = upload(client, LINE, mapping=mapping)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"].startswith("mapping")
+
+
+# --- a few bytes that become very much ---------------------------------------------------------
+
+
+@pytest.fixture
+def few_pairs(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> TestClient:
+    """A server that takes a thousand pairs a dataset."""
+    monkeypatch.setenv("CHESBOARD_MAX_PAIRS", "1000")
+    get_settings.cache_clear()
+    return client
+
+
+def test_a_small_file_does_not_become_millions_of_pairs(few_pairs: TestClient) -> None:
+    same = {"prompt": ["a"] * 100_000, "chosen": ["b"] * 100_000, "rejected": ["c"] * 100_000}
+    file = parquet(same, compression="zstd")
+    assert len(file) < 25_000
+    refused = upload(few_pairs, file, "a.parquet")
+    assert refused.status_code == 413
+    assert "more than 1,000 pairs" in refused.json()["detail"]
+    assert "CHESBOARD_MAX_PAIRS" in refused.json()["detail"]
+    assert few_pairs.get(f"{API}/datasets").json()["total"] == 0
+
+
+def test_a_thousand_pairs_are_a_thousand(few_pairs: TestClient) -> None:
+    rows = [{"prompt": f"{n}", "chosen": "b", "rejected": "c"} for n in range(1000)]
+    assert upload(few_pairs, jsonl(*rows)).json()["pairs"] == 1000
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_table_of_very_many_columns_is_refused_at_its_head(
+    client: TestClient, ending: str
+) -> None:
+    names = ["prompt", "chosen", "rejected", *(f"c{number}" for number in range(50_000))]
+    row = ",".join(["a"] * len(names))
+    csv = "\n".join([",".join(names), *[row] * 20]).encode()
+    rows = jsonl(*[dict.fromkeys(names, "a")] * 5)
+    file = {"file": (f"a.{ending}", csv if ending == "csv" else rows)}
+    answer = client.post(f"{API}/datasets/preview", files=file)
+    said = json.dumps(answer.json())
+    assert "2,000 at most" in said
+    assert answer.status_code == 422 or answer.json()["usable"] == 0

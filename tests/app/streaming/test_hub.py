@@ -14,20 +14,18 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-import uvicorn
-from fastapi import FastAPI
 
 from app.core.broker import get_redis, reset_broker, wake
 from app.core.database import transaction
 from app.core.settings import get_settings
 from app.local.embedded import Services, free_port
-from app.main import create_app
 from app.store.revisions import next_revision
 from app.store.runs import Run
 from app.streaming import events, feed
 from app.streaming.hub import Hub
 from tests import PROJECT_ROOT
 from tests.app import factories
+from tests.app.serving import Server, connected, get, serving
 from tests.support import database_is_away, eventually
 
 NAN = float("nan")
@@ -37,29 +35,6 @@ class Event(NamedTuple):
     name: str
     data: Any
     id: int | None
-
-
-class Server(NamedTuple):
-    app: FastAPI
-    url: str
-
-
-@contextmanager
-def serving() -> Iterator[Server]:
-    """The application on a real uvicorn, in a thread."""
-    app = create_app()
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=2)
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        eventually(lambda: server.started)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield Server(app, f"http://127.0.0.1:{port}/api/v1")
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.fixture
@@ -476,6 +451,40 @@ def test_watchers_of_a_run_share_one_feed_and_the_last_takes_it_down(
         assert len(reads) == 1
     eventually(lambda: not hub.feeds)
     eventually(lambda: get_redis().pubsub_numpat() == 0)
+
+
+def test_watchers_that_open_a_run_together_share_what_is_read_and_kept(
+    server: Server, run_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And those that never read are ended, and are as many as the settings say."""
+    reads: list[int] = []
+
+    def load(*args: Any) -> events.Chunk:
+        reads.append(args[1])
+        time.sleep(0.3)
+        return original(*args)
+
+    original = feed._load_rows
+    monkeypatch.setattr(feed, "_load_rows", load)
+    write(run_id, *range(30))
+    asked = get(f"/api/v1/runs/{run_id}/events")
+    with connected(server.port, 20, asked), stream(server.url, run_id) as found:
+        assert take(found, lambda event: event.id is not None)
+        (watched,) = server.app.state.hub.feeds.values()
+        assert watched.watchers == 21
+        assert len(reads) == 1
+
+
+def test_streams_have_a_number(
+    database: Services, run_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHESBOARD_MAX_STREAMS", "4")
+    get_settings.cache_clear()
+    with serving() as server, connected(server.port, 2, get(f"/api/v1/runs/{run_id}/events")):
+        eventually(lambda: server.app.state.streams._held.total() == 2)
+        answer = httpx.get(f"{server.url}/runs/{run_id}/events", timeout=5)
+        assert answer.status_code == 429
+        assert "2 live pages of yours" in answer.json()["detail"]
 
 
 def test_open_streams_do_not_hold_up_a_shutdown(run_id: int) -> None:

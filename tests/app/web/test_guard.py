@@ -83,6 +83,18 @@ def test_reading_from_another_page_is_the_browsers_to_refuse(http: TestClient) -
     assert "access-control-allow-origin" not in answer.headers
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "Cross-Site"])
+def test_change_that_a_browser_says_is_anothers_is_refused(http: TestClient, site: str) -> None:
+    """Without an Origin, as some extensions and proxies leave it."""
+    answer = http.post("/api/v1/samples/sentences", headers={"sec-fetch-site": site})
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("site", ["same-origin", "none"])
+def test_change_of_our_own_page_or_of_the_person_passes(site: str) -> None:
+    check_origin("POST", Headers({"sec-fetch-site": site, "host": "127.0.0.1"}))
+
+
 def test_program_without_origin_passes() -> None:
     check_origin("POST", Headers({"host": "127.0.0.1"}))
 
