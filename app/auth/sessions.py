@@ -24,10 +24,13 @@ class EndedSessions:
 
     def __init__(self) -> None:
         self._hashes: frozenset[str] = frozenset()
+        # Ended here: a read that began before then does not know of them.
+        self._own: set[str] = set()
         self._read_at = -math.inf
 
     def __contains__(self, cookie: str) -> bool:
-        return _hashed(cookie) in self._hashes
+        hashed = _hashed(cookie)
+        return hashed in self._hashes or hashed in self._own
 
     async def refresh(self) -> None:
         """Read them, unless that was done lately. While the database is down the last ones count,
@@ -49,7 +52,7 @@ class EndedSessions:
         until = datetime.now(UTC) + timedelta(seconds=SESSION_SECONDS)
         with spare_transaction() as session:
             sessions.end(session, _hashed(cookie), until)
-        self._hashes |= {_hashed(cookie)}
+        self._own.add(_hashed(cookie))
 
 
 def _read() -> frozenset[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from app.core.settings import Settings
 from app.local.embedded import Services, free_port
@@ -141,3 +141,12 @@ def test_everything_dies_with_a_parent_that_is_killed(
     children = psutil.Process(up.pid).children(recursive=True)
     os.kill(up.pid, signal.SIGKILL)
     assert psutil.wait_procs(children, timeout=15)[1] == []
+
+
+def test_forwarded_headers_count_from_named_proxies_alone() -> None:
+    assert "--no-proxy-headers" in web_command(Settings())
+    behind = web_command(Settings(trusted_proxies="127.0.0.1, 10.0.0.0/8"))
+    assert "--no-proxy-headers" not in behind
+    assert behind[behind.index("--forwarded-allow-ips") + 1] == "127.0.0.1/32,10.0.0.0/8"
+    with pytest.raises(ValidationError, match="addresses or networks"):
+        Settings(trusted_proxies="proxy.example")
