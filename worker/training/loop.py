@@ -65,13 +65,15 @@ def train(
         RunInterruptedError: after writing a checkpoint to resume from.
         MemoryError: one pair alone does not fit into GPU memory.
         ValueError: no pairs, one that has more tokens than the model has positions, or a model
-            without the output head that reward_calibration needs.
+            without the output head that reward_calibration needs, or the layers that
+            gradient_checkpointing does.
     """
     if not pairs:
         raise ValueError("There are no pairs to train on: the selection leaves none.")
     torch.manual_seed(config.seed)
-    prepare_model(loaded, config.lora)
-    forward = ready_forward(loaded, [*pairs, *probe_pairs], reporter)
+    recomputes = config.gradient_checkpointing
+    prepare_model(loaded, config.lora, gradient_checkpointing=recomputes)
+    forward = ready_forward(loaded, [*pairs, *probe_pairs], reporter, prefill=not recomputes)
     report_truncation(pairs, reporter)
     if config.reward_calibration:
         require_head(loaded)

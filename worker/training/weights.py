@@ -10,10 +10,17 @@ from peft import PeftModel
 from chesboard.configs import LoraConfig, TrainConfig
 from chesboard.model import LoadedModel
 from chesboard.reporting import Reporter
+from worker.training.recomputing import recompute_layers
 
 
-def prepare_model(loaded: LoadedModel, lora: LoraConfig | None) -> None:
-    """Make `loaded.model` trainable, in place; with `lora` it becomes a model with adapters."""
+def prepare_model(
+    loaded: LoadedModel, lora: LoraConfig | None, *, gradient_checkpointing: bool = False
+) -> None:
+    """Make `loaded.model` trainable, in place; with `lora` it becomes a model with adapters.
+
+    Raises:
+        ValueError: gradient checkpointing, and the model does not support it.
+    """
     if lora is None:
         # Master weights: the optimizer updates float32 weights. Where the run computes in
         # bfloat16, autocast rounds a copy of them for each matrix product.
@@ -26,6 +33,8 @@ def prepare_model(loaded: LoadedModel, lora: LoraConfig | None) -> None:
     # Eval mode turns the model's own dropout off, so that the log-probabilities of a training
     # step are those of a measurement.
     loaded.model.eval()
+    if gradient_checkpointing:
+        recompute_layers(loaded)
 
 
 def add_adapters(model: Any, lora: LoraConfig) -> Any:
