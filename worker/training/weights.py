@@ -10,6 +10,7 @@ from peft import PeftModel
 from chesboard.configs import LoraConfig, TrainConfig
 from chesboard.model import LoadedModel
 from chesboard.reporting import Reporter
+from chesboard.sharding import whole_weight
 from worker.training.recomputing import recompute_layers
 
 
@@ -95,7 +96,7 @@ def report_rounding(
     if loaded.compute_dtype != torch.bfloat16 or config.lora is not None:
         return
     matrices = [p for p in loaded.model.parameters() if p.ndim >= 2]
-    size = sum(p.abs().sum(dtype=torch.float64).item() for p in matrices)
+    size = sum(whole_weight(p.abs().sum(dtype=torch.float64)).item() for p in matrices)
     mean = size / sum(p.numel() for p in matrices)
     assert config.learning_rate is not None
     # Adam and RMSprop move a weight by about the learning rate a step; rounding to nearest is off
