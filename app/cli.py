@@ -73,12 +73,22 @@ def web(host: HostOption = None, port: PortOption = None) -> None:
 
 
 @cli.command()
-def worker() -> None:
+def worker(
+    gpus: Annotated[
+        int | None,
+        typer.Option(
+            help="Train each model on so many GPUs of this machine: as many processes, one for "
+            "each (on a machine without GPUs they share the CPU, to try it). Other runs take one."
+        ),
+    ] = None,
+) -> None:
     """Start one worker, on the services at DATABASE_URL and REDIS_URL."""
     from app.local.stack import worker_command
 
-    settings = _settings()
+    settings = _settings(gpus=gpus)
     _require_services(settings)
+    # The worker reads its settings from the environment.
+    os.environ["CHESBOARD_GPUS"] = str(settings.gpus)
     _become(worker_command(settings))
 
 

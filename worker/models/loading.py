@@ -3,6 +3,8 @@
 Weights are read from safetensors only, and no code that comes with a model is run.
 """
 
+import math
+
 import psutil
 import torch
 
@@ -50,7 +52,7 @@ def load_model(
         ModelError: unreadable, incomplete, damaged, or too large for the device.
         RunStoppedError: `on_phase` raised it.
     """
-    parameters, location = _prepare(config, source, device, weights_dtype, on_phase)
+    parameters, location = prepare_files(config, source, device, weights_dtype, on_phase)
     on_phase("loading")
     tokenizer = read_tokenizer(config.model, location, source.adapter)
     with tensors_reported(on_phase, "loading"):
@@ -80,17 +82,18 @@ def load_model(
     )
 
 
-def _prepare(
+def prepare_files(
     config: ModelConfig,
     source: Source,
     device: torch.device,
     weights_dtype: torch.dtype,
     on_phase: OnPhase,
+    gpus: int = 1,
 ) -> tuple[int | None, str]:
     """Count the parameters, refuse a model that is too large, and only then download it.
 
-    Returns the parameters and the folder. None where the hub does not answer: a model that is in
-    its cache loads without it.
+    gpus: over how many its weights are spread. Returns the parameters and the folder. None where
+    the hub does not answer: a model that is in its cache loads without it.
     """
     if source.path is not None:
         if config.revision is not None:
@@ -99,29 +102,56 @@ def _prepare(
                 f"“{config.revision}”. Only models of the hub have revisions; leave it out."
             )
         parameters = count_parameters(source.path)
-        _refuse_if_too_large(config, parameters, device, weights_dtype)
+        _refuse_if_too_large(config, parameters, device, weights_dtype, gpus)
         return parameters, source.location
     found = hub.look_up(source.location, config.revision)
     if found is None:
         return None, hub.cached(source.location, config.revision)
-    _refuse_if_too_large(config, found.parameters, device, weights_dtype)
+    _refuse_if_too_large(config, found.parameters, device, weights_dtype, gpus)
     return found.parameters, hub.download(found, on_phase)
 
 
 def _refuse_if_too_large(
-    config: ModelConfig, parameters: int, device: torch.device, weights_dtype: torch.dtype
+    config: ModelConfig,
+    parameters: int,
+    device: torch.device,
+    weights_dtype: torch.dtype,
+    gpus: int = 1,
 ) -> None:
     needed = parameters * _bytes_per_parameter(config, weights_dtype)
     if device.type == "cuda":
         available, _ = torch.cuda.mem_get_info(device)
+        needed = math.ceil(needed / gpus)
     else:
-        available = psutil.virtual_memory().available
+        available = psutil.virtual_memory().available  # which all processes share
     if needed > available:
+        where = f"each of {gpus} GPUs" if gpus > 1 and device.type == "cuda" else str(device)
         raise ModelError(
             f"The model “{config.model}” has {parameters / 1e6:,.0f} million parameters and needs "
-            f"at least {needed / 2**30:.1f} GiB, but {device} has {available / 2**30:.1f} GiB "
-            "free. Choose a smaller model, LoRA, or another device."
+            f"at least {needed / 2**30:.1f} GiB, but {where} has {available / 2**30:.1f} GiB "
+            f"free. {_what_would_fit(config, parameters, device, available, gpus)}"
         )
+
+
+def _what_would_fit(
+    config: ModelConfig, parameters: int, device: torch.device, available: int, gpus: int
+) -> str:
+    """Advice, by what the weights and the optimizer need; activations come on top."""
+    narrow = parameters * torch.bfloat16.itemsize
+    if not isinstance(config, TrainConfig):
+        fits = not isinstance(config, ObjectiveConfig) and config.dtype == "float32"
+        advice = "dtype bfloat16, which would fit" if fits and narrow <= available else None
+        return f"Choose {advice or 'a smaller model or another device'}."
+    spread = gpus if device.type == "cuda" else 1
+    adapters = parameters * torch.float32.itemsize
+    choices = []
+    if config.lora is None and adapters <= available * spread:
+        choices.append(f"LoRA, whose weights need {adapters / spread / 2**30:.1f} GiB")
+    if device.type == "cuda":
+        whole = parameters * _bytes_per_parameter(config, torch.float32)
+        more = math.ceil(whole / available)
+        choices.append(f"{more} GPUs (`chesboard worker --gpus {more}`)")
+    return f"Choose {', or '.join([*choices, 'a smaller model'])}."
 
 
 def _bytes_per_parameter(config: ModelConfig, weights_dtype: torch.dtype) -> int:

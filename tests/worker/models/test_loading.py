@@ -384,3 +384,24 @@ def test_the_starter_model_is_dequantized_once_and_answers(
     with torch.inference_mode():
         answer = loaded.model.generate(**ids, max_new_tokens=12, do_sample=False)
     assert "Paris" in loaded.tokenizer.decode(answer[0])
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("config", "device", "available", "gpus", "advice"),
+    [
+        # A billion parameters: 16 GiB and more to train whole by AdamW, 4 for adapters.
+        (TrainConfig(), "cpu", 8 * GIB, 1, "LoRA, whose weights need 3.7 GiB, or a smaller model"),
+        (TrainConfig(), "cpu", GIB, 1, "Choose a smaller model"),
+        (TrainConfig(lora={"rank": 8}), "cpu", GIB, 1, "Choose a smaller model"),
+        (TrainConfig(), "cuda", 3 * GIB, 2, "LoRA, whose weights need 1.9 GiB, or 5 GPUs"),
+        (TrainConfig(optimizer="sgd"), "cuda", 3 * GIB, 1, "Choose 3 GPUs"),
+        (ScoreConfig(dtype="float32"), "cpu", 2 * GIB, 1, "dtype bfloat16, which would fit"),
+        (ScoreConfig(dtype="bfloat16"), "cpu", GIB, 1, "a smaller model or another device"),
+    ],
+)
+def test_what_would_fit_is_said_of_a_model_that_does_not(config, device, available, gpus, advice):
+    said = loading._what_would_fit(config, 10**9, torch.device(device), available, gpus)
+    assert advice in said
