@@ -75,14 +75,24 @@ def web(host: HostOption = None, port: PortOption = None) -> None:
 
 
 @cli.command()
-def worker() -> None:
+def worker(
+    gpus: Annotated[
+        int | None,
+        typer.Option(
+            help="Train each model on so many GPUs of this machine: as many processes, one for "
+            "each (on a machine without GPUs they share the CPU, to try it). Other runs take one."
+        ),
+    ] = None,
+) -> None:
     """Start one worker, on the services at DATABASE_URL and REDIS_URL."""
     from app.local.gpus import claim_gpus
     from app.local.stack import worker_command
 
-    settings = _settings()
+    settings = _settings(gpus=gpus)
     _require_services(settings)
-    claim_gpus(settings.data_dir / "gpus", 1)
+    claim_gpus(settings.data_dir / "gpus", settings.gpus)
+    # The worker reads its settings from the environment.
+    os.environ["CHESBOARD_GPUS"] = str(settings.gpus)
     _become(worker_command(settings))
 
 

@@ -60,6 +60,13 @@ class Observed:
         for values, tensor in zip(lists, (*pushes, *norms), strict=True):
             values.extend(tensor.tolist())
 
+    def extend(self, other: "Observed") -> None:
+        """Append what was measured of other pairs."""
+        self.preferred_pushes += other.preferred_pushes
+        self.dispreferred_pushes += other.dispreferred_pushes
+        self.preferred_norms += other.preferred_norms
+        self.dispreferred_norms += other.dispreferred_norms
+
     def calibration(self) -> Calibration:
         """Of pushes the logarithm of the mean (some pairs may be done and have none), of norms the
         mean of the logarithms, so that no long response outweighs the others."""

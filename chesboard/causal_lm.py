@@ -19,6 +19,7 @@ from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 from chesboard.adapters import AdapterError, merge_adapter
 from chesboard.model_files.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from chesboard.reporting import RunStoppedError
+from chesboard.sharding import own_part
 
 LOOKS_AHEAD = 1e-3
 """Relative change of logits by a later token from which on a model counts as bidirectional."""
@@ -41,7 +42,11 @@ class ReadModel:
 
 
 def read_causal_lm(
-    name: str, location: str, dtype: torch.dtype, adapter: Path | None = None
+    name: str,
+    location: str,
+    dtype: torch.dtype,
+    adapter: Path | None = None,
+    **options: Any,
 ) -> ReadModel:
     """The CausalLM of a folder, GGUF file or hub name, with every weight from its files.
 
@@ -49,7 +54,7 @@ def read_causal_lm(
     without its head would score differently at every run.
 
     name: what messages call the model. adapter: the folder of an adapter, merged into the model;
-    it may be the model's own folder.
+    it may be the model's own folder. options: further arguments of `from_pretrained`.
 
     Raises:
         ModelError: it cannot be opened; the files lack a tensor or hold it in another shape, or a
@@ -66,6 +71,7 @@ def read_causal_lm(
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # refused below, by name
                 **gguf,
+                **options,
             )
     except RunStoppedError:
         raise
@@ -235,6 +241,7 @@ def refuse_if_damaged(weights: Iterable[tuple[str, torch.Tensor]]) -> None:
 
 
 def _is_finite(weight: torch.Tensor) -> bool:
+    weight = own_part(weight)
     if weight.is_floating_point() and weight.itemsize == 1:
         weight = weight.float()  # not implemented for float8
     return bool(weight.isfinite().all())

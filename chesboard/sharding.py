@@ -6,10 +6,12 @@ collective: every process of the group has to do it, in the same order.
 
 import sys
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 Sharding = Literal["none", "fsdp1", "fsdp2", "zero3", "tensors"]
 """tensors: DTensors of other kinds, such as tensor parallelism."""
@@ -27,21 +29,43 @@ def sharding_of(model: nn.Module) -> Sharding:
     for weight in model.parameters():
         if hasattr(weight, "ds_id"):
             return "zero3"
-        if hasattr(weight, "full_tensor"):
+        if is_dtensor(weight):
             return "tensors"
     return "none"
 
 
+def is_dtensor(weight: Tensor) -> bool:
+    """Whether the weight is a DTensor, of which this process has a part."""
+    return hasattr(weight, "full_tensor")
+
+
 def whole_weight(weight: Tensor) -> Tensor:
     """The weight itself where this process has all of it, else gathered from all: a collective."""
-    if hasattr(weight, "full_tensor"):
-        return cast(Tensor, weight.full_tensor())
+    if is_dtensor(weight):
+        return cast(Tensor, cast(Any, weight).full_tensor())
     if hasattr(weight, "ds_id") and getattr(weight, "ds_tensor", None) is not None:
         import deepspeed
 
         with deepspeed.zero.GatheredParameters([weight]):
             return weight.detach().clone()
     return weight
+
+
+def own_part(weight: Tensor) -> Tensor:
+    """What this process has of a weight."""
+    return cast(Tensor, cast(Any, weight).to_local()) if is_dtensor(weight) else weight
+
+
+def part_like(whole: Tensor, weight: Tensor) -> Tensor:
+    """The part of a whole tensor that this process holds of a weight of its shape; all of it where
+    the weight is whole, or the tensor a number."""
+    if not is_dtensor(weight) or whole.shape != weight.shape:
+        return whole
+    from torch.distributed.tensor import distribute_tensor
+
+    of = cast(Any, weight)
+    # Every process has the whole tensor, so none is to send it.
+    return distribute_tensor(whole, of.device_mesh, of.placements, src_data_rank=None)
 
 
 def whole_shape(weight: Tensor) -> torch.Size:
@@ -59,29 +83,47 @@ def layer_class(layer: nn.Module) -> type[nn.Module]:
     return next(kind for kind in mine[1:] if not issubclass(kind, fsdp.FSDPModule))
 
 
-LOOK = "_chesboard_look"
+WORK = "_chesboard_work"
+
+
+def in_root_forward(model: nn.Module, work: Callable[[], tuple[Tensor, ...] | None]) -> None:
+    """Call `work` as if it were the forward pass of a model that FSDP2 shards: blocks gather their
+    weights as ever, and weights outside of them can be read.
+
+    work: returns the tensors that a backward pass begins at, as a tuple: FSDP2 waits for the
+    gradients of these, and finds none in an object of a class.
+    """
+    from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
+
+    # Adapters may be around the root.
+    root = next(module for module in model.modules() if isinstance(module, FSDPModule))
+    setattr(root, WORK, work)
+    try:
+        register_fsdp_forward_method(cast(nn.Module, root), WORK)
+        getattr(root, WORK)()
+    finally:
+        delattr(root, WORK)
+
+
+def reshard(model: nn.Module) -> None:
+    """Let go of every gathered weight: it would be an old one after the next training step."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def within(model: nn.Module, look: Callable[[], None]) -> None:
-    """Call `look` where all weights outside of the model's blocks can be read.
-
-    Under FSDP2 it runs as a forward pass of the root, so that blocks gather their weights as ever;
-    afterwards every weight is sharded again, or the next training step would read old ones.
-    """
+    """Call `look` where all weights outside of the model's blocks can be read; afterwards every
+    weight is sharded again."""
     if sharding_of(model) != "fsdp2":
         look()
         return
-    from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
-
-    setattr(model, LOOK, look)
     try:
-        register_fsdp_forward_method(model, LOOK)
-        getattr(model, LOOK)()
+        in_root_forward(model, look)
     finally:
-        delattr(model, LOOK)
-        for module in model.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()
+        reshard(model)
 
 
 def is_distributed() -> bool:
@@ -95,3 +137,12 @@ def agreed(value: Any) -> Any:
     held = [value]
     torch.distributed.broadcast_object_list(held, src=0)
     return held[0]
+
+
+def gathered(value: T) -> list[T]:
+    """Every process's value, in the order of the processes: a collective."""
+    if not is_distributed() or torch.distributed.get_world_size() == 1:
+        return [value]
+    held: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(held, value)
+    return held

@@ -20,6 +20,7 @@ def test_nothing_but_the_settings_reads_the_environment() -> None:
     # Passing the environment on to child processes is not reading a setting from it.
     launchers = {"processes.py", "embedded.py", "postgres.py", "stack.py", "tables.py", "cli.py"}
     launchers |= {"gpus.py"}  # what a driver and its users read
+    launchers |= {"launching.py", "ranks.py"}  # torchrun tells its processes who they are in it
     # In a training process there are no settings of the server.
     launchers |= {"environment.py"}
     for path in [*files("app"), *files("chesboard"), *files("worker")]:

@@ -35,7 +35,6 @@ from chesboard.pairs import Pair, TokenizedPair
 from chesboard.rendering import RunTemplate, run_template
 from chesboard.reporting import (
     LeaseLostError,
-    PhaseName,
     RunCancelledError,
     RunInterruptedError,
 )
@@ -45,11 +44,13 @@ from worker import disk
 from worker.checking import count_findings, report_findings, summarize_check
 from worker.generation import generate
 from worker.judging import judge
+from worker.launching import RankFailedError, RanksLostError, train_on_ranks
 from worker.lease_keeper import LeaseKeeper
 from worker.models.cache import ModelCache
 from worker.models.loading import describe_loaded, other_precision
 from worker.models.progress import OnPhase
 from worker.models.tokenizer import count_embeddings, load_tokenizer
+from worker.phases import phases
 from worker.preflight import preflight
 from worker.recorder import Recorder
 from worker.retry import retry_while_unreachable, run_with_retry
@@ -57,6 +58,7 @@ from worker.scoring import score
 from worker.template_bounds import bounded_templates
 from worker.training import checkpoints
 from worker.training.execution import train_run
+from worker.training.sharing import current_ranks
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +94,10 @@ def execute(run_id: int, worker: str, models: ModelCache) -> bool:
             bounded_templates(control.check),
         ):
             control.check()
-            summary = _work(claim, recorder, control, models)
+            if claim.kind == "train" and get_settings().gpus > 1:
+                summary = train_on_ranks(claim, recorder, control, models)
+            else:
+                summary = work(claim, recorder, control, models)
         outcome.finish("succeeded", summary=summary)
         # Only now: a worker that died before the run is finished would otherwise lose every step.
         checkpoints.remove(get_settings().run_path(run_id))
@@ -102,10 +107,16 @@ def execute(run_id: int, worker: str, models: ModelCache) -> bool:
         outcome.finish("cancelled")
     except RunInterruptedError:
         outcome.hand_back()
+    except RanksLostError as error:
+        log.warning("run %s: %s", run_id, error)
+        outcome.let_go()
+    except RankFailedError as error:
+        log.error("run %s failed: %s", run_id, error)
+        outcome.finish("failed", error=error.described)
     except Exception as error:
         log.exception("run %s failed", run_id)
         models.forget()
-        outcome.finish("failed", error=_describe(error))
+        outcome.finish("failed", error=describe(error))
     return True
 
 
@@ -136,6 +147,18 @@ class _Outcome:
         if revision is not None:
             enqueue(claim.run_id)  # so that an idle worker takes it at once
 
+    def let_go(self) -> None:
+        claim = self._claim
+
+        def let_go() -> int | None:
+            with transaction() as session:
+                return leases.let_go(session, claim.run_id, claim.token)
+
+        revision = retry_while_unreachable(f"run {claim.run_id}", let_go)
+        self._announce("given up", revision)
+        if revision is not None:
+            enqueue(claim.run_id)
+
     def _announce(self, what: str, revision: int | None) -> None:
         if revision is None:
             log.warning("run %s: not %s, the lease was lost", self._claim.run_id, what)
@@ -144,9 +167,10 @@ class _Outcome:
         wake(self._claim.run_id, revision)
 
 
-def _work(
+def work(
     claim: leases.Claim, recorder: Recorder, control: LeaseKeeper, models: ModelCache
 ) -> dict[str, Any]:
+    """Compute a run and return its summary. Of several ranks that train, the first calls this."""
     config = CONFIGS[claim.kind].model_validate(claim.config)
     assert not isinstance(config, ExternalConfig)  # no worker claims an external run
     if isinstance(config, JudgeConfig):
@@ -157,7 +181,7 @@ def _work(
         lambda session: select_pairs(session, claim.run_id, claim.dataset_id, selection),
     )
     recorder.progress(0, len(raw_pairs), "pairs")
-    on_phase = _phases(recorder, control)
+    on_phase = phases(recorder, control)
     on_phase("loading")
     if isinstance(config, CheckConfig):
         tokenizer = load_tokenizer(config, get_settings())
@@ -169,7 +193,8 @@ def _work(
         found = summarize_check(raw_pairs, pairs)
         return {**found, "findings": count_findings(check.findings)}
     loaded = models.load(config, on_phase)
-    recorder.device(describe_loaded(loaded))
+    of_ranks = "" if (ranks := current_ranks()).is_alone else f"{ranks.count} processes, first on "
+    recorder.device(of_ranks + describe_loaded(loaded))
     if other := other_precision(config, loaded):
         recorder.message(other)
     for note in loaded.notes:
@@ -208,21 +233,6 @@ def _template(
     for sentence in (*filter(None, [trained_with]), *template.messages()):
         recorder.message(sentence)
     return template
-
-
-def _phases(recorder: Recorder, control: LeaseKeeper) -> OnPhase:
-    """A callback that reports a phase and raises if the run was cancelled or must stop."""
-
-    def on_phase(
-        name: PhaseName,
-        done: int | None = None,
-        total: int | None = None,
-        unit: str | None = None,
-    ) -> None:
-        control.check()
-        recorder.phase(name, done, total, unit)
-
-    return on_phase
 
 
 def _tokenize(
@@ -287,7 +297,7 @@ def template_of_result(session: Session, model: str) -> str | None:
     )
 
 
-def _describe(error: Exception) -> dict[str, Any]:
+def describe(error: Exception) -> dict[str, Any]:
     """The error that a failed run stores: message, hint (what to do), traceback."""
     if isinstance(error, torch.OutOfMemoryError):
         message, hint = (
@@ -296,7 +306,7 @@ def _describe(error: Exception) -> dict[str, Any]:
         )
     elif isinstance(error, disk.DiskFullError):
         message, hint = str(error), error.hint
-    elif isinstance(error, ModelError | ValueError):
+    elif isinstance(error, ModelError | ValueError | MemoryError):
         message, hint = str(error), None
     elif isinstance(error, DBAPIError):
         # The statement and its parameters are user data, and may be long.

@@ -199,6 +199,12 @@ class Settings(BaseSettings):
     webhook_private: bool = Field(
         False, description="Whether these addresses may be in a private network."
     )
+    gpus: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="How many processes, one for each GPU, a worker trains one model with.",
+    )
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_to_upper)
     ] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")

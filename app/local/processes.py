@@ -5,7 +5,6 @@ then stops the children one by one, last started first. On Linux the kernel also
 when the parent is killed (PR_SET_PDEATHSIG).
 """
 
-import ctypes
 import logging
 import os
 import pwd
@@ -22,6 +21,7 @@ from typing import IO, Any
 
 import psutil
 
+from app.core.orphans import bind_to_parent
 from app.local.errors import SetupError
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,6 @@ FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 30.0
 # A child that lived this long was healthy: the restart backoff starts over.
 HEALTHY_SECONDS = 60.0
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +53,6 @@ class ChildSpec:
     """Seconds from the stop signal to SIGKILL."""
     log_path: Path | None = None
     """File for its output; None: the parent's stderr, each line prefixed with the child's name."""
-
-
-def _bind_to_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
-    """A preexec function that makes the kernel signal the child when the parent dies."""
-    if sys.platform != "linux":
-        return None
-    # Loaded in the parent: little is safe between fork and exec.
-    prctl = ctypes.CDLL(None).prctl
-    parent = os.getpid()
-
-    def bind() -> None:
-        prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-        if os.getppid() != parent:  # the parent died before prctl took hold
-            os._exit(1)
-
-    return bind
 
 
 def identity(user: str | None) -> dict[str, Any]:
@@ -121,7 +104,7 @@ class Child:
             stdout=output,
             stderr=subprocess.STDOUT,
             process_group=0,
-            preexec_fn=_bind_to_parent(self.spec.orphan_signal),
+            preexec_fn=bind_to_parent(self.spec.orphan_signal),
             **identity(self.spec.user),
         )
 

@@ -14,7 +14,7 @@ from app.core.settings import get_settings
 from app.models.queries import RESULT_FOLDER
 from app.runs.validation import check_config, invalid_field
 from app.store.datasets import Dataset
-from app.store.lookup import MAX_ID, there_is_no
+from app.store.lookup import Id, there_is_no
 from app.store.runs import EXTERNAL, Kind, Worker
 from chesboard.capacity.estimate import Needs, Setup
 from chesboard.capacity.shape import ModelSize
@@ -82,7 +82,7 @@ class CapacityAsked(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: Kind
-    dataset_id: int
+    dataset_id: Id
     config: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -95,7 +95,7 @@ def foresee(session: Session, asked: CapacityAsked) -> Capacity:
     if asked.kind == EXTERNAL:
         raise invalid_field("kind", "an external run is trained elsewhere, in memory of its own")
     config = check_config(asked.kind, asked.config)
-    dataset = session.get(Dataset, asked.dataset_id) if 0 < asked.dataset_id <= MAX_ID else None
+    dataset = session.get(Dataset, asked.dataset_id)
     if dataset is None:
         raise invalid_field("dataset_id", there_is_no("dataset", asked.dataset_id))
     return of_run(session, config, dataset)

@@ -209,6 +209,17 @@ def hand_back(session: Session, run_id: int, token: str) -> int | None:
     ).scalar_one_or_none()
 
 
+def let_go(session: Session, run_id: int, token: str, now: datetime | None = None) -> int | None:
+    """End the lease now, as if the worker were lost: the run can be claimed at once, and its try
+    counts. None: lease lost."""
+    return session.execute(
+        update(Run)
+        .where(_own(run_id, token))
+        .values(lease_expires_at=_clock(now), revision=Run.revision + 1)
+        .returning(Run.revision)
+    ).scalar_one_or_none()
+
+
 def expire(session: Session, now: datetime | None = None) -> list[tuple[int, int]]:
     """Release runs whose lease expired: failed after MAX_TRIES, cancelled if that was requested,
     else queued again.

@@ -55,6 +55,11 @@ class TrainConfig(OptimizerConfig, ModelConfig):
     gradient_accumulation: int = Field(
         1, ge=1, le=4096, description="Batches accumulated before an optimizer step."
     )
+    gradient_checkpointing: bool = Field(
+        False,
+        description="Keep the input of each decoder layer only and compute the layer once more in "
+        "the backward pass: the same step in less memory and about a third more time.",
+    )
     epochs: int = Field(1, ge=1, le=10_000, description="Passes over the pairs.")
     max_steps: int | None = Field(
         None,

@@ -61,20 +61,30 @@ class TokenBudget:
         tokens: int,
         report: Callable[[str], None],
         limits: str = "max_prompt_tokens or max_response_tokens",
+        *,
+        is_fixed: bool = False,
     ) -> None:
         """report: receives a message each time the budget is halved. limits: the settings to lower
-        where a single pair does not fit."""
+        where a single pair does not fit. is_fixed: it cannot be halved, because other processes
+        take part in each pass and may have had enough memory."""
         self.tokens = tokens
         self._report = report
         self._limits = limits
+        self.is_fixed = is_fixed
 
     def halve(self, batch: Sequence[Item]) -> None:
         """Halve the budget after a batch that did not fit.
 
         Raises:
-            MemoryError: the batch was a single pair.
+            MemoryError: the batch was a single pair, or the budget is fixed.
         """
         torch.cuda.empty_cache()
+        if self.is_fixed:
+            raise MemoryError(
+                f"A forward pass of {len(batch)} pairs does not fit into the memory of one of the "
+                f"GPUs. Lower batch_tokens (now {self.tokens:,}), or train with "
+                "gradient_checkpointing, LoRA or more GPUs."
+            )
         if len(batch) == 1 or self.tokens <= self.SMALLEST:
             raise MemoryError(
                 f"Pair {batch[0].pair} alone does not fit into the GPU's memory. Lower "
@@ -147,11 +157,11 @@ def in_batches(
         work(batch)
         computed.add(id(batch))
 
-    def arranged(left: Sequence[Item]) -> deque[list[Item]]:
-        batches = _arrange(token_batches(left, row_tokens, budget.tokens, most_pairs))
+    def batches_of(left: Sequence[Item]) -> deque[list[Item]]:
+        batches = arranged(token_batches(left, row_tokens, budget.tokens, most_pairs))
         return deque(batch for batch in batches if not all(key(pair) in done for pair in batch))
 
-    waiting = arranged(pairs)
+    waiting = batches_of(pairs)
     while waiting:
         control.check()
         taken = schedule.take(waiting)
@@ -170,14 +180,15 @@ def in_batches(
             waiting.extendleft(reversed(left))
             continue
         [batch] = left
-        if len(batch) == 1 and too_large is not None:
+        if len(batch) == 1 and too_large is not None and not budget.is_fixed:
             too_large(batch[0])
         else:  # outside the except block, whose traceback keeps tensors alive
             budget.halve(batch)
-            waiting = arranged([*batch, *(pair for other in waiting for pair in other)])
+            waiting = batches_of([*batch, *(pair for other in waiting for pair in other)])
 
 
-def _arrange(batches: list[list[Item]]) -> deque[list[Item]]:
+def arranged(batches: list[list[Item]]) -> list[list[Item]]:
+    """The first batch, which is the longest, and then the others in a fixed random order."""
     others = batches[1:]
     random.Random(0).shuffle(others)  # noqa: S311 - an order, not a secret
-    return deque([*batches[:1], *others])
+    return [*batches[:1], *others]

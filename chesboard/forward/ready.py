@@ -10,7 +10,11 @@ from chesboard.reporting import Reporter
 
 
 def ready_forward(
-    loaded: LoadedModel, pairs: Sequence[TokenizedPair], reporter: Reporter
+    loaded: LoadedModel,
+    pairs: Sequence[TokenizedPair],
+    reporter: Reporter,
+    *,
+    prefill: bool = True,
 ) -> PairForward:
     """The forward pass that `select_forward` finds; why it is the slower one is reported.
 
@@ -21,7 +25,7 @@ def ready_forward(
     refuse_unknown_tokens(loaded, pairs)
     refuse_too_long(loaded, pairs)
     reporter.phase("comparing forward passes")
-    forward, reason = select_forward(loaded, pairs)
+    forward, reason = select_forward(loaded, pairs, prefill=prefill)
     if reason:
         reporter.message(reason)
     return forward

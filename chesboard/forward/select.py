@@ -33,10 +33,12 @@ Rounding stays well below it; a mask that is ignored gives differences of order 
 
 
 def select_forward(
-    loaded: LoadedModel, pairs: Sequence[TokenizedPair]
+    loaded: LoadedModel, pairs: Sequence[TokenizedPair], *, prefill: bool = True
 ) -> tuple[PairForward, str | None]:
     """The shared-prefix forward pass where it computes the same as two passes, else two passes and
     the reason.
+
+    prefill: whether keys and values of one pass may be kept for another.
 
     Compares both on two of the pairs, cut down to the surroundings of their forks, which costs
     little, and once for a model.
@@ -48,9 +50,9 @@ def select_forward(
     if reason is None:
         support = _support(loaded, pairs)
         if support.mask_refusal is None:
-            prefill = None if support.prefill else math.inf
-            tails = FLOAT32_TAIL_SHARE if support.float32_tails else 0.0
-            shared = SharedPrefixForward(loaded, prefill, prefill, tails)
+            least = None if support.prefill and prefill else math.inf
+            tails = FLOAT32_TAIL_SHARE if support.float32_tails and prefill else 0.0
+            shared = SharedPrefixForward(loaded, least, least, tails)
             rope = length_dependent_rope(loaded.model)
             if rope is None:
                 return shared, None

@@ -31,11 +31,14 @@ def greedy_answers(
     max_new_tokens: int,
     control: Control,
     report: Callable[[str], None],
+    *,
+    is_fixed: bool = False,
 ) -> list[Answer | None]:
     """Greedy decoding from each prompt (token ids) up to an end token or `max_new_tokens`.
 
     One answer a prompt, in their order; None where it does not fit into the GPU's memory or into
-    the model's learned positions, of which `report` receives a message.
+    the model's learned positions, of which `report` receives a message. is_fixed: as of
+    `TokenBudget`.
     """
     answers: dict[int, Answer] = {}
 
@@ -47,7 +50,7 @@ def greedy_answers(
         [Request(i, 0, tuple(ids)) for i, ids in enumerate(prompts)],
         max_new_tokens,
         Sampling(temperature=0),
-        TokenBudget(BATCH_TOKENS.get(loaded.device.type, 0), report),
+        TokenBudget(BATCH_TOKENS.get(loaded.device.type, 0), report, is_fixed=is_fixed),
         control,
         keep,
         report,

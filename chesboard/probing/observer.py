@@ -54,10 +54,14 @@ class ProbeObserver:
         config: TrainConfig,
         reporter: Reporter,
         control: Control,
+        *,
+        is_fixed: bool = False,
     ) -> None:
+        """is_fixed: batches cannot be made smaller where memory runs out (`TokenBudget`)."""
         self._loaded, self._forward = loaded, forward
         self._config, self._reporter, self._control = config, reporter, control
-        self._budget = TokenBudget(config.batch_tokens, reporter.message)
+        self._is_fixed = is_fixed
+        self._budget = TokenBudget(config.batch_tokens, reporter.message, is_fixed=is_fixed)
         self._pairs = [watch_pair(pair, config) for pair in pairs]
         self._prompts = [
             watch_prompt(number, prompt, loaded.tokenizer, config.max_prompt_tokens)
@@ -113,9 +117,12 @@ class ProbeObserver:
 
     def answer_if_due(self, step: int, last: bool) -> None:
         """Generate an answer to every probe's prompt, where the run is configured to at `step`."""
-        every = self._config.answer_every
-        if every is not None and (last or step % every == 0):
+        if self.answers_at(step, last):
             self._answer(step)
+
+    def answers_at(self, step: int, last: bool) -> bool:
+        every = self._config.answer_every
+        return every is not None and (last or step % every == 0)
 
     def state(self, step: int) -> ProbeState:
         """The probes' part of a checkpoint at `step`. A run that resumes observes `step` again."""
@@ -289,7 +296,12 @@ class ProbeObserver:
         # Probes that share a prompt share its answer, which is generated once.
         prompts = list(dict.fromkeys(tuple(probe.prompt_ids) for probe in self._all))
         found = greedy_answers(
-            self._loaded, prompts, self._config.answer_tokens, self._control, self._reporter.message
+            self._loaded,
+            prompts,
+            self._config.answer_tokens,
+            self._control,
+            self._reporter.message,
+            is_fixed=self._is_fixed,
         )
         answers = dict(zip(prompts, found, strict=True))
         for probe in self._all:

@@ -4,6 +4,7 @@ import torch
 
 from app.core.settings import Settings
 from chesboard import cpu
+from chesboard.causal_lm import ModelError
 from chesboard.configs import ForwardOnlyConfig, ModelConfig, ObjectiveConfig
 from chesboard.cpu.precision import computed_in
 from chesboard.forward.layer_stream import stream_of
@@ -11,7 +12,7 @@ from chesboard.loading import asked_dtype, choose_device
 from chesboard.model import LoadedModel
 from worker.models.files import Source, find_source, folder_source, with_adapter
 from worker.models.gguf import dequantized_folder
-from worker.models.loading import load_model
+from worker.models.loading import load_model, prepare_files
 from worker.models.progress import OnPhase, ignore_phase
 
 
@@ -47,6 +48,24 @@ class ModelCache:
         if not training:
             self._key, self._kept = key, loaded
         return loaded
+
+    def prepare(self, config: ModelConfig, on_phase: OnPhase, gpus: int) -> str:
+        """The folder of a run's model, for so many processes to load parts of it; downloads it and
+        drops what is kept.
+
+        Raises:
+            ModelError: unknown, too large for so many GPUs, or an adapter.
+            RunStoppedError: `on_phase` raised it.
+        """
+        source = self._find(config.model, on_phase)
+        if source.adapter is not None:
+            raise ModelError(
+                f"The model “{config.model}” is an adapter, which is merged into its base model "
+                "only where one process loads both. Train it on one GPU, or merge it before."
+            )
+        self.forget()
+        device = choose_device(config.device)
+        return prepare_files(config, source, device, torch.float32, on_phase, gpus).location
 
     def _find(self, name: str, on_phase: OnPhase) -> Source:
         source = find_source(name, self._settings)

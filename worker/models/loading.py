@@ -65,7 +65,7 @@ def load_model(
         ModelError: unreadable, incomplete, damaged, or too large for the device.
         RunStoppedError: `on_phase` raised it.
     """
-    found = _prepare(config, source, device, weights_dtype, on_phase)
+    found = prepare_files(config, source, device, weights_dtype, on_phase)
     on_phase("loading")
     tokenizer = read_tokenizer(config.model, found.location, source.adapter)
     with tensors_reported(on_phase, "loading"):
@@ -81,13 +81,17 @@ def load_model(
             "Its weights are quantized, and such have no gradients to train by: take the model in "
             "its original precision.",
         )
+
+    def refuse_if_too_large_when_widened() -> None:
+        if found.streamed is None:  # else each layer is widened by itself
+            setup = _setup(config, found.size, device, torch.float32)
+            _refuse_if_too_large(config, setup, device)
+
     cpu.install(
         model,
         compute_dtype=compute_dtype,
         blockwise_attention=not isinstance(config, ObjectiveConfig),
-        before_widening=lambda: _refuse_if_too_large(
-            config, found.size, device, torch.float32, found.streamed
-        ),
+        before_widening=refuse_if_too_large_when_widened,
     )
     return LoadedModel(
         model=model,
@@ -104,7 +108,7 @@ def load_model(
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
+class Prepared:
     """Where a model's files are, how large it is, and why its layers are read one by one, if they
     are."""
 
@@ -113,20 +117,25 @@ class _Prepared:
     streamed: str | None
 
 
-def _prepare(
+def prepare_files(
     config: ModelConfig,
     source: Source,
     device: torch.device,
     weights_dtype: torch.dtype,
     on_phase: OnPhase,
-) -> _Prepared:
-    """Find the model's size, refuse one that is too large, and only then download it."""
+    gpus: int = 1,
+) -> Prepared:
+    """Find the model's size, refuse one that is too large, and only then download it.
 
-    def prepared(location: str, size: ModelSize) -> _Prepared:
-        needs = estimate(_setup(config, size, device, weights_dtype))
-        streamed = why_streamed(config, lambda: needs.certain, device, source.adapter)
-        _refuse_if_too_large(config, size, device, weights_dtype, streamed)
-        return _Prepared(location, size, streamed)
+    gpus: over how many its weights are spread.
+    """
+
+    def prepared(location: str, size: ModelSize) -> Prepared:
+        setup = _setup(config, size, device, weights_dtype, gpus)
+        streamed = why_streamed(config, lambda: estimate(setup).certain, device, source.adapter)
+        if streamed is None:
+            _refuse_if_too_large(config, setup, device)
+        return Prepared(location, size, streamed)
 
     if source.path is not None:
         if config.revision is not None:
@@ -149,33 +158,33 @@ def size_of(folder: Path) -> ModelSize:
 
 
 def _setup(
-    config: ModelConfig, size: ModelSize, device: torch.device, weights_dtype: torch.dtype
-) -> Setup:
-    setup = setup_of(config, size, "cuda" if device.type == "cuda" else "cpu")
-    assert setup is not None, "a run that loads a language model"
-    return replace(setup, weights=weights_dtype.itemsize)
-
-
-def _refuse_if_too_large(
     config: ModelConfig,
     size: ModelSize,
     device: torch.device,
     weights_dtype: torch.dtype,
-    streamed: str | None,
-) -> None:
+    gpus: int = 1,
+) -> Setup:
+    is_cuda = device.type == "cuda"
+    setup = setup_of(config, size, "cuda" if is_cuda else "cpu")
+    assert setup is not None, "a run that loads a language model"
+    # Processes on a CPU share its memory.
+    return replace(setup, weights=weights_dtype.itemsize, gpus=gpus if is_cuda else 1)
+
+
+def _refuse_if_too_large(config: ModelConfig, setup: Setup, device: torch.device) -> None:
     """By what is certain before a forward pass: weights, gradients and the optimizer's state."""
-    if streamed is not None:
-        return  # what it needs then is known once its layers are
-    setup = _setup(config, size, device, weights_dtype)
     needs, available = estimate(setup), free_bytes(device)
     if needs.certain <= available:
         return
-    would_fit = [one.words for one in remedies_for(config, setup, available)]
+    most_gpus = torch.cuda.device_count() if device.type == "cuda" else 1
+    would_fit = [one.words for one in remedies_for(config, setup, available, most_gpus)]
     advice = (
         f"It would fit with {', or with '.join(would_fit)}. Or choose" if would_fit else "Choose"
     )
+    where = f"each of {setup.gpus} GPUs" if setup.gpus > 1 else str(device)
     raise ModelError(
-        f"The model “{config.model}” has {size.parameters / 1e6:,.0f} million parameters and needs "
-        f"at least {needs.certain / 2**30:.1f} GiB, but {device} has {available / 2**30:.1f} GiB "
-        f"free ({in_words(needs.parts)}). {advice} a smaller model or another device."
+        f"The model “{config.model}” has {setup.model.parameters / 1e6:,.0f} million parameters "
+        f"and needs at least {needs.certain / 2**30:.1f} GiB, but {where} has "
+        f"{available / 2**30:.1f} GiB free ({in_words(needs.parts)}). {advice} a smaller model or "
+        "another device."
     )

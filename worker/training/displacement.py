@@ -5,12 +5,13 @@ from typing import Any
 
 import torch
 
-from chesboard.forward.batching import TokenBudget, in_batches
+from chesboard.forward.batching import TokenBudget
 from chesboard.forward.states import PairForward
 from chesboard.pairs import TokenizedPair
 from chesboard.records import FinalRecord, displaced
 from chesboard.reporting import Control, Reporter
 from worker.training.reference import Reference
+from worker.training.sharing import ALONE, Ranks, in_shared_batches
 
 
 def measure_displacement(
@@ -20,25 +21,28 @@ def measure_displacement(
     budget: TokenBudget,
     reporter: Reporter,
     control: Control,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Measure all trained pairs under the trained model and hand them to the reporter, together
     with those of the reference. Returns the summary: means in nats, and the displaced fraction."""
     records: list[FinalRecord] = []
 
     @torch.no_grad()
-    def measure(batch: list[TokenizedPair]) -> None:
+    def measure(batch: list[TokenizedPair]) -> list[FinalRecord]:
         states = forward(batch)
         preferred = states.preferred_logprobs_B().tolist()
         dispreferred = states.dispreferred_logprobs_B().tolist()
-        found = [
+        return [
             FinalRecord(pair.pair, *reference[pair.pair][:2], preferred[b], dispreferred[b])
             for b, pair in enumerate(batch)
         ]
+
+    def keep(found: list[FinalRecord]) -> None:
         reporter.put(*found)
         records.extend(found)
         reporter.progress(len(records), len(pairs), "pairs")
 
-    in_batches(pairs, forward.row_tokens, budget, control, measure)
+    in_shared_batches(ranks, pairs, forward.row_tokens, budget, control, measure, keep)
     return _summarize(records)
 
 

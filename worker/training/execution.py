@@ -1,6 +1,7 @@
 """A training run from its pairs to its saved model: probes, stored reference, loop, result."""
 
 import random
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,20 +15,25 @@ from app.store.runs import ReferenceLogprob, Run
 from app.store.scores import Score
 from app.store.selection import read_pairs
 from chesboard.configs import ProbesConfig, TrainConfig
+from chesboard.filtering import PairFilter
 from chesboard.model import LoadedModel, embedding_rows
 from chesboard.pairs import Pair, TokenizedPair
 from chesboard.reporting import Control, Reporter
 from chesboard.scoring import report_same_tokens
+from chesboard.sharding import agreed
 from chesboard.text_check import TextCheck
 from chesboard.text_messages import named
 from chesboard.tokenization import tokenize_pairs
 from worker import disk
 from worker.models.files import save_folder
+from worker.models.sharded import whole_model
 from worker.retry import run_with_retry
 from worker.training.filtering import make_filter
 from worker.training.inputs import read_inputs
 from worker.training.loop import train
 from worker.training.reference import Reference, ReferenceLogprobs
+from worker.training.sharing import Ranks, SharedControl, current_ranks
+from worker.training.terms import PairInputs
 from worker.training.weights import merge_adapters
 
 
@@ -50,6 +56,37 @@ def train_run(
         What `read_inputs` raises.
         What `train` raises.
     """
+    prepared = _prepare(claim, config, loaded, pairs, reporter, saved_tokenizer)
+    pair_filter = make_filter(claim, config, loaded, reporter, control)
+    return train_prepared(
+        claim.run_id, config, loaded, agreed(prepared), reporter, control, pair_filter
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a training run reads before it begins; the first of several ranks does so for all.
+
+    reference: what earlier attempts computed. tokenizer: by which the pairs were read; the other is
+    saved with the model.
+    """
+
+    pairs: list[TokenizedPair]
+    probe_pairs: list[TokenizedPair]
+    reference: Reference
+    inputs: PairInputs
+    tokenizer: Any
+    saved_tokenizer: Any
+
+
+def _prepare(
+    claim: leases.Claim,
+    config: TrainConfig,
+    loaded: LoadedModel,
+    pairs: list[TokenizedPair],
+    reporter: Reporter,
+    saved_tokenizer: Any,
+) -> Prepared:
     report_same_tokens(pairs, reporter, "are not trained on")
     pairs = [pair for pair in pairs if not pair.has_same_tokens]
     if not pairs:
@@ -69,7 +106,6 @@ def train_run(
         f"run {claim.run_id}",
         lambda session: read_inputs(session, claim.dataset_id, config, trained, reporter),
     )
-    pair_filter = make_filter(claim, config, loaded, reporter, control)
     check = TextCheck(loaded.tokenizer, embedding_rows(loaded.model))
     probe_pairs = tokenize_pairs(
         loaded.tokenizer, probe_raw, config.max_prompt_tokens, config.max_response_tokens, check
@@ -77,33 +113,64 @@ def train_run(
     if check.refused:
         pairs_left_out = named([finding.pair for finding in check.refused])
         reporter.message(f"Not watched, as the model cannot read them: pairs {pairs_left_out}.")
-    folder = get_settings().run_path(claim.run_id)
+    return Prepared(pairs, probe_pairs, reference, inputs, loaded.tokenizer, saved_tokenizer)
+
+
+def train_prepared(
+    run_id: int,
+    config: TrainConfig,
+    loaded: LoadedModel,
+    prepared: Prepared,
+    reporter: Reporter,
+    control: Control,
+    pair_filter: PairFilter | None = None,
+) -> dict[str, Any]:
+    """Train, save the model and return the summary. Of several ranks each calls this, with its own
+    reporter and control.
+
+    Raises:
+        DiskFullError: there is no room for the trained model.
+        What `train` raises.
+    """
+    ranks = current_ranks()
+    if not ranks.is_alone:
+        control = SharedControl(control)
+    folder = get_settings().run_path(run_id)
     folder.mkdir(parents=True, exist_ok=True)
     summary = train(
         loaded,
-        pairs,
+        prepared.pairs,
         config,
         reporter,
         control,
         folder,
-        probe_pairs,
-        reference or None,
-        inputs,
+        prepared.probe_pairs,
+        prepared.reference or None,
+        prepared.inputs,
         pair_filter,
+        ranks,
     )
     control.check()
     if config.save_model:
-        _save_model(claim.run_id, config, loaded, reporter, saved_tokenizer)
-    return {**summary, "pairs": len(pairs)}
+        _save_model(run_id, config, loaded, reporter, prepared.saved_tokenizer, ranks)
+    return {**summary, "pairs": len(prepared.pairs)}
 
 
 def _save_model(
-    run_id: int, config: TrainConfig, loaded: LoadedModel, reporter: Reporter, tokenizer: Any
+    run_id: int,
+    config: TrainConfig,
+    loaded: LoadedModel,
+    reporter: Reporter,
+    tokenizer: Any,
+    ranks: Ranks,
 ) -> None:
     folder = get_settings().run_path(run_id)
     reporter.phase("saving the model")
+    model = merge_adapters(loaded.model) if ranks.is_alone else whole_model(loaded)
+    if not ranks.is_first:
+        return
     with disk.writing("the trained model", folder):
-        save_folder(merge_adapters(loaded.model), tokenizer, folder / "model")
+        save_folder(model, tokenizer, folder / "model")
     if config.chat_template or config.chat_template_kwargs:
         reporter.message(
             f"The saved model (run:{run_id}) carries the chat template of this run, with its "

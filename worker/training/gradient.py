@@ -1,20 +1,28 @@
 """The gradient of a training step, accumulated over as many forward passes as memory asks for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from chesboard.calibration import Calibration, calibrated
+from chesboard.calibration import Calibration, Observed, calibrated
 from chesboard.configs import TrainConfig
-from chesboard.forward.batching import TokenBudget, in_batches, token_batches
+from chesboard.forward.batching import TokenBudget
 from chesboard.forward.states import PairForward, PairStates
 from chesboard.model import LoadedModel
 from chesboard.objectives import PairLogprobs, both_cross_entropy, losses
 from chesboard.pairs import TokenizedPair
 from chesboard.reporting import Control
+from chesboard.sharding import gathered, is_dtensor
 from worker.training.calibration import observe
+from worker.training.sharing import (
+    ALONE,
+    Ranks,
+    add_up_gradients,
+    in_shared_batches,
+    micro_batches,
+)
 from worker.training.statistics import StepStats
 from worker.training.terms import PairTerms
 from worker.training.weights import adapter_dropout
@@ -35,9 +43,13 @@ class StepGradient:
         control: Control,
         terms: PairTerms,
         trained: Iterable[Parameter],
+        ranks: Ranks = ALONE,
     ) -> None:
         self._loaded, self._forward, self._config = loaded, forward, config
         self._budget, self._control, self._trained = budget, control, list(trained)
+        self._ranks = ranks
+        # FSDP2 takes the mean over the ranks where the step's loss is a sum over them.
+        self._scale = ranks.count if any(map(is_dtensor, self._trained)) else 1
         self.terms = terms
         self.calibration: Calibration | None = None
         """Of the next step; None before the first one that is calibrated."""
@@ -53,21 +65,17 @@ class StepGradient:
 
         The batch is split into micro-batches within the token budget. After out-of-memory the
         accumulated gradients are discarded and the whole step is repeated with half the budget.
+        Several ranks each take a part of the batch; what they see is that of all.
         """
         micro: list[TokenizedPair] = []
         while True:
             seen = StepStats()
             try:
                 with adapter_dropout(self._loaded.model):
-                    for micro in token_batches(
-                        batch,
-                        self._forward.row_tokens,
-                        self._budget.tokens,
-                        self._config.batch_size,
-                    ):
+                    for micro, has_weight in self._micro_batches(batch):
                         self._control.check()
-                        self._backward(micro, objective, len(batch), seen)
-                return seen
+                        self._backward(micro, objective, len(batch), seen if has_weight else None)
+                return self._of_all_ranks(seen)
             except torch.OutOfMemoryError:
                 pass  # recover outside the except block: its traceback keeps tensors alive
             except BaseException:
@@ -76,13 +84,34 @@ class StepGradient:
             self.clear()
             self._budget.halve(micro)
 
+    def _micro_batches(
+        self, batch: Sequence[TokenizedPair]
+    ) -> Iterator[tuple[list[TokenizedPair], bool]]:
+        """The micro-batches of this rank's part, and whether each has weight."""
+        return micro_batches(
+            self._ranks,
+            batch,
+            self._forward.row_tokens,
+            self._budget.tokens,
+            self._config.batch_size,
+        )
+
+    def _of_all_ranks(self, seen: StepStats) -> StepStats:
+        if self._ranks.is_alone:
+            return seen
+        add_up_gradients(self._trained)
+        return StepStats.joined(gathered(seen))
+
     def _backward(
         self,
         micro: Sequence[TokenizedPair],
         objective: TrainConfig | None,
         pairs_in_step: int,
-        seen: StepStats,
+        seen: StepStats | None,
     ) -> None:
+        """seen: what to add to; None: the pairs have no weight, and only keep step."""
+        scale = 0 if seen is None else self._scale
+        seen = StepStats() if seen is None else seen
         states = self._forward(micro)
         logprobs = self.terms.logprobs(micro, states)
         if objective is not None and self.calibration is not None:
@@ -90,7 +119,10 @@ class StepGradient:
         loss_B = self._losses(micro, logprobs, objective)
         # Divided by the pairs of the step, not of the micro-batch: the gradients of micro-batches
         # of any sizes then add up to that of the mean loss over the step.
-        (loss_B.sum() / pairs_in_step).backward()  # type: ignore[no-untyped-call]
+        loss = loss_B.sum() / pairs_in_step
+        if not self._ranks.is_alone:
+            loss = loss * scale
+        loss.backward()  # type: ignore[no-untyped-call]
         seen.add(loss_B, logprobs)
 
     def _losses(
@@ -112,23 +144,27 @@ class StepGradient:
         calibrated already."""
         if not self._config.reward_calibration or self.calibration is not None:
             return
-        seen = StepStats()
+        observed = Observed()
 
         @torch.no_grad()
-        def measure(micro: list[TokenizedPair]) -> None:
+        def measure(micro: list[TokenizedPair]) -> Observed:
+            seen = StepStats()
             states = self._forward(micro)
             logprobs = self.terms.logprobs(micro, states)
             self._observe_pushes(micro, states, logprobs, objective, seen)
+            return seen.observed
 
-        in_batches(
+        in_shared_batches(
+            self._ranks,
             batch,
             self._forward.row_tokens,
             self._budget,
             self._control,
             measure,
+            observed.extend,
             self._config.batch_size,
         )
-        self.calibration = seen.observed.calibration()
+        self.calibration = observed.calibration()
 
     def follow(self, seen: StepStats) -> None:
         """Move the calibration on by what a step has observed."""

@@ -18,7 +18,7 @@ from chesboard.calibration import Calibration
 from chesboard.configs import TrainConfig
 from chesboard.filtering import PairFilter
 from chesboard.forward.batching import TokenBudget
-from chesboard.forward.ready import ready_forward
+from chesboard.forward.sharded import ShardedForward
 from chesboard.forward.states import PairForward
 from chesboard.model import LoadedModel
 from chesboard.pairs import TokenizedPair
@@ -35,6 +35,7 @@ from worker.training.gradient import StepGradient
 from worker.training.optim import clip_gradients, set_learning_rate
 from worker.training.plan import Plan
 from worker.training.reference import RunReference
+from worker.training.sharing import ALONE, Ranks
 from worker.training.state import TrainingState
 from worker.training.statistics import step_metric
 from worker.training.summary import summarize
@@ -53,47 +54,58 @@ def train(
     reference: Mapping[int, tuple[Any, ...]] | None = None,
     inputs: PairInputs = NO_INPUTS,
     pair_filter: PairFilter | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Train `loaded.model` in place and return a summary.
 
     Resumes from `folder`/checkpoint if there is one. Log-probabilities of the reference that are
     passed in are not computed again; the others are handed to the reporter. With LoRA,
-    `loaded.model` becomes the model with adapters. pair_filter: what `refresh_filter` needs.
+    `loaded.model` becomes the model with adapters. pair_filter: what `refresh_filter` needs. ranks:
+    the processes that train the model together; each calls this with the same arguments, but for
+    the reporter, and a model that FSDP2 shards over them.
 
     Raises:
         TrainingDivergedError: the loss was not finite for three steps in a row.
         RunInterruptedError: after writing a checkpoint to resume from.
         MemoryError: one pair alone does not fit into GPU memory.
         ValueError: no pairs, one that has more tokens than the model has positions, or a model
-            without the output head that reward_calibration needs.
+            without the output head that reward_calibration needs, or the layers that
+            gradient_checkpointing does.
     """
     if not pairs:
         raise ValueError("There are no pairs to train on: the selection leaves none.")
     torch.manual_seed(config.seed)
-    prepare_model(loaded, config.lora)
-    forward = ready_forward(loaded, [*pairs, *probe_pairs], reporter)
+    recomputes = config.gradient_checkpointing
+    prepare_model(loaded, config.lora, gradient_checkpointing=recomputes)
+    if not ranks.is_first:
+        torch.manual_seed(config.seed + ranks.rank)  # another dropout for other pairs
+    forward = ranks.ready_forward(loaded, [*pairs, *probe_pairs], reporter, not recomputes)
+    of_ranks = forward if ranks.is_alone else ShardedForward(loaded.model, forward)
     report_truncation(pairs, reporter)
     if config.reward_calibration:
         require_head(loaded)
     plan = Plan(config, len(pairs))
     report_rounding(loaded, config, plan.steps, reporter)
-    budget = TokenBudget(config.batch_tokens, reporter.message)
+    budget = TokenBudget(config.batch_tokens, reporter.message, is_fixed=not ranks.is_alone)
     base = RunReference(
         loaded,
-        forward,
+        of_ranks,
         pairs,
         budget,
         reporter,
         control,
         reference or {},
         tails=needs_tails(config),
+        ranks=ranks,
     )
     if not plan.first_steps:  # else the reference is the model at the end of the first phase
         base.complete()
-    probes = ProbeObserver(loaded, forward, probe_pairs, config, reporter, control)
+    probes = ProbeObserver(
+        loaded, forward, probe_pairs, config, reporter, control, is_fixed=not ranks.is_alone
+    )
     training = _Training(
         loaded,
-        forward,
+        of_ranks,
         pairs,
         config,
         reporter,
@@ -104,6 +116,7 @@ def train(
         budget,
         inputs,
         pair_filter,
+        ranks,
     )
     return training.execute()
 
@@ -125,17 +138,20 @@ class _Training:
         budget: TokenBudget,
         inputs: PairInputs,
         pair_filter: PairFilter | None,
+        ranks: Ranks,
     ) -> None:
         self._loaded, self._forward, self._pairs = loaded, forward, pairs
         self._config, self._reporter, self._control = config, reporter, control
         self._probes, self._reference, self._budget = probes, reference, budget
-        self._inputs, self._pair_filter = inputs, pair_filter
+        self._inputs, self._pair_filter, self._ranks = inputs, pair_filter, ranks
         self._plan = Plan(config, len(pairs))
         self._has_objective = False
-        self._state = TrainingState(loaded, config, reporter, probes, folder)
+        self._state = TrainingState(loaded, config, reporter, probes, folder, ranks)
         terms = PairTerms(config, None, inputs, loaded.device)
         trained = self._state.trained.values()
-        self._gradient = StepGradient(loaded, forward, config, budget, control, terms, trained)
+        self._gradient = StepGradient(
+            loaded, forward, config, budget, control, terms, trained, ranks
+        )
         self._divergence = DivergenceCheck(reporter)
 
     @property
@@ -166,7 +182,7 @@ class _Training:
     def _begin(self) -> None:
         if not self._state.has_checkpoint:
             self._reporter.phase("initial probes")
-            self._probes.begin()
+            self._ranks.look(self._loaded, self._probes.begin)
             self._report_phase()
             return
         probes = self._state.resume()
@@ -272,10 +288,16 @@ class _Training:
 
     def _observe(self) -> None:
         step, last = self._at.step, self._at.step == self._plan.steps
+        observes = last or step % self._config.probe_every == 0
         started = time.perf_counter()
-        if last or step % self._config.probe_every == 0:
-            self._probes.observe(step)
-        self._probes.answer_if_due(step, last)
+
+        def look() -> None:
+            if observes:
+                self._probes.observe(step)
+            self._probes.answer_if_due(step, last)
+
+        if observes or self._probes.answers_at(step, last):
+            self._ranks.look(self._loaded, look)
         self._state.add_seconds(time.perf_counter() - started)
 
     def _measure_displacement(self) -> dict[str, Any] | None:
@@ -290,6 +312,7 @@ class _Training:
             self._budget,
             self._reporter,
             self._control,
+            self._ranks,
         )
         self._reporter.phase("training")
         self._reporter.progress(self._plan.steps, self._plan.steps, "steps")

@@ -9,6 +9,7 @@ from torch.nn import Parameter
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from chesboard.configs import TrainConfig
+from chesboard.sharding import is_dtensor, whole_weight
 
 
 def make_optimizer(parameters: Iterable[Parameter], config: TrainConfig) -> torch.optim.Optimizer:
@@ -29,7 +30,9 @@ def make_optimizer(parameters: Iterable[Parameter], config: TrainConfig) -> torc
         return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
     if config.optimizer == "rmsprop":
         return torch.optim.RMSprop(groups, lr=config.learning_rate)
-    return torch.optim.SGD(groups, lr=config.learning_rate, fused=True)
+    # torch has no fused SGD of weights that are spread over processes.
+    fused = not any(map(is_dtensor, every))
+    return torch.optim.SGD(groups, lr=config.learning_rate, fused=fused)
 
 
 def learning_rate(config: TrainConfig, step: int, total_steps: int) -> float:
@@ -66,4 +69,4 @@ def clip_gradients(parameters: Iterable[Parameter], max_norm: float | None) -> T
     norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
     if max_norm is not None:
         clip_grads_with_norm_(parameters, max_norm, norm)
-    return norm
+    return whole_weight(norm)

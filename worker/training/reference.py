@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from chesboard.forward.batching import TokenBudget, in_batches
+from chesboard.forward.batching import TokenBudget
 from chesboard.forward.states import PairForward
 from chesboard.model import LoadedModel
 from chesboard.pairs import TokenizedPair
 from chesboard.records import ReferenceRecord
 from chesboard.reporting import Control, Reporter
+from worker.training.sharing import ALONE, Ranks, in_shared_batches
 from worker.training.weights import reference_model
 
 
@@ -43,11 +44,12 @@ class RunReference:
         known: Mapping[int, tuple[Any, ...]],
         *,
         tails: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         """tails: with those of the tokens past the length of the other response."""
         self._loaded, self._forward, self._pairs = loaded, forward, pairs
         self._budget, self._reporter, self._control = budget, reporter, control
-        self._tails = tails
+        self._tails, self._ranks = tails, ranks
         self.logprobs: Reference = {pair: ReferenceLogprobs(*of) for pair, of in known.items()}
 
     @property
@@ -64,17 +66,19 @@ class RunReference:
         known = frozenset(self.logprobs)
 
         @torch.no_grad()
-        def compute(batch: list[TokenizedPair]) -> None:
+        def compute(batch: list[TokenizedPair]) -> list[ReferenceRecord]:
             states = self._forward(batch)
             columns = [states.preferred_logprobs_B(), states.dispreferred_logprobs_B()]
             if self._tails:
                 columns += states.tail_logprobs_B()
             found = torch.stack(columns, 1).tolist()
-            rows = [
+            return [
                 ReferenceRecord(pair.pair, *values)
                 for pair, values in zip(batch, found, strict=True)
                 if pair.pair not in known
             ]
+
+        def keep(rows: list[ReferenceRecord]) -> None:
             self._reporter.put(*rows)
             self.logprobs.update(
                 {
@@ -88,11 +92,13 @@ class RunReference:
 
         self._reporter.phase("reference pass")
         with nullcontext() if is_trained else reference_model(self._loaded):
-            in_batches(
+            in_shared_batches(
+                self._ranks,
                 self._pairs,
                 self._forward.row_tokens,
                 self._budget,
                 self._control,
                 compute,
+                keep,
                 done=known,
             )

@@ -11,9 +11,11 @@ from chesboard.model import LoadedModel
 from chesboard.probing.observer import ProbeObserver
 from chesboard.probing.probes import ProbeState
 from chesboard.reporting import Reporter
+from chesboard.sharding import agreed
 from worker.training import checkpoints
 from worker.training.checkpoints import CheckpointSchedule, Progress, RandomState
 from worker.training.optim import make_optimizer
+from worker.training.sharing import ALONE, Ranks
 
 
 class TrainingState:
@@ -30,9 +32,10 @@ class TrainingState:
         reporter: Reporter,
         probes: ProbeObserver,
         folder: Path,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._device, self._config, self._reporter = loaded.device, config, reporter
-        self._probes, self._folder = probes, folder
+        self._probes, self._folder, self._ranks = probes, folder, ranks
         self.trained: dict[str, Parameter] = {
             name: p for name, p in loaded.model.named_parameters() if p.requires_grad
         }
@@ -59,6 +62,7 @@ class TrainingState:
             self.optimizer,
             self._device,
             self._config.model_dump(mode="json"),
+            self._ranks,
         )
         self._random.restore(self._device)
         return probes
@@ -75,7 +79,8 @@ class TrainingState:
 
     def checkpoint_if_due(self) -> None:
         every = self._config.checkpoint_every
-        if self._schedule.is_due() if every is None else self.at.step % every == 0:
+        # By the first rank's clock: all ranks take part.
+        if agreed(self._schedule.is_due()) if every is None else self.at.step % every == 0:
             self.checkpoint()
 
     def checkpoint(self) -> None:
@@ -92,5 +97,6 @@ class TrainingState:
                 self.at,
                 self._probes.state(self.at.step),
                 self._config.model_dump(mode="json"),
+                self._ranks,
             )
         self._reporter.checkpointed()

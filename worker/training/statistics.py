@@ -1,5 +1,6 @@
 """Statistics of a training step over its batch."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,6 +40,19 @@ class StepStats:
             (self.dispreferred_changes, logprobs.dispreferred_change_B),
         ):
             values.extend(tensor.detach().tolist())
+
+    @classmethod
+    def joined(cls, parts: Iterable["StepStats"]) -> "StepStats":
+        """Of the pairs of all parts."""
+        joined = cls()
+        for part in parts:
+            joined.losses += part.losses
+            joined.preferred += part.preferred
+            joined.dispreferred += part.dispreferred
+            joined.preferred_changes += part.preferred_changes
+            joined.dispreferred_changes += part.dispreferred_changes
+            joined.observed.extend(part.observed)
+        return joined
 
     @property
     def margins(self) -> list[float]:

@@ -10,10 +10,18 @@ from peft import PeftModel
 from chesboard.configs import LoraConfig, TrainConfig
 from chesboard.model import LoadedModel
 from chesboard.reporting import Reporter
+from chesboard.sharding import whole_weight
+from worker.training.recomputing import recompute_layers
 
 
-def prepare_model(loaded: LoadedModel, lora: LoraConfig | None) -> None:
-    """Make `loaded.model` trainable, in place; with `lora` it becomes a model with adapters."""
+def prepare_model(
+    loaded: LoadedModel, lora: LoraConfig | None, *, gradient_checkpointing: bool = False
+) -> None:
+    """Make `loaded.model` trainable, in place; with `lora` it becomes a model with adapters.
+
+    Raises:
+        ValueError: gradient checkpointing, and the model does not support it.
+    """
     if lora is None:
         # Master weights: the optimizer updates float32 weights. Where the run computes in
         # bfloat16, autocast rounds a copy of them for each matrix product.
@@ -26,6 +34,8 @@ def prepare_model(loaded: LoadedModel, lora: LoraConfig | None) -> None:
     # Eval mode turns the model's own dropout off, so that the log-probabilities of a training
     # step are those of a measurement.
     loaded.model.eval()
+    if gradient_checkpointing:
+        recompute_layers(loaded)
 
 
 def add_adapters(model: Any, lora: LoraConfig) -> Any:
@@ -86,7 +96,7 @@ def report_rounding(
     if loaded.compute_dtype != torch.bfloat16 or config.lora is not None:
         return
     matrices = [p for p in loaded.model.parameters() if p.ndim >= 2]
-    size = sum(p.abs().sum(dtype=torch.float64).item() for p in matrices)
+    size = sum(whole_weight(p.abs().sum(dtype=torch.float64)).item() for p in matrices)
     mean = size / sum(p.numel() for p in matrices)
     assert config.learning_rate is not None
     # Adam and RMSprop move a weight by about the learning rate a step; rounding to nearest is off

@@ -53,7 +53,7 @@ def test_a_server_whose_parent_was_killed_is_followed_by_a_new_one(
     untie = (
         ""
         if tied
-        else "from app.local import processes; processes._bind_to_parent = lambda _: None\n"
+        else "from app.local import processes; processes.bind_to_parent = lambda _: None\n"
     )
     code = untie + (
         "import signal; from pathlib import Path; from tests.support import embedded_settings\n"

@@ -117,6 +117,21 @@ def test_handing_back_is_not_counted_as_a_try(run_id: int) -> None:
             assert leases.hand_back(session, run_id, taken.token)
 
 
+def test_a_run_that_is_let_go_is_claimed_at_once_and_its_try_counts(run_id: int) -> None:
+    for attempt in range(1, leases.MAX_TRIES + 1):
+        now = NOON + timedelta(seconds=attempt)
+        taken = claim(run_id, now=now)
+        assert taken is not None
+        assert taken.attempt == attempt
+        with transaction() as session:
+            assert leases.let_go(session, run_id, taken.token, now)
+    after = NOON + timedelta(seconds=10)
+    assert claim(run_id, now=after) is None  # it is probably what its workers die of
+    with transaction() as session:
+        leases.expire(session, after)
+    assert stored(run_id).status == "failed"
+
+
 def test_the_holder_hears_of_a_wish_to_cancel(run_id: int) -> None:
     taken = claim(run_id)
     assert taken is not None

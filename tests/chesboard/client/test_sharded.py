@@ -1,17 +1,12 @@
 """Two processes train together (gloo, on the CPU): watched, they train the same to the last bit."""
 
 import json
-import multiprocessing
-import os
-import random
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-from torch.multiprocessing.spawn import start_processes
 from torch.nn.parallel import DistributedDataParallel
 
 import chesboard
@@ -19,10 +14,9 @@ from chesboard.client.spool import files
 from chesboard.record_json import from_json
 from chesboard.records import ProbeStepRecord
 from chesboard.sharding import layer_class, sharding_of, whole_weight
+from tests.processes import run_in_processes
 from tests.tiny_models import build_tokenizer, load, random_pairs
 
-PROCESSES = 2
-MOST_SECONDS = 300
 STEPS = 4
 PAIRS = random_pairs(3)
 
@@ -47,10 +41,8 @@ def sharded(model: Any) -> tuple[Any, Any]:
 WRAPPERS = {"DDP": plain, "FSDP2": sharded}
 
 
-def train(rank: int, wrapper: str, port: int, folder: str, is_watched: bool) -> None:
+def train(rank: int, wrapper: str, folder: str, is_watched: bool) -> None:
     """One of the processes; leaves what it has in `folder`."""
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    dist.init_process_group("gloo", rank=rank, world_size=PROCESSES)
     loaded = load("untied llama")
     model, watched = WRAPPERS[wrapper](loaded.model.train())
     watch = None
@@ -89,25 +81,12 @@ def train(rank: int, wrapper: str, port: int, folder: str, is_watched: bool) -> 
         "random": [torch.get_rng_state()],
     }
     torch.save(left, Path(folder) / f"left-{rank}.pt")
-    dist.destroy_process_group()
 
 
 def trained(wrapper: str, folder: Path, is_watched: bool) -> list[dict[str, list[Any]]]:
     folder.mkdir()
-    port = random.SystemRandom().randrange(20_000, 60_000)
-    arguments = (wrapper, port, str(folder), is_watched)
-    # Forked from a server that has imported torch and used no thread of it: a process that has
-    # would leave its children locks that nobody opens.
-    multiprocessing.set_forkserver_preload(["chesboard.client", "tests.tiny_models"])
-    context = start_processes(train, arguments, PROCESSES, join=False, start_method="forkserver")
-    assert context is not None
-    ends = time.monotonic() + MOST_SECONDS
-    while not context.join(timeout=1):
-        if time.monotonic() > ends:
-            for process in context.processes:
-                process.kill()
-            pytest.fail(f"not done after {MOST_SECONDS} s")
-    return [torch.load(folder / f"left-{rank}.pt") for rank in range(PROCESSES)]
+    run_in_processes(train, wrapper, str(folder), is_watched)
+    return [torch.load(folder / f"left-{rank}.pt") for rank in range(2)]
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)

@@ -505,9 +505,9 @@ def test_a_word_of_several_tokens_is_not_watched_and_reported(prompted):
 def test_every_probe_gets_an_answer_and_probes_of_one_prompt_share_it(llama, monkeypatch):
     asked = []
 
-    def greedy(loaded, prompts, *others):
+    def greedy(loaded, prompts, *others, **named):
         asked.append(len(prompts))
-        return greedy_answers(loaded, prompts, *others)
+        return greedy_answers(loaded, prompts, *others, **named)
 
     monkeypatch.setattr(observer_module, "greedy_answers", greedy)
     twin = replace(PAIRS[1], prompt_ids=PAIRS[0].prompt_ids)

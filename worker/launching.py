@@ -1,0 +1,198 @@
+"""A training run on several processes: started by torchrun, watched, and ended with this worker.
+
+torchrun starts the processes once and never again (`--max-restarts=0`): the lease is what starts a
+run anew from its checkpoint, here or at another worker, with as many GPUs as that one has.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psutil
+import torch
+
+from app.core.orphans import bind_to_parent
+from app.core.settings import get_settings
+from app.store.leases import Claim
+from chesboard.configs import TrainConfig
+from chesboard.reporting import (
+    Control,
+    Reporter,
+    RunCancelledError,
+    RunInterruptedError,
+    RunStoppedError,
+)
+from worker.models.cache import ModelCache
+from worker.phases import phases
+from worker.training.sharing import STOPS
+
+POLL_SECONDS = 0.1
+CANCEL_SECONDS = 60.0
+"""How long processes of a cancelled run may take to end by themselves."""
+TASK = "task.json"
+
+
+class RanksLostError(Exception):
+    """Processes of a run ended without a word: killed, or out of the machine's memory."""
+
+
+class RankFailedError(Exception):
+    """A process of a run failed. described: what `worker.execution.describe` gave of its error."""
+
+    def __init__(self, described: dict[str, Any]) -> None:
+        super().__init__(described["message"])
+        self.described = described
+
+
+def train_on_ranks(
+    claim: Claim, reporter: Reporter, control: Control, models: ModelCache
+) -> dict[str, Any]:
+    """Train a claimed run on as many processes as the settings say, and return its summary.
+
+    Raises:
+        ValueError: the run needs what several processes cannot do yet.
+        ModelError: its model cannot be used, or does not fit.
+        RunStoppedError: it was cancelled, must stop, or is another worker's; a checkpoint is left.
+        RankFailedError: a process failed.
+        RanksLostError: processes died.
+    """
+    config, gpus = TrainConfig.model_validate(claim.config), get_settings().gpus
+    refuse_unsupported(config, gpus)
+    on_phase = phases(reporter, control)
+    location = models.prepare(config, on_phase, gpus)
+    on_phase("loading")
+    with TemporaryDirectory(prefix="chesboard-ranks-") as name:
+        folder = Path(name)
+        about = {**asdict(claim), "created_at": claim.created_at.isoformat()}
+        (folder / TASK).write_text(json.dumps({"claim": about, "location": location}))
+        torchrun = _start(claim.run_id, folder, gpus, _environment(config, gpus))
+        try:
+            stop = _wait(torchrun, control)
+        finally:
+            _kill(torchrun)
+        return _result(folder, gpus, torchrun.returncode, stop)
+
+
+def refuse_unsupported(config: TrainConfig, gpus: int) -> None:
+    """Raises:
+    ValueError: the configuration needs what several processes cannot do yet, or more GPUs than
+        there are.
+    """
+    asked = f"This worker trains each model on {gpus} GPUs (`chesboard worker --gpus {gpus}`)"
+    if config.refresh_filter is not None:
+        raise ValueError(
+            f"{asked}, where refresh_filter is not supported: the model's answers and the reward "
+            "model need one GPU. Queue the run for a worker with one GPU, or without the filter."
+        )
+    if ":" in config.device:
+        raise ValueError(f"{asked}, and {config.device} is one. Choose device auto.")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if config.device != "cpu" and (count or config.device != "auto") and count < gpus:
+        raise ValueError(f"{asked}, but PyTorch sees {count}. Start it with at most so many.")
+
+
+def read_task(folder: Path) -> tuple[Claim, str]:
+    """The claim, and the folder of the run's model."""
+    task = json.loads((folder / TASK).read_text())
+    created_at = datetime.fromisoformat(task["claim"]["created_at"])
+    return Claim(**{**task["claim"], "created_at": created_at}), task["location"]
+
+
+def write_result(folder: Path, rank: int, result: dict[str, Any]) -> None:
+    """Leave how a process ended, for the worker that started it."""
+    unfinished = folder / f".rank-{rank}"
+    unfinished.write_text(json.dumps({**result, "at": time.time()}))
+    unfinished.replace(folder / f"rank-{rank}.json")
+
+
+def _environment(config: TrainConfig, gpus: int) -> dict[str, str]:
+    environment = {
+        **os.environ,
+        # Else a package of the user's in the current folder could come before ours.
+        "PYTHONSAFEPATH": "1",
+        # torchrun would give each process one thread.
+        "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // gpus)),
+    }
+    if config.device == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    return environment
+
+
+def _start(
+    run_id: int, folder: Path, gpus: int, environment: dict[str, str]
+) -> "subprocess.Popen[bytes]":
+    command = [
+        *(sys.executable, "-P", "-m", "torch.distributed.run", "--standalone"),
+        *(f"--nproc-per-node={gpus}", "--max-restarts=0"),
+        *("--module", "worker.ranks", str(run_id), str(folder)),
+    ]
+    return subprocess.Popen(  # noqa: S603 - the command is ours
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,  # the terminal's Ctrl-C reaches this worker alone
+        preexec_fn=bind_to_parent(signal.SIGKILL),
+    )
+
+
+def _wait(torchrun: "subprocess.Popen[bytes]", control: Control) -> RunStoppedError | None:
+    """Return once all processes have ended; why they were asked to, if they were."""
+    stop: RunStoppedError | None = None
+    ends = float("inf")
+    while torchrun.poll() is None and time.monotonic() < ends:
+        try:
+            if stop is None:
+                control.check()
+        except RunInterruptedError as error:
+            stop = error
+            _ask_to_stop(torchrun)
+        except RunCancelledError as error:
+            stop, ends = error, time.monotonic() + CANCEL_SECONDS  # the first rank sees it itself
+        time.sleep(POLL_SECONDS)
+    return stop
+
+
+def _ask_to_stop(torchrun: "subprocess.Popen[bytes]") -> None:
+    """They write a checkpoint after their step. torchrun itself would only wait for 30 seconds."""
+    with suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(torchrun.pid).children():
+            process.send_signal(signal.SIGTERM)
+
+
+def _kill(torchrun: "subprocess.Popen[bytes]") -> None:
+    with suppress(ProcessLookupError):  # all have ended
+        os.killpg(torchrun.pid, signal.SIGKILL)
+    torchrun.wait()
+
+
+def _result(folder: Path, gpus: int, status: int, stop: RunStoppedError | None) -> dict[str, Any]:
+    files = [folder / f"rank-{rank}.json" for rank in range(gpus)]
+    results = [json.loads(file.read_text()) if file.exists() else None for file in files]
+    first = results[0]
+    if first is not None and first["status"] == "succeeded":
+        summary: dict[str, Any] = first["summary"]
+        return summary
+    for kind in STOPS:
+        if first is not None and first["status"] == kind.__name__:
+            raise kind(first["message"])
+    failed = [one for one in results if one is not None and one["status"] == "failed"]
+    # Those that only found another one gone do not tell why.
+    own = [one for one in failed if not one["lost_another"]]
+    if own:
+        raise RankFailedError(min(own, key=lambda one: one["at"])["error"])
+    if stop is not None:
+        raise stop
+    silent = [str(rank) for rank, one in enumerate(results) if one is None]
+    raise RanksLostError(
+        f"processes of the run ended without a word: {', '.join(silent) or 'none'} of {gpus} "
+        f"(status {status})"
+    )
