@@ -28,6 +28,7 @@ import app.store.probes
 import app.store.reviews
 import app.store.runs
 import app.store.scores
+import app.store.shards.tables
 import app.store.studies  # noqa: F401 - the imports register the tables
 from app.core.database import Base
 from app.core.resources import folder

@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 
 from app.scores.queries import count_scores, require_scores
 from app.scores.schemas import Bin, MeasureSummary, ScoreSummary
-from app.store.scores import Score, finite
+from app.store.scores import Score, finite, summarize_measure
 from chesboard.measures.registry import MEASURE_NAMES, MeasureName
 
 PERCENTS = (1, 5, 25, 50, 75, 95, 99)
@@ -24,26 +24,15 @@ def summarize(session: Session, run_id: int) -> ScoreSummary:
 
 
 def _summarize(session: Session, run_id: int, measure: MeasureName) -> MeasureSummary:
-    value = finite(measure)
-    fractions = [percent / 100 for percent in PERCENTS]
-    row = session.execute(
-        select(
-            func.count(value).label("finite"),
-            func.count(getattr(Score, measure)).label("stored"),
-            func.min(value).label("minimum"),
-            func.max(value).label("maximum"),
-            func.avg(value).label("mean"),
-            func.percentile_cont(fractions).within_group(value).label("quantiles"),
-        ).where(Score.run_id == run_id)
-    ).one()
+    found = summarize_measure(session, run_id, measure, [percent / 100 for percent in PERCENTS])
     return MeasureSummary(
-        count=row.finite,
-        nonfinite=row.stored - row.finite,
-        minimum=row.minimum,
-        maximum=row.maximum,
-        mean=row.mean,
-        quantiles=dict(zip(map(str, PERCENTS), row.quantiles or [], strict=False)),
-        histogram=_histogram(session, run_id, measure, row.minimum, row.maximum),
+        count=found.finite,
+        nonfinite=found.stored - found.finite,
+        minimum=found.minimum,
+        maximum=found.maximum,
+        mean=found.mean,
+        quantiles=dict(zip(map(str, PERCENTS), found.quantiles, strict=False)),
+        histogram=_histogram(session, run_id, measure, found.minimum, found.maximum),
     )
 
 

@@ -1,11 +1,23 @@
 """Tables of scores: a run's measures of each pair, and the pairs flagged for review by them."""
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, DateTime, ForeignKey, Index, Integer, Text, case, func
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import (
+    ColumnElement,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    Text,
+    case,
+    func,
+    select,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.database import Base
 from chesboard.measures.registry import MeasureName
@@ -64,3 +76,37 @@ def finite(measure: MeasureName) -> ColumnElement[float | None]:
     """
     column = getattr(Score, measure)
     return case((column.between(-sys.float_info.max, sys.float_info.max), column))
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureSummary:
+    """Of a measure over a run's pairs. stored: pairs that have it. finite: those whose value is,
+    over which the others are; None without one."""
+
+    stored: int
+    finite: int
+    minimum: float | None
+    maximum: float | None
+    mean: float | None
+    quantiles: Sequence[float]
+    """Interpolated; empty without a finite value."""
+
+
+def summarize_measure(
+    session: Session, run_id: int, measure: MeasureName, fractions: Sequence[float]
+) -> MeasureSummary:
+    """fractions: of the quantiles, in [0, 1]."""
+    value = finite(measure)
+    row = session.execute(
+        select(
+            func.count(getattr(Score, measure)).label("stored"),
+            func.count(value).label("finite"),
+            func.min(value).label("minimum"),
+            func.max(value).label("maximum"),
+            # Added up in the order of the pairs: a sum is rounded as its order has it, and the
+            # rows lie in the order in which workers wrote them.
+            func.avg(aggregate_order_by(value, Score.pair.asc())).label("mean"),
+            func.percentile_cont(list(fractions)).within_group(value).label("quantiles"),
+        ).where(Score.run_id == run_id)
+    ).one()
+    return MeasureSummary(**{**row._mapping, "quantiles": row.quantiles or []})
