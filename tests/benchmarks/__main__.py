@@ -34,6 +34,7 @@ from tests.benchmarks import (
     probes,
     recording,
     scoring,
+    shards,
     training,
     watching,
     watching_outside,
@@ -100,6 +101,7 @@ SECTIONS = {
     "probes": _core(probes.rows),
     "head": _core(head.rows),
     "gpu": _core(gpu.rows),
+    "shards": Section("Several workers", shards.COLUMNS, shards.ABOUT, lambda _: shards.rows()),
     "watching-outside": Section(
         "Watching outside",
         watching_outside.COLUMNS,
