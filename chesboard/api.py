@@ -19,7 +19,7 @@ from chesboard.pairs import Pair
 from chesboard.records import Record, ScoreRecord
 from chesboard.rendering import run_template
 from chesboard.reporting import Reporter
-from chesboard.scoring import score_pairs
+from chesboard.scoring import NOT_RANKED, report_same_tokens, report_truncation, score_pairs
 from chesboard.text_check import TextCheck
 from chesboard.tokenization import tokenize_pairs
 
@@ -92,7 +92,10 @@ def score(
     with _ready_to_score(model) as (device, compute_dtype):
         loaded = LoadedModel(model, tokenizer, device, compute_dtype, type(model).__name__)
         # Scoring reports nothing but what the collector has methods for.
-        score_pairs(loaded, tokenized, config, cast(Reporter, collector), _NeverStop())
+        reporter = cast(Reporter, collector)
+        report_truncation(tokenized, reporter)
+        report_same_tokens(tokenized, reporter, NOT_RANKED)
+        score_pairs(loaded, tokenized, config, reporter, _NeverStop())
     return [collector.records[pair.pair] for pair in tokenized]
 
 

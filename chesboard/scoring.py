@@ -1,7 +1,7 @@
-"""Scoring of a dataset: the measures of every pair, and a summary of their values."""
+"""Scoring of pairs: the measures of each."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,11 @@ from chesboard.forward.stream_schedule import schedule_for
 from chesboard.measures.ches import hidden_measures
 from chesboard.measures.edit_distance import normalized_edit_distance
 from chesboard.measures.head import head_measures
-from chesboard.measures.registry import MEASURE_NAMES
 from chesboard.model import LoadedModel
+from chesboard.pair_counts import PairCounts, same_tokens_message, truncation_messages
 from chesboard.pairs import TokenizedPair
 from chesboard.records import ScoreRecord
 from chesboard.reporting import Control, Reporter
-from chesboard.text_messages import named
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -31,35 +30,38 @@ def score_pairs(
     config: ModelConfig,
     reporter: Reporter,
     control: Control,
-    already: Mapping[int, Mapping[str, float | None]] | None = None,
+    already: Collection[int] = (),
     measures: bool = True,
 ) -> dict[str, Any]:
-    """Score the pairs that are not in `already`, report their records, and return a summary.
+    """Score the pairs that are not in `already`, and report their records.
 
-    already: pair → its measures, of the pairs that an earlier attempt at the run scored. The
-    values are the same to the last bit however often the run was interrupted; the summary's
-    seconds and speed (tokens per second) are of this call.
+    already: those of the pairs that an earlier attempt scored. The values are the same to the last
+    bit however often it was interrupted.
     measures: False computes log-probabilities only (an `evaluate` run).
 
     On a CPU, `chesboard.cpu.install(loaded.model)` beforehand makes this faster.
+
+    Returns how it was computed: the kind of `forward` pass and, of this call, `seconds` and the
+    `scored_tokens` of its pairs.
 
     Raises:
         MemoryError: one pair alone does not fit into the GPU's memory.
         ValueError: a pair is longer than the model can read, or has a token that it does not know.
         What `control.check()` raises, between two batches.
     """
-    scored = dict(already or {})
+    scored = set(already)
     todo = [pair for pair in pairs if pair.pair not in scored]
     forward = ready_forward(loaded, pairs, reporter)
+    lacks_head = False
 
     def score(batch: list[TokenizedPair]) -> None:
+        nonlocal lacks_head
         records = [r for r in _score_batch(forward, batch, measures) if r.pair not in scored]
         reporter.put(*records)
-        scored.update({r.pair: {name: getattr(r, name) for name in MEASURE_NAMES} for r in records})
+        scored.update(record.pair for record in records)
+        lacks_head |= any(one.ches is not None and one.head_shift is None for one in records)
         reporter.progress(len(scored), len(pairs), "pairs")
 
-    report_truncation(pairs, reporter)
-    report_same_tokens(pairs, reporter, "have no CHES and are not ranked")
     started = time.perf_counter()
     reporter.phase("scoring")
     reporter.progress(len(scored), len(pairs), "pairs")
@@ -73,35 +75,26 @@ def score_pairs(
         done=frozenset(scored),
         schedule=schedule_for(loaded, forward, reporter, control),
     )
-    seconds = time.perf_counter() - started
-    if any(one["ches"] is not None and one["head_shift"] is None for one in scored.values()):
+    if lacks_head:
         reporter.message(
             "What is measured at the output head (head shift, head cosine, gradient norms) is "
             "missing: this model's logits are not a linear function of its hidden states."
         )
     return {
-        **_summarize(pairs, [scored[pair.pair] for pair in pairs]),
         "forward": forward.kind,
-        "seconds": seconds,
-        "tokens_per_second": sum(pair.tokens for pair in todo) / seconds,
+        "seconds": time.perf_counter() - started,
+        "scored_tokens": sum(pair.tokens for pair in todo),
     }
+
+
+NOT_RANKED = "have no CHES and are not ranked"
+"""What becomes of pairs whose responses are the same tokens, where pairs are scored."""
 
 
 def report_truncation(pairs: Sequence[TokenizedPair], reporter: Reporter) -> None:
     """Report how many tokens truncation removed and how many pairs were tokenized apart."""
-    cut = [pair for pair in pairs if pair.cut_tokens]
-    if cut:
-        tokens = sum(pair.cut_tokens for pair in cut)
-        reporter.message(
-            f"{len(cut)} of {len(pairs)} pairs were too long: {tokens} tokens were cut. "
-            "Raise max_prompt_tokens or max_response_tokens to keep them."
-        )
-    apart = sum(pair.retokenized for pair in pairs)
-    if apart:
-        reporter.message(
-            f"In {apart} of {len(pairs)} pairs, prompt and response were tokenized apart, "
-            "because joining them changes the prompt's last token."
-        )
+    for message in truncation_messages(PairCounts.of(pairs)):
+        reporter.message(message)
 
 
 def report_same_tokens(
@@ -111,19 +104,9 @@ def report_same_tokens(
 
     consequence: what becomes of these pairs, as the end of a sentence.
     """
-    same = [pair for pair in pairs if pair.has_same_tokens]
-    if not same:
-        return
-    cut = sum(pair.preferred_cut > 0 for pair in same)
-    advice = (
-        f"{cut} of them differ only behind the cut: raise max_response_tokens to keep them apart."
-        if cut
-        else "The tokenizer turns both texts into the same tokens."
-    )
-    reporter.message(
-        f"In {len(same)} of {len(pairs)} pairs ({named([pair.pair for pair in same])}) both "
-        f"responses are the same tokens to the model, so they {consequence}. {advice}"
-    )
+    same = [pair.pair for pair in pairs if pair.has_same_tokens]
+    if same:
+        reporter.message(same_tokens_message(PairCounts.of(pairs), same, consequence))
 
 
 @torch.no_grad()
@@ -182,20 +165,6 @@ def _similarity_columns(states: PairStates) -> dict[str, list[float]]:
     return {name: column_B.tolist() for name, column_B in columns.items()}
 
 
-def _summarize(
-    pairs: Sequence[TokenizedPair], scored: Sequence[Mapping[str, float | None]]
-) -> dict[str, Any]:
-    return {
-        "pairs": len(pairs),
-        "tokens": sum(pair.tokens for pair in pairs),
-        "cut_tokens": sum(pair.cut_tokens for pair in pairs),
-        "cut_pairs": sum(pair.cut_tokens > 0 for pair in pairs),
-        "same_token_pairs": sum(pair.has_same_tokens for pair in pairs),
-        "retokenised_pairs": sum(pair.retokenized for pair in pairs),
-        "measures": {name: statistics([one[name] for one in scored]) for name in MEASURE_NAMES},
-    }
-
-
 def statistics(values: Sequence[float | None]) -> dict[str, float] | None:
     """Mean and quantiles of the finite values; None where there are none."""
     numbers = np.array([value for value in values if value is not None], dtype=float)
@@ -209,5 +178,10 @@ def statistics(values: Sequence[float | None]) -> dict[str, float] | None:
         "minimum": float(finite.min()),
         "maximum": float(finite.max()),
         "not_finite": float(numbers.size - finite.size),
-        **{f"q{q * 100:02.0f}": float(v) for q, v in zip(QUANTILES, quantiles, strict=True)},
+        **dict(zip(quantile_names(), map(float, quantiles), strict=True)),
     }
+
+
+def quantile_names() -> dict[str, float]:
+    """The quantiles of a summary by what they are called in it."""
+    return {f"q{q * 100:02.0f}": q for q in QUANTILES}

@@ -14,8 +14,9 @@ from chesboard.mending import END_THINK, ReadPair, Renderer
 from chesboard.pairs import Pair, TokenizedPair
 from chesboard.records import FindingRecord
 from chesboard.rendering import as_messages
+from chesboard.tallies import LISTED, Tallies, tally
 from chesboard.template_marks import MARK
-from chesboard.text_messages import Seen, sentences
+from chesboard.text_messages import on_header, sentences
 
 DETAIL_CHARACTERS = 200
 
@@ -35,7 +36,7 @@ class UnknownTokenError(ValueError):
 class TextCheck:
     """Collects the findings of the pairs that it sees.
 
-    findings: one a pair and kind, in the order in which they were found.
+    findings: one a pair and kind, in the order in which they were found. pairs: how many were seen.
     """
 
     def __init__(self, tokenizer: Any, embeddings: int | None = None) -> None:
@@ -43,19 +44,19 @@ class TextCheck:
         self.findings: list[FindingRecord] = []
         self._tokenizer = tokenizer
         self._special = _special_tokens(tokenizer)
-        self._seen = Seen()
+        self.pairs = 0
         self._renderer: Renderer | None = None
         is_short = embeddings is not None and embeddings < len(tokenizer)
         self._embeddings = embeddings if is_short else None
 
     def refuse(self, pair: Pair, error: str) -> None:
         """The chat template raises an error for the pair's prompt."""
-        self._seen.pairs += 1
+        self.pairs += 1
         self._add("template_refused", pair.pair, error)
 
     def see(self, pair: Pair, read: ReadPair, renderer: Renderer) -> None:
         """read: the pair's texts as they are tokenized, by this renderer."""
-        self._seen.pairs += 1
+        self.pairs += 1
         self._renderer = renderer
         for kind in read.mended:
             self._add(kind, pair.pair)
@@ -71,7 +72,6 @@ class TextCheck:
         if read.prompt.opens_think and any(END_THINK not in r.text for r in read.responses):
             self._add("think_left_open", pair.pair)
         elif difference := _difference(read, renderer):
-            self._seen.difference = self._seen.difference or difference
             self._add("prompt_not_prefix", pair.pair, difference)
 
     def see_tokens(self, pair: TokenizedPair) -> bool:
@@ -101,26 +101,32 @@ class TextCheck:
     @property
     def refused(self) -> list[FindingRecord]:
         """Why pairs are left out: the chat template refuses them, or a token has no embedding."""
-        return [one for one in self.findings if FINDINGS[one.kind].consequence == "left out"]
+        return [one for one in self.findings if _leaves_out(one.kind)]
 
     def refuse_if_left_out(self, *, only_if_all: bool) -> None:
         """Raises:
         ChatTemplateError, UnknownTokenError: the model cannot read a pair, or none of those seen.
         """
         refused = self.refused
-        if not refused or (only_if_all and len(refused) < self._seen.pairs):
-            return
-        if refused[0].kind == "unknown_token":
-            raise UnknownTokenError(
-                f"The model has no embedding of the token {refused[0].detail} of pair "
-                f"{refused[0].pair}: its embedding has {self._embeddings} rows, but the tokenizer "
-                f"has {len(self._tokenizer)} tokens. {FINDINGS['unknown_token'].advice}"
+        if refused and not (only_if_all and len(refused) < self.pairs):
+            raise self.refusal(tally(refused), self.pairs)
+
+    def refusal(self, found: Tallies, pairs: int) -> ValueError:
+        """The error that says why pairs are left out. found: findings, of which some say so, of
+        `pairs` pairs."""
+        left_out = [(kind, one) for kind, one in found.kinds.items() if _leaves_out(kind)]
+        kind, first = min(left_out, key=lambda one: one[1].first[0])
+        pair, detail = first.first[0], first.details[0]
+        if kind == "unknown_token":
+            return UnknownTokenError(
+                f"The model has no embedding of the token {detail} of pair {pair}: its embedding "
+                f"has {self._embeddings} rows, but the tokenizer has {len(self._tokenizer)} "
+                f"tokens. {FINDINGS['unknown_token'].advice}"
             )
-        of_all = len(refused) == self._seen.pairs
-        which = "every prompt" if of_all else f"{len(refused)} of {self._seen.pairs} prompts"
-        raise ChatTemplateError(
-            f"The chat template refuses {which}. Pair {refused[0].pair}: {refused[0].detail}. "
-            f"{ADVICE_ON_REFUSAL}"
+        count = sum(one.count for _, one in left_out)
+        which = "every prompt" if count == pairs else f"{count} of {pairs} prompts"
+        return ChatTemplateError(
+            f"The chat template refuses {which}. Pair {pair}: {detail}. {ADVICE_ON_REFUSAL}"
         )
 
     def messages(self) -> Iterator[str]:
@@ -128,7 +134,17 @@ class TextCheck:
 
         What the tokens show (truncation, equal responses) is reported by `chesboard.scoring`.
         """
-        return sentences(self.findings, self._seen, self._tokenizer, self._renderer)
+        yield from self.messages_on(tally(self.findings), self.pairs)
+        yield from self.messages_on_template()
+
+    def messages_on(self, found: Tallies, pairs: int) -> Iterator[str]:
+        """These sentences on what was found in `pairs` pairs, here and elsewhere."""
+        return sentences(found, pairs, self._tokenizer)
+
+    def messages_on_template(self) -> Iterator[str]:
+        """What rendering showed of the chat template itself."""
+        if self._renderer is not None and self._tokenizer.chat_template:
+            yield from on_header(self._renderer)
 
     def _add(self, kind: FindingKind, pair: int, detail: str | None = None) -> None:
         if detail is not None and len(detail) > DETAIL_CHARACTERS:
@@ -148,8 +164,7 @@ class TextCheck:
             }
         )
         if found:
-            self._seen.special.update(dict.fromkeys(found))
-            self._add("special_tokens", pair.pair, ", ".join(found))
+            self._add("special_tokens", pair.pair, LISTED.join(found))
 
     def _find_left_out(self, pair: Pair, rendered: str, turns: list[Mapping[str, Any]]) -> None:
         roles = dict.fromkeys(
@@ -157,10 +172,12 @@ class TextCheck:
             for turn in turns
             if any(text not in rendered for text in _texts_of(turn))
         )
-        for role in roles:
-            self._seen.left_out.setdefault(role, []).append(pair.pair)
         if roles:
-            self._add("turn_left_out", pair.pair, ", ".join(roles))
+            self._add("turn_left_out", pair.pair, LISTED.join(roles))
+
+
+def _leaves_out(kind: FindingKind) -> bool:
+    return FINDINGS[kind].consequence == "left out"
 
 
 def _texts_of(turn: Mapping[str, Any]) -> Iterator[str]:

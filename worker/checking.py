@@ -1,6 +1,5 @@
 """What tokenizing shows of a run's pairs: its findings as records, and a check run's summary."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,6 +10,7 @@ from chesboard.pairs import Pair, TokenizedPair
 from chesboard.records import FindingRecord
 from chesboard.reporting import Reporter
 from chesboard.scoring import statistics
+from chesboard.tallies import Tallies, tally
 
 
 def report_findings(findings: Sequence[FindingRecord], reporter: Reporter) -> None:
@@ -30,8 +30,12 @@ def count_findings(findings: Sequence[FindingRecord]) -> dict[str, int]:
     Every run's summary holds it as `findings`; runs of before it was recorded lack it, which is
     how "nothing was found" is told from "nobody looked".
     """
-    counted = Counter(kind for kind, _ in {(one.kind, one.pair) for one in findings})
-    return {kind: counted[kind] for kind in FINDINGS if counted[kind]}
+    return counted_kinds(tally(findings))
+
+
+def counted_kinds(found: Tallies) -> dict[str, int]:
+    """The same of tallies."""
+    return {kind: found.kinds[kind].count for kind in FINDINGS if kind in found.kinds}
 
 
 def summarize_check(raw_pairs: Sequence[Pair], pairs: Sequence[TokenizedPair]) -> dict[str, Any]:

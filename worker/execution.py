@@ -1,77 +1,62 @@
 """The execution of one run: claim, load the model, tokenize, compute, finish or hand back.
 
-The code that computes (scoring, training) knows nothing of queues, leases or SQL.
+The code that computes (scoring, training) knows nothing of queues, leases or SQL. Runs that several
+workers do at once are executed in worker/shards.py.
 """
 
 import logging
-import traceback
-from dataclasses import replace
 from typing import Any
 
-import torch
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app.core.broker import enqueue, wake
 from app.core.database import transaction
 from app.core.settings import get_settings
 from app.store import leases
-from app.store.lookup import find_run
 from app.store.selection import chosen_pairs
 from chesboard.configs import (
     CONFIGS,
     CheckConfig,
     ExternalConfig,
-    GenerateConfig,
     JudgeConfig,
     ModelConfig,
     PreflightConfig,
     Selection,
     TrainConfig,
 )
-from chesboard.loading import ModelError
 from chesboard.model import embedding_rows
 from chesboard.pairs import Pair, TokenizedPair
-from chesboard.rendering import RunTemplate, run_template
-from chesboard.reporting import (
-    LeaseLostError,
-    RunCancelledError,
-    RunInterruptedError,
-)
+from chesboard.reporting import LeaseLostError, RunCancelledError, RunInterruptedError
 from chesboard.text_check import TextCheck
-from chesboard.tokenization import tokenize_pairs
-from worker import disk
-from worker.checking import count_findings, report_findings, summarize_check
-from worker.generation import generate
+from worker.checking import count_findings, summarize_check
 from worker.judging import judge
 from worker.launching import RankFailedError, RanksLostError, train_on_ranks
 from worker.lease_keeper import LeaseKeeper
 from worker.models.cache import ModelCache
-from worker.models.loading import describe_loaded, other_precision
 from worker.models.progress import OnPhase
 from worker.models.tokenizer import count_embeddings, load_tokenizer
 from worker.phases import phases
 from worker.preflight import preflight
+from worker.preparing import (
+    EmptySelectionError,
+    chat_template,
+    describe_error,
+    prepare,
+    tokenize,
+)
 from worker.recorder import Recorder
 from worker.retry import retry_while_unreachable, run_with_retry
-from worker.scoring import score
+from worker.shards import execute_shards
 from worker.template_bounds import bounded_templates
 from worker.training import checkpoints
 from worker.training.execution import train_run
-from worker.training.sharing import current_ranks
 
 log = logging.getLogger(__name__)
 
-TOKENIZED_AT_A_TIME = 1024
-"""Pairs between two updates of the phase, and checks for a cancel, while tokenizing."""
-
-
-class EmptySelectionError(ValueError):
-    """The run's selection leaves no pair."""
-
 
 def execute(run_id: int, worker: str, models: ModelCache) -> bool:
-    """Execute a run. False if it cannot be claimed: finished, cancelled, or another worker's.
+    """Execute a run, or those shards of it that this worker gets. False if nothing of it can be
+    claimed: it is finished, cancelled, or another worker's.
 
     While PostgreSQL is unreachable the worker retries: an outage does not fail the run.
 
@@ -83,7 +68,7 @@ def execute(run_id: int, worker: str, models: ModelCache) -> bool:
         lambda session: leases.claim(session, run_id, worker, get_settings().lease),
     )
     if claim is None:
-        return False
+        return execute_shards(run_id, worker, models)
     log.info("run %s: %s, attempt %s", run_id, claim.kind, claim.attempt)
     wake(run_id, claim.revision)
     outcome = _Outcome(claim)
@@ -116,7 +101,7 @@ def execute(run_id: int, worker: str, models: ModelCache) -> bool:
     except Exception as error:
         log.exception("run %s failed", run_id)
         models.forget()
-        outcome.finish("failed", error=describe(error))
+        outcome.finish("failed", error=describe_error(error))
     return True
 
 
@@ -186,22 +171,13 @@ def work(
     if isinstance(config, CheckConfig):
         tokenizer = load_tokenizer(config, get_settings())
         embeddings = count_embeddings(config, get_settings())
-        template = _template(claim, config, tokenizer, recorder)
+        template = chat_template(claim, config, tokenizer, recorder)
         check = TextCheck(template.tokenizer, embeddings)
         pairs = _tokenize(template.tokenizer, raw_pairs, config, check, recorder, on_phase)
         recorder.progress(len(raw_pairs), len(raw_pairs), "pairs")
         found = summarize_check(raw_pairs, pairs)
         return {**found, "findings": count_findings(check.findings)}
-    loaded = models.load(config, on_phase)
-    of_ranks = "" if (ranks := current_ranks()).is_alone else f"{ranks.count} processes, first on "
-    recorder.device(of_ranks + describe_loaded(loaded))
-    if other := other_precision(config, loaded):
-        recorder.message(other)
-    for note in loaded.notes:
-        recorder.message(note)
-    template = _template(claim, config, loaded.tokenizer, recorder)
-    # A copy: the model cache keeps the tokenizer as it was loaded.
-    loaded = replace(loaded, tokenizer=template.tokenizer)
+    loaded, template = prepare(claim, config, models, recorder, on_phase)
     check = TextCheck(loaded.tokenizer, embedding_rows(loaded.model))
     pairs = _tokenize(loaded.tokenizer, raw_pairs, config, check, recorder, on_phase)
     check.refuse_if_left_out(only_if_all=True)
@@ -209,30 +185,14 @@ def work(
         summary = train_run(
             claim, config, loaded, pairs, recorder, control, template.saved_tokenizer
         )
-    elif isinstance(config, PreflightConfig):
-        summary = preflight(claim, config, loaded, pairs, recorder, control)
-    elif isinstance(config, GenerateConfig):
-        summary = generate(claim, config, loaded, pairs, recorder, control)
     else:
-        summary = score(claim, config, loaded, pairs, recorder, control)
+        assert isinstance(config, PreflightConfig)  # others are done in shards
+        summary = preflight(claim, config, loaded, pairs, recorder, control)
     return {
         **summary,
         "left_out_pairs": len(check.refused),
         "findings": count_findings(check.findings),
     }
-
-
-def _template(
-    claim: leases.Claim, config: ModelConfig, tokenizer: Any, recorder: Recorder
-) -> RunTemplate:
-    """The chat template of a run, with its arguments and date; what it says is reported."""
-    template = run_template(tokenizer, config, claim.created_at)
-    trained_with = run_with_retry(
-        f"run {claim.run_id}", lambda session: template_of_result(session, config.model)
-    )
-    for sentence in (*filter(None, [trained_with]), *template.messages()):
-        recorder.message(sentence)
-    return template
 
 
 def _tokenize(
@@ -243,24 +203,8 @@ def _tokenize(
     recorder: Recorder,
     on_phase: OnPhase,
 ) -> list[TokenizedPair]:
-    """The pairs as the model reads them. check: collects what is found in them.
-
-    Slice by slice, so that a large dataset shows progress and can be cancelled. Findings are
-    reported here, before anything expensive is computed.
-    """
-    pairs: list[TokenizedPair] = []
-    for start in range(0, len(raw_pairs), TOKENIZED_AT_A_TIME):
-        on_phase("tokenizing", start, len(raw_pairs), "pairs")
-        reported = len(check.findings)
-        pairs += tokenize_pairs(
-            tokenizer,
-            raw_pairs[start : start + TOKENIZED_AT_A_TIME],
-            config.max_prompt_tokens,
-            config.max_response_tokens,
-            check,
-        )
-        report_findings(check.findings[reported:], recorder)
-    on_phase("tokenizing", len(raw_pairs), len(raw_pairs), "pairs")
+    """All pairs of a run as the model reads them; says what was found in them."""
+    pairs = tokenize(tokenizer, raw_pairs, config, check, recorder, on_phase)
     for message in check.messages():
         recorder.message(message)
     return pairs
@@ -276,47 +220,5 @@ def select_pairs(
     """
     chosen = chosen_pairs(session, run_id, dataset_id, selection)
     if not chosen:
-        raise EmptySelectionError(
-            "The run's selection leaves no pair of the dataset. "
-            "Loosen the selection (flags, verdicts, measures) and queue the run again."
-        )
+        raise EmptySelectionError
     return chosen
-
-
-def template_of_result(session: Session, model: str) -> str | None:
-    """A message for the user if a model is the result of a run with a template of its own."""
-    number = model.removeprefix("run:")
-    run = find_run(session, int(number)) if number != model and number.isdecimal() else None
-    if run is None or not (
-        run.config.get("chat_template") or run.config.get("chat_template_kwargs")
-    ):
-        return None
-    return (
-        f"The model {model} carries the chat template that it was trained with, with the "
-        "chat_template_kwargs of its run as defaults."
-    )
-
-
-def describe(error: Exception) -> dict[str, Any]:
-    """The error that a failed run stores: message, hint (what to do), traceback."""
-    if isinstance(error, torch.OutOfMemoryError):
-        message, hint = (
-            "The device ran out of memory.",
-            "Choose a smaller batch_size or batch_tokens, LoRA, or a smaller model.",
-        )
-    elif isinstance(error, disk.DiskFullError):
-        message, hint = str(error), error.hint
-    elif isinstance(error, ModelError | ValueError | MemoryError):
-        message, hint = str(error), None
-    elif isinstance(error, DBAPIError):
-        # The statement and its parameters are user data, and may be long.
-        message, hint = (
-            f"The database refused a statement: {str(error.orig).strip().splitlines()[0]}",
-            "This is probably a bug in Chesboard; the traceback shows where.",
-        )
-    else:
-        message, hint = (
-            f"{type(error).__name__}: {error}",
-            "This is probably a bug in Chesboard; the traceback shows where.",
-        )
-    return {"message": message, "hint": hint, "traceback": traceback.format_exc()}

@@ -46,7 +46,7 @@ class RanksLostError(Exception):
 
 
 class RankFailedError(Exception):
-    """A process of a run failed. described: what `worker.execution.describe` gave of its error."""
+    """A process of a run failed. described: its error, by `worker.preparing.describe_error`."""
 
     def __init__(self, described: dict[str, Any]) -> None:
         super().__init__(described["message"])

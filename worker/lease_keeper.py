@@ -3,8 +3,11 @@
 import logging
 import threading
 import time
+from datetime import timedelta
+from typing import Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from app.core.database import transaction
 from app.core.settings import get_settings
@@ -20,17 +23,31 @@ shutting_down = threading.Event()
 """Set once, when the process was asked to shut down."""
 
 
+class Leases(Protocol):
+    """Where a lease is kept: app.store.leases of whole runs, app.store.shards.claims of shards."""
+
+    def renew(
+        self, session: Session, run_id: int, token: str, lease: timedelta
+    ) -> leases.LeaseState:
+        """Extend it."""
+
+    def read_state(self, session: Session, run_id: int, token: str) -> leases.LeaseState:
+        """Read it without extending it."""
+
+
 class LeaseKeeper:
-    """The Control of a claimed run: `check` reads what the heartbeat thread last saw, no SQL.
+    """The Control of a claimed run or shard: `check` reads what the heartbeat thread last saw, no
+    SQL.
 
     While PostgreSQL is unreachable the lease can't be renewed, but no other worker can claim the
     run either, so the work continues; once it is reachable again, the next heartbeat finds out
     whether the lease is still held.
     """
 
-    def __init__(self, run_id: int, token: str) -> None:
+    def __init__(self, run_id: int, token: str, kept: Leases = leases) -> None:
         self._run_id = run_id
         self._token = token
+        self._kept = kept
         self._state = leases.LeaseState(held=True, cancel_requested=False)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"lease-{run_id}", daemon=True)
@@ -62,11 +79,11 @@ class LeaseKeeper:
             try:
                 with transaction() as session:
                     if due:
-                        self._state = leases.renew(
+                        self._state = self._kept.renew(
                             session, self._run_id, self._token, settings.lease
                         )
                         renewed = time.monotonic()
                     else:
-                        self._state = leases.read_state(session, self._run_id, self._token)
+                        self._state = self._kept.read_state(session, self._run_id, self._token)
             except SQLAlchemyError as error:
                 log.warning("run %s: no heartbeat: %s", self._run_id, str(error).splitlines()[0])

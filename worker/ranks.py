@@ -27,13 +27,14 @@ from chesboard.configs import ModelConfig, TrainConfig
 from chesboard.model import LoadedModel
 from chesboard.reporting import RunInterruptedError, RunStoppedError
 from chesboard.sharding import agreed
-from worker.execution import describe, work
+from worker.execution import work
 from worker.launching import read_task, write_result
 from worker.lease_keeper import LeaseKeeper, shutting_down
 from worker.memory import keep_freed_memory
 from worker.models.cache import ModelCache
 from worker.models.progress import OnPhase, ignore_phase
 from worker.models.sharded import load_sharded
+from worker.preparing import describe_error
 from worker.recorder import Recorder
 from worker.training.execution import train_prepared
 
@@ -81,7 +82,7 @@ def _attempt(folder: Path) -> dict[str, Any]:
         lost_another = _has_lost_another(error)
         if not lost_another:
             log.exception("a process of the run failed")
-        return {"status": "failed", "error": describe(error), "lost_another": lost_another}
+        return {"status": "failed", "error": describe_error(error), "lost_another": lost_another}
 
 
 def _join() -> None:

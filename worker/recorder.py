@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from sqlalchemy.orm import Session
+
 from app.core.broker import wake
 from app.core.database import transaction
 from app.store import recording
@@ -23,6 +25,9 @@ MAX_WAITING = 20_000
 """Size limit of the buffer; a probe step is a few kilobytes, so tens of megabytes."""
 
 
+Write = Callable[[Session, int, str, recording.Batch], int]
+"""Stores a batch of a run under the lease with this token, and returns the run's revision."""
+
 PHASE_SECONDS = 0.5
 """Least time between two updates of a phase's count, so that a download is not a write a chunk."""
 
@@ -32,9 +37,16 @@ class Recorder:
     thread. Methods are called from the training thread; all but `flush` return without waiting
     for PostgreSQL unless the buffer is full."""
 
-    def __init__(self, run_id: int, token: str) -> None:
+    def __init__(
+        self, run_id: int, token: str, write: Write | None = None, pause: float = 0.0
+    ) -> None:
+        """write: stores a batch under the lease, by default of the whole run. pause: least seconds
+        between two batches, unless someone waits for the second."""
         self._run_id = run_id
         self._token = token
+        self._store = write or recording.write
+        self._pause = pause
+        self._urged = False
         self._changed = threading.Condition()
         self._waiting = recording.Batch()
         self._writing = False
@@ -66,8 +78,7 @@ class Recorder:
 
     def progress(self, done: int, total: int, unit: str) -> None:
         with self._changed:
-            eta = self._progress_clock.seconds_left(done, total, unit)
-            self._waiting.progress = recording.Progress(done, total, unit, eta)
+            self._waiting.progress = self._progress_clock.progress(done, total, unit)
             if self._phase is not None:
                 self._put_phase(self._phase.name, done, total, unit)
             self._changed.notify_all()
@@ -82,16 +93,19 @@ class Recorder:
         with self._changed:
             entered = self._phase is None or self._phase.name != name
             if entered:
-                self._progress_clock, self._phase_clock = _Clock(), _Clock()
+                self._begin_phase()
             elif done != total and time.monotonic() - self._phase_at < PHASE_SECONDS:
                 return
             self._put_phase(name, done, total, unit)
             self._changed.notify_all()
 
+    def _begin_phase(self) -> None:
+        self._progress_clock, self._phase_clock = _Clock(), _Clock()
+
     def _put_phase(self, name: str, done: int | None, total: int | None, unit: str | None) -> None:
         eta = None
         if done is not None and total is not None:
-            eta = self._phase_clock.seconds_left(done, total, unit)
+            eta = self._phase_clock.progress(done, total, unit or "").eta_seconds
         self._phase = self._waiting.phase = recording.Phase(name, done, total, unit, eta)
         self._phase_at = time.monotonic()
 
@@ -119,9 +133,12 @@ class Recorder:
             RuntimeError: the writer failed for another reason, which is the exception's cause.
         """
         with self._changed:
+            self._urged = True
+            self._changed.notify_all()
             self._changed.wait_for(
                 lambda: self._failure is not None or not (len(self._waiting) or self._writing)
             )
+            self._urged = False
             self._raise_failure()
 
     def _flush_if_possible(self) -> None:
@@ -148,11 +165,16 @@ class Recorder:
             raise RuntimeError("the recorder could not write to the store") from self._failure
 
     def _run(self) -> None:
+        began = 0.0
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: len(self._waiting) or self._closed)
                 if not len(self._waiting):
                     return
+                if self._pause:
+                    rest = began + self._pause - time.monotonic()
+                    self._changed.wait_for(self._is_urgent, max(0.0, rest))
+                    began = time.monotonic()
                 batch, self._waiting = self._waiting, recording.Batch()
                 self._writing = True
             failure = self._write(batch)
@@ -162,6 +184,9 @@ class Recorder:
                 self._changed.notify_all()
                 if failure is not None:
                     return
+
+    def _is_urgent(self) -> bool:
+        return self._urged or self._closed or len(self._waiting) >= MAX_WAITING
 
     def _write(self, batch: recording.Batch) -> BaseException | None:
         """Write a batch, retrying while the database is unreachable.
@@ -173,7 +198,7 @@ class Recorder:
         def write() -> int:
             telemetry.report_recorder(len(batch) + len(self._waiting), time.monotonic() - began)
             with transaction() as session:
-                return recording.write(session, self._run_id, self._token, batch)
+                return self._store(session, self._run_id, self._token, batch)
 
         try:
             revision = retry_while_unreachable(
@@ -187,15 +212,15 @@ class Recorder:
 
 
 class _Clock:
-    """Estimates the time that is left of what is counted, from when the count began."""
+    """Measures how fast what is counted advances, from when the count began."""
 
     def __init__(self) -> None:
-        self._first: tuple[float, int, str | None] | None = None
+        self._first: tuple[float, int, str] | None = None
 
-    def seconds_left(self, done: int, total: int, unit: str | None) -> float | None:
-        """None until the count has advanced. A new unit is a new count."""
+    def progress(self, done: int, total: int, unit: str) -> recording.Progress:
+        """A new unit is a new count."""
         now = time.monotonic()
         if self._first is None or self._first[2] != unit:
             self._first = (now, done, unit)
         began, at_first, _ = self._first
-        return (now - began) / (done - at_first) * (total - done) if done > at_first else None
+        return recording.Progress(done, total, unit, done - at_first, now - began)

@@ -1,8 +1,8 @@
 """The Celery task, and the start and shutdown of a worker process.
 
-There is one task. Its message is only a hint that a run is queued: the worker claims the run in
-PostgreSQL and, when it has finished, claims whatever else is queued there. The pool is `solo`:
-one process owns one device, and a run sees a signal to shut down within one step.
+There is one task. Its message is only a hint that a run, or shards of one, can be claimed: the
+worker claims in PostgreSQL and, when it has finished, claims whatever else is queued there. The
+pool is `solo`: one process owns one device, and a run sees a signal to shut down within one step.
 """
 
 import logging
@@ -16,12 +16,13 @@ from celery import signals
 from sqlalchemy import delete, func
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from app.core import logging as logs
 from app.core.broker import EXECUTE_RUN, get_celery
 from app.core.database import limit_idle_transactions, transaction
 from app.core.settings import get_settings
-from app.store import leases
+from app.store import queue
 from app.store.runs import Worker
 from chesboard.loading import choose_device
 from chesboard.reporting import RunInterruptedError
@@ -47,19 +48,23 @@ def _models() -> ModelCache:
 
 @celery.task(name=EXECUTE_RUN)  # type: ignore[untyped-decorator]
 def execute_run(run_id: int) -> None:
-    """Execute this run, then every other one that is queued."""
+    """Execute this run, or what is free of it, then every other one that is queued."""
     waiting: int | None = run_id
     while waiting is not None and not shutting_down.is_set():
         _heartbeat.set_run(waiting)
         try:
             with logs.working_on(waiting):
                 execute(waiting, WORKER_NAME, _models())
-            waiting = run_with_retry("the queue", leases.next_claimable)
+            waiting = run_with_retry("the queue", _next)
         except RunInterruptedError:
             return
         finally:
             _heartbeat.set_run(None)
             return_freed_memory()
+
+
+def _next(session: Session) -> int | None:
+    return queue.next_claimable(session, WORKER_NAME, get_settings().lease)
 
 
 class _Heartbeat:

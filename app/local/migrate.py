@@ -30,6 +30,7 @@ import app.store.runs
 import app.store.score_summaries
 import app.store.scores
 import app.store.sessions
+import app.store.shards.tables
 import app.store.studies  # noqa: F401 - the imports register the tables
 from app.core.database import Base
 from app.core.resources import folder

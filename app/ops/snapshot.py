@@ -17,6 +17,7 @@ from app.core.broker import broker_is_up
 from app.core.database import transaction
 from app.core.settings import get_settings
 from app.store.runs import Metric, Run, Worker
+from app.store.shards.tables import RunShard
 
 RECENT_STEPS = 20
 """Steps that the mean time per step is taken over."""
@@ -41,6 +42,8 @@ class RunningRun:
     id: int
     name: str
     worker: str | None
+    """Of a run that several do: who claimed a part of it last."""
+    workers: int
     lease_seconds_left: float
     recorded_seconds_ago: float | None
     """Seconds since its last step was stored; None before the first."""
@@ -185,6 +188,11 @@ def _running_run(session: Session, run: Run, now: datetime) -> RunningRun:
         .order_by(Metric.step.desc())
         .limit(RECENT_STEPS)
     ).all()
+    at_work = session.scalar(
+        select(func.count(RunShard.worker.distinct())).where(
+            RunShard.run_id == run.id, RunShard.status == "running"
+        )
+    )
     left = (run.lease_expires_at - now).total_seconds() if run.lease_expires_at else 0.0
     ago = per_step = speed = None
     if steps:
@@ -194,4 +202,4 @@ def _running_run(session: Session, run: Run, now: datetime) -> RunningRun:
         if last.step > first.step:
             seconds = (last.recorded_at - first.recorded_at).total_seconds()
             per_step = max(0.0, seconds) / (last.step - first.step)
-    return RunningRun(run.id, run.name, run.worker, left, ago, per_step, speed)
+    return RunningRun(run.id, run.name, run.worker, at_work or 1, left, ago, per_step, speed)

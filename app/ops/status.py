@@ -38,7 +38,8 @@ class RunningStatus(BaseModel):
     id: int
     name: str
     worker: str | None
-    lease_seconds_left: float = Field(description="Negative: expired.")
+    workers: int = Field(description="How many do it at once.")
+    lease_seconds_left: float = Field(description="Negative: expired. The latest of all workers'.")
     recorded_seconds_ago: float | None = Field(description="Time since its last step was stored.")
     step_seconds: float | None = Field(description="Mean time per step over the last steps.")
     tokens_per_second: float | None

@@ -35,6 +35,7 @@ from app.store.lookup import require_run
 from app.store.revisions import next_revision
 from app.store.runs import EXTERNAL, FINAL, Run
 from app.store.selection import copy_selection, record_selection
+from app.store.shards import claims
 from chesboard.configs import (
     MAX_PREFLIGHT_PAIRS,
     JudgeConfig,
@@ -160,6 +161,7 @@ def resume(session: Session, run_id: int) -> Run:
     run.eta_seconds = None
     # Somebody decided to retry: the worker counts its attempts from zero again.
     run.attempts = run.tries_here = 0
+    claims.allow_again(session, run.id)
     return _changed(session, run)
 
 

@@ -16,7 +16,7 @@ from app.core.errors import ForbiddenError
 from app.core.paging import PAGE_SIZE, Offset
 from app.core.settings import get_settings
 from app.core.text import STORABLE_PATTERN
-from app.runs import capacity, queries, requests, selection, weights
+from app.runs import capacity, queries, requests, selection, shards, weights
 from app.runs.external import requests as external
 from app.runs.external.access import is_recorder
 from app.runs.external.routes import router as external_router
@@ -30,6 +30,7 @@ from app.runs.schemas import (
     RunPairs,
     SelectionPreview,
 )
+from app.runs.shards import RunShards
 from app.store.lookup import Id, require_run
 from app.store.runs import EXTERNAL, Kind, Status
 from app.web.downloads import Download, download
@@ -192,6 +193,18 @@ def list_run_pairs(
     if format == "csv":
         return download(selection.export_run_pairs(session, run_id), f"run-{run_id}-pairs", "csv")
     return selection.list_run_pairs(session, run_id, offset, limit)
+
+
+@router.get("/runs/{run_id}/shards")
+def list_run_shards(
+    session: SessionDep,
+    run_id: int,
+    offset: Offset = 0,
+    limit: Annotated[int, Query(ge=0, le=10_000)] = 1000,
+) -> RunShards:
+    """The shards of a run, which its workers do at once, and how fast each worker is. A run of
+    another kind, or one that no worker has claimed yet, has none."""
+    return shards.list_shards(session, run_id, offset, limit)
 
 
 @router.post("/datasets/{dataset_id}/selection")

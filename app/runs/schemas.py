@@ -146,7 +146,7 @@ class RunOut(BaseModel):
     error: dict[str, Any] | None = Field(description="{message, hint, traceback} of a failed run.")
     messages: list[str] = Field(description="Notices, for example on truncated responses.")
     cancel_requested: bool = Field(description="Whether the worker was asked to stop.")
-    worker: str | None
+    worker: str | None = Field(description="Who claimed it, or a shard of it, last.")
     device: str | None
     attempts: int
     heard_at: datetime | None = Field(
@@ -173,6 +173,7 @@ class RunOut(BaseModel):
         return cls.model_validate(
             {
                 **{name: getattr(run, name) for name in _COPIED},
+                "messages": [*run.messages, *run.pair_messages],
                 "dataset_name": dataset_name,
                 "heard_at": external.heard_at if external else None,
                 "recorded_through": external.recorded_through if external else None,
@@ -192,6 +193,7 @@ _COPIED = tuple(
     for name in RunOut.model_fields
     if name
     not in (
+        "messages",
         "dataset_name",
         "heard_at",
         "recorded_through",

@@ -1,4 +1,4 @@
-"""The sweeper: every few seconds, requeue runs whose lease expired and resend lost messages.
+"""The sweeper: every few seconds, requeue what a lost worker had and resend lost messages.
 
 A message is lost when the broker is wiped, a worker is killed, or a web process dies between its
 commit and its message. The run is still queued in PostgreSQL, so its message is sent again. A
@@ -15,7 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.core.broker import enqueue, wake
 from app.core.database import transaction
 from app.core.settings import get_settings
-from app.store import leases
+from app.store import leases, queue
+from app.store.shards import claims
 
 MAX_INTERVAL = timedelta(seconds=5)
 
@@ -23,24 +24,30 @@ log = logging.getLogger(__name__)
 
 
 def sweep(*, expire: bool = True) -> None:
-    """One sweep: requeue runs with expired leases, and if a worker is idle, enqueue the oldest run.
+    """One sweep: requeue runs and shards with expired leases, and wake a worker that is idle for
+    the oldest run, or as many as can take a shard of it.
 
     expire: False leaves expired leases alone. After an outage of the database, in which no worker
         could renew its lease, workers need a moment to do so.
     """
+    # Two transactions: each locks the rows of runs in an order of its own.
     with transaction() as session:
-        changed = leases.expire(session) if expire else []
+        changed = claims.expire(session) if expire else []
+    with transaction() as session:
+        changed += leases.expire(session) if expire else []
         lost = leases.lose(session) if expire else []
-        waiting = leases.next_claimable(session)
-        idle = leases.idle_workers(session, get_settings().lease)
+        waiting = queue.next_claimable(session)
+        idle = queue.idle_workers(session, get_settings().lease)
+        places = 0 if waiting is None else queue.places(session, waiting)
     for run_id, revision in changed:
-        log.warning("run %s: its worker's lease expired; the run is queued again", run_id)
+        log.warning("run %s: a worker's lease expired; what it had is queued again", run_id)
         wake(run_id, revision)
     for run_id, revision in lost:
         log.warning("run %s: nothing was heard of its trainer", run_id)
         wake(run_id, revision)
-    if waiting is not None and idle:
-        enqueue(waiting)
+    if waiting is not None:
+        for _ in range(min(idle, places)):
+            enqueue(waiting)
 
 
 class Sweeper:

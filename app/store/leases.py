@@ -5,9 +5,11 @@ the token, so a worker that was suspended past its lease can change nothing any 
 are of the database's clock; tests pass `now` instead.
 
 A run may lose any number of workers as long as it progresses: each checkpoint, and each batch of
-scored pairs, is work that is not repeated, and resets the count of tries
+judged answers, is work that is not repeated, and resets the count of tries
 (app/store/recording.py). A run that loses MAX_TRIES workers without progress is failed: it is
 probably what kills them, and would take down one worker after another.
+
+Runs that all idle workers do at once have a lease a shard instead: app/store/shards/claims.py.
 
 External runs are trained elsewhere, and no worker has anything to do with them: no function here
 touches one but `lose`, which marks those of which nothing is heard any more.
@@ -22,8 +24,7 @@ from sqlalchemy import ColumnElement, and_, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.core.nonfinite import nonfinite_to_none
-from app.store.runs import EXTERNAL, WITHOUT_SCORES, Run, Worker
-from app.store.score_summaries import keep_summary
+from app.store.runs import EXTERNAL, SHARDED, Run
 
 MAX_TRIES = 3
 """Workers that a run may lose without progress."""
@@ -65,45 +66,49 @@ class LeaseState:
     cancel_requested: bool
 
 
-def _clock(now: datetime | None) -> ColumnElement[datetime]:
+def clock(now: datetime | None) -> ColumnElement[datetime]:
+    """The time by the database's clock, or `now`."""
     return func.clock_timestamp() if now is None else literal(now)
 
 
-_OURS = Run.kind != EXTERNAL
+_WHOLE = Run.kind.not_in((EXTERNAL, *SHARDED))
+"""Condition on a run: one worker does the whole of it."""
 
 
 def _silent(now: datetime | None) -> ColumnElement[bool]:
-    return and_(Run.status == "running", Run.lease_expires_at < _clock(now))
+    return and_(Run.status == "running", Run.lease_expires_at < clock(now))
 
 
 def _expired(now: datetime | None) -> ColumnElement[bool]:
-    return and_(_OURS, _silent(now))
+    return and_(Run.kind != EXTERNAL, _silent(now))
 
 
 def _own(run_id: int, token: str) -> ColumnElement[bool]:
     return and_(Run.id == run_id, Run.lease_token == token, Run.status == "running")
 
 
+def is_claimable(now: datetime | None = None) -> ColumnElement[bool]:
+    """Condition on a run: one worker does the whole of it, and nobody has it."""
+    return and_(_WHOLE, Run.tries_here < MAX_TRIES, or_(Run.status == "queued", _expired(now)))
+
+
 def claim(
     session: Session, run_id: int, worker: str, lease: timedelta, now: datetime | None = None
 ) -> Claim | None:
-    """Claim a run that is queued or whose lease expired. None if it is neither."""
+    """Claim a run that is queued or whose lease expired. None if it is neither, or is done in
+    shards (app/store/shards/claims.py)."""
     token = uuid.uuid4().hex
     row = session.execute(
         update(Run)
-        .where(
-            Run.id == run_id,
-            Run.tries_here < MAX_TRIES,
-            or_(and_(_OURS, Run.status == "queued"), _expired(now)),
-        )
+        .where(Run.id == run_id, is_claimable(now))
         .values(
             status="running",
             attempts=Run.attempts + 1,
             tries_here=Run.tries_here + 1,
             lease_token=token,
-            lease_expires_at=_clock(now) + lease,
+            lease_expires_at=clock(now) + lease,
             worker=worker,
-            started_at=func.coalesce(Run.started_at, _clock(now)),
+            started_at=func.coalesce(Run.started_at, clock(now)),
             finished_at=None,
             error=None,
             revision=Run.revision + 1,
@@ -125,16 +130,6 @@ def claim(
     )
 
 
-def next_claimable(session: Session, now: datetime | None = None) -> int | None:
-    """The oldest run that can be claimed."""
-    return session.execute(
-        select(Run.id)
-        .where(or_(and_(_OURS, Run.status == "queued"), _expired(now)), Run.tries_here < MAX_TRIES)
-        .order_by(Run.id)
-        .limit(1)
-    ).scalar_one_or_none()
-
-
 def renew(
     session: Session, run_id: int, token: str, lease: timedelta, now: datetime | None = None
 ) -> LeaseState:
@@ -142,7 +137,7 @@ def renew(
     cancel = session.execute(
         update(Run)
         .where(_own(run_id, token))
-        .values(lease_expires_at=_clock(now) + lease)
+        .values(lease_expires_at=clock(now) + lease)
         .returning(Run.cancel_requested)
     ).scalar_one_or_none()
     return LeaseState(cancel is not None, bool(cancel))
@@ -167,27 +162,34 @@ def finish(
     now: datetime | None = None,
 ) -> int | None:
     """End a run as succeeded, failed or cancelled; returns its revision. None: lease lost."""
+    return session.execute(
+        update(Run)
+        .where(_own(run_id, token))
+        .values(**ended(status, summary, error, now))
+        .returning(Run.revision)
+    ).scalar_one_or_none()
+
+
+def ended(
+    status: str,
+    summary: dict[str, Any] | None = None,
+    error: dict[str, Any] | None = None,
+    now: datetime | None = None,
+) -> dict[str, Any]:
+    """The columns of a run that ends so."""
     values: dict[str, Any] = {
         "status": status,
         "error": error,
         "lease_token": None,
         "lease_expires_at": None,
         "eta_seconds": None,
-        "finished_at": _clock(now),
+        "finished_at": clock(now),
         "revision": Run.revision + 1,
         **NO_PHASE,
     }
     if summary is not None:
         values["summary"] = nonfinite_to_none(summary)
-    ended = session.execute(
-        update(Run).where(_own(run_id, token)).values(**values).returning(Run.revision, Run.kind)
-    ).one_or_none()
-    if ended is None:
-        return None
-    if status == "succeeded" and ended.kind not in WITHOUT_SCORES:
-        keep_summary(session, run_id)
-    revision: int = ended.revision
-    return revision
+    return values
 
 
 def hand_back(session: Session, run_id: int, token: str) -> int | None:
@@ -215,7 +217,7 @@ def let_go(session: Session, run_id: int, token: str, now: datetime | None = Non
     return session.execute(
         update(Run)
         .where(_own(run_id, token))
-        .values(lease_expires_at=_clock(now), revision=Run.revision + 1)
+        .values(lease_expires_at=clock(now), revision=Run.revision + 1)
         .returning(Run.revision)
     ).scalar_one_or_none()
 
@@ -237,13 +239,13 @@ def expire(session: Session, now: datetime | None = None) -> list[tuple[int, int
     failed = session.execute(
         update(Run)
         .where(_expired(now), Run.tries_here >= MAX_TRIES)
-        .values(status="failed", error=GAVE_UP, finished_at=_clock(now), **released)
+        .values(status="failed", error=GAVE_UP, finished_at=clock(now), **released)
         .returning(Run.id, Run.revision)
     ).all()
     cancelled = session.execute(
         update(Run)
         .where(_expired(now), Run.cancel_requested)
-        .values(status="cancelled", finished_at=_clock(now), **released)
+        .values(status="cancelled", finished_at=clock(now), **released)
         .returning(Run.id, Run.revision)
     ).all()
     queued = session.execute(
@@ -269,12 +271,3 @@ def lose(session: Session, now: datetime | None = None) -> list[tuple[int, int]]
         .returning(Run.id, Run.revision)
     ).all()
     return [(row.id, row.revision) for row in lost]
-
-
-def idle_workers(session: Session, silent_for: timedelta) -> int:
-    """How many workers have no run and sent a heartbeat within `silent_for`."""
-    return session.execute(
-        select(func.count())
-        .select_from(Worker)
-        .where(Worker.run_id.is_(None), Worker.seen_at > func.clock_timestamp() - silent_for)
-    ).scalar_one()

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import REAL, func, update
+from sqlalchemy import REAL, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.orm import Session
 
@@ -82,15 +82,25 @@ the record that holds it. A column `revision` gets the run's."""
 
 @dataclass(frozen=True, slots=True)
 class Progress:
+    """advanced: how much of `done` was done since the count began, which took `seconds`."""
+
     done: int
     total: int
     unit: str
-    eta_seconds: float | None
+    advanced: int = 0
+    seconds: float = 0.0
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """None until the count has advanced."""
+        if self.advanced <= 0:
+            return None
+        return self.seconds / self.advanced * (self.total - self.done)
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What a run does now and, where that is counted, how far it is."""
+    """What a worker does now and, where that is counted, how far it is."""
 
     name: str
     done: int | None = None
@@ -149,6 +159,23 @@ def write_records(session: Session, run_id: int, revision: int, records: Sequenc
 
 def _update_run(session: Session, run_id: int, token: str, batch: Batch) -> int:
     """Lock the run's row, check the lease, and write the columns of the row itself."""
+    values = columns_of(batch)
+    if batch.has_durable_progress:
+        values["tries_here"] = 1  # the current attempt
+    row = session.execute(
+        update(Run)
+        .where(Run.id == run_id, Run.lease_token == token, Run.status == "running")
+        .values(**values)
+        .returning(Run.revision)
+    ).one_or_none()
+    if row is None:
+        raise StaleLeaseError(f"run {run_id} is no longer this worker's")
+    add_messages(session, run_id, batch.messages)
+    return int(row.revision)
+
+
+def columns_of(batch: Batch) -> dict[str, Any]:
+    """What a batch changes in the row of its run."""
     values: dict[str, Any] = {"revision": Run.revision + 1}
     if batch.progress is not None:
         values |= {
@@ -167,20 +194,17 @@ def _update_run(session: Session, run_id: int, token: str, batch: Batch) -> int:
         }
     if batch.device is not None:
         values["device"] = batch.device
-    if batch.has_durable_progress:
-        values["tries_here"] = 1  # the current attempt
-    row = session.execute(
-        update(Run)
-        .where(Run.id == run_id, Run.lease_token == token, Run.status == "running")
-        .values(**values)
-        .returning(Run.revision, Run.messages)
-    ).one_or_none()
-    if row is None:
-        raise StaleLeaseError(f"run {run_id} is no longer this worker's")
-    new = [text for text in batch.messages if text not in row.messages]
+    return values
+
+
+def add_messages(session: Session, run_id: int, messages: Sequence[str]) -> None:
+    """Add notices to a run, each once; the caller holds its row."""
+    if not messages:
+        return
+    known = session.scalars(select(Run.messages).where(Run.id == run_id)).one()
+    new = [text for text in messages if text not in known]
     if new:
-        session.execute(update(Run).where(Run.id == run_id).values(messages=[*row.messages, *new]))
-    return int(row.revision)
+        session.execute(update(Run).where(Run.id == run_id).values(messages=[*known, *new]))
 
 
 def _upsert(

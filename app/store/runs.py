@@ -29,6 +29,8 @@ EXTERNAL = "external"
 """The kind of runs that are trained elsewhere: no worker claims them."""
 TRAINING: frozenset[str] = frozenset({"train", EXTERNAL})
 """Kinds of runs that train, with probes and curves."""
+SHARDED: frozenset[str] = frozenset({"score", "evaluate", "generate"})
+"""Kinds of runs that are cut into shards, which all idle workers do at once."""
 WITHOUT_SCORES = {
     "train": "training",
     "check": "check",
@@ -71,6 +73,12 @@ class Run(Base):
         server_default=text("'[]'"),
         doc="Notices for the user: truncation, a smaller batch after out-of-memory.",
     )
+    pair_messages: Mapped[list[str]] = mapped_column(
+        JSONB,
+        server_default=text("'[]'"),
+        doc="Notices that count pairs, of a run that is done in shards: written anew as more of "
+        "its pairs are read.",
+    )
     error: Mapped[dict[str, Any] | None] = mapped_column(
         JSONB, doc="{message, hint, traceback} of a failed run."
     )
@@ -93,11 +101,15 @@ class Run(Base):
     attempts: Mapped[int] = mapped_column(server_default=text("0"), doc="Claims, in total.")
     tries_here: Mapped[int] = mapped_column(
         server_default=text("0"),
-        doc="Claims since the last durable progress (a checkpoint, scored pairs).",
+        doc="Claims since the last durable progress (a checkpoint, a judged answer).",
     )
-    lease_token: Mapped[str | None] = mapped_column(Text)
-    lease_expires_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    worker: Mapped[str | None] = mapped_column(Text)
+    lease_token: Mapped[str | None] = mapped_column(
+        Text, doc="Null for a run that is done in shards, which have theirs."
+    )
+    lease_expires_at: Mapped[datetime | None] = mapped_column(
+        DateTime(timezone=True), doc="Of a run that is done in shards: the latest of theirs."
+    )
+    worker: Mapped[str | None] = mapped_column(Text, doc="Who claimed it, or a shard of it, last.")
     device: Mapped[str | None] = mapped_column(Text)
 
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypedDict
 
 from sqlalchemy import ForeignKey, func, literal, select
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by, insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -68,9 +68,11 @@ def summarize_scores(session: Session, run: Run) -> KeptSummary:
     return made
 
 
-def keep_summary(session: Session, run_id: int) -> None:
-    """Summarize the scores of a run that has just succeeded, for those who will ask."""
-    _keep(session, _summarize(session, run_id))
+def keep_summary(session: Session, run_id: int) -> KeptSummary:
+    """Summarize the scores of a run that is about to succeed, for those who will ask."""
+    made = _summarize(session, run_id)
+    _keep(session, made)
+    return made
 
 
 def _keep(session: Session, made: KeptSummary) -> None:
@@ -97,7 +99,9 @@ def _distribution(session: Session, run_id: int, measure: MeasureName) -> Distri
             func.count(getattr(Score, measure)).label("stored"),
             func.min(value).label("minimum"),
             func.max(value).label("maximum"),
-            func.avg(value).label("mean"),
+            # Added up in the order of the pairs: a sum is rounded as its order has it, and the rows
+            # lie in the order in which workers wrote them.
+            func.avg(aggregate_order_by(value, Score.pair.asc())).label("mean"),
             func.percentile_cont(percents).within_group(value).label("quantiles"),
             func.percentile_disc(steps).within_group(value).label("grid"),
         ).where(Score.run_id == run_id)

@@ -3,7 +3,16 @@
 import sys
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, DateTime, ForeignKey, Index, Integer, Text, case, func
+from sqlalchemy import (
+    ColumnElement,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    Text,
+    case,
+    func,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 

@@ -195,8 +195,7 @@ def read_pairs(
         )
         .order_by(Pair.pair)
     ).all()
-    record = session.get(RunSelection, run_id)
-    given = dict(zip(record.pairs, record.versions, strict=True)) if record else {}
+    given = _versions(session, run_id, pairs)
     edited = {
         row.pair: given[row.pair]
         for row in found
@@ -207,6 +206,25 @@ def read_pairs(
     return [
         TextPair(text.prompt, text.preferred, text.dispreferred, pair=pair) for pair, text in texts
     ]
+
+
+def _versions(session: Session, run_id: int, pairs: Collection[int]) -> dict[int, int]:
+    """Of those of these pairs that the run was given, the versions of their texts."""
+    given = (
+        func.unnest(RunSelection.pairs, RunSelection.versions)
+        .table_valued("pair", "version", name="given")
+        .render_derived()
+    )
+    rows = session.execute(
+        select(given.c.pair, given.c.version)
+        .select_from(RunSelection)
+        .join(given, true())
+        .where(
+            RunSelection.run_id == run_id,
+            among(given.c.pair, pairs),
+        )
+    )
+    return {row.pair: row.version for row in rows}
 
 
 def count_edited(session: Session, dataset_id: int, run_id: int) -> int:

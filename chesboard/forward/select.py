@@ -62,13 +62,12 @@ def select_forward(
 
 
 def _apart_by_length(rope: LengthDependentRope, pairs: Sequence[TokenizedPair]) -> str | None:
-    apart = sum(not rope.same_for_both(pair) for pair in pairs)
-    if not apart:
+    if all(rope.same_for_both(pair) for pair in pairs):
         return None
     return (
-        "The model's rotary positions depend on the length of the text (LongRoPE, dynamic NTK): in "
-        f"{apart} of {len(pairs)} pairs they differ between the responses, so the prompt is "
-        "computed once for each, which is slower."
+        "The model's rotary positions depend on the length of the text (LongRoPE, dynamic NTK): "
+        "where they differ between the responses of a pair, the prompt is computed once for each, "
+        "which is slower."
     )
 
 
@@ -178,7 +177,7 @@ def _config_refusal(loaded: LoadedModel, pairs: Sequence[TokenizedPair]) -> str 
         default=0,
     )
     if window is not None and longest > window:
-        return f"the model attends to {window} tokens only and a pair is {longest} tokens long"
+        return f"the model attends to {window} tokens only, and some pairs are longer"
     return None
 
 

@@ -83,11 +83,10 @@ def _fitting(
     if limit is None:
         return list(requests)
     fitting = [one for one in requests if len(one.prompt_ids) + max_new_tokens <= limit]
-    without = {one.pair for one in requests} - {one.pair for one in fitting}
-    if without:
+    if len(fitting) < len(requests):
         report(
-            f"{len(without)} of the {prompts} leave no room for an answer of {max_new_tokens} "
-            f"tokens among the {limit} that the model reads, and get none."
+            f"Some of the {prompts} leave no room for an answer of {max_new_tokens} tokens among "
+            f"the {limit} that the model reads, and get none."
         )
     return fitting
 

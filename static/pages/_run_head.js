@@ -32,7 +32,14 @@ export function headOf(run) {
     entered = phase?.name;
     refreshHead();
   };
-  return { showProgress: advance, showVerdict, showConnection, refreshHead };
+  let said = JSON.stringify(run.messages);
+  /** @param {string[]} messages */
+  const hear = (messages) => {
+    const now = JSON.stringify(messages);
+    if (now !== said) refreshHead();
+    said = now;
+  };
+  return { showProgress: advance, hear, showVerdict, showConnection, refreshHead };
 }
 
 async function act(run, action) {

@@ -9,12 +9,14 @@ import { partsOf } from "../lib/marked.js";
 import { newestOnly } from "../lib/newest.js";
 import { promptView, text } from "../lib/pair-view.js";
 import { headOf } from "./_run_head.js";
+import { shardsOf } from "./_run_shards.js";
 
 const PAGE = 10;
 const REFRESH_MS = 2000;
 const TYPING_MS = 300;
 const run = pageData();
 const head = headOf(run);
+const showShards = shardsOf(run);
 const filters = $("[data-filters]");
 const FIELDS = ["search", "ended", "pair"];
 
@@ -180,17 +182,20 @@ if (isActive) {
   follow(run.id, run.revision, {
     status: (now) => {
       head.showProgress(now.progress, now.phase);
+      head.hear(now.messages);
       if (now.status !== last) head.refreshHead();
       last = now.status;
     },
     progress: (now) => {
       head.showProgress(now, now.phase);
       showSoon();
+      showShards();
     },
     connection: head.showConnection,
     end: () => {
       isActive = false;
       head.showConnection(null);
+      showShards();
       head.refreshHead();
       show();
     },

@@ -9,6 +9,7 @@ import { follow } from "../lib/live.js";
 import { measureOf, measures } from "../lib/measures.js";
 import { refresh } from "../lib/refresh.js";
 import { headOf } from "./_run_head.js";
+import { shardsOf } from "./_run_shards.js";
 import { Flags } from "./run_score/flags.js";
 import { ForecastCard } from "./run_score/forecast.js";
 import { ScoreTable } from "./run_score/table.js";
@@ -20,6 +21,7 @@ const PREFLIGHT_PAIRS = 16;
 
 const run = pageData();
 const head = headOf(run);
+const showShards = shardsOf(run);
 const table = new ScoreTable(run);
 const asked = new URLSearchParams(location.search);
 const isScore = run.kind === "score";
@@ -114,16 +116,19 @@ if (["queued", "running"].includes(run.status)) {
   follow(run.id, run.revision, {
     status: (now) => {
       head.showProgress(now.progress, now.phase);
+      head.hear(now.messages);
       if (now.status !== last) head.refreshHead(["summary"]);
       last = run.status = now.status;
     },
     progress: (now) => {
       head.showProgress(now, now.phase);
       showSoon();
+      showShards();
     },
     connection: head.showConnection,
     end: async () => {
       head.showConnection(null);
+      showShards();
       await head.refreshHead(["summary"]);
       run.status = (await api(`/runs/${run.id}`)).status;
       await refresh(["facts"]);

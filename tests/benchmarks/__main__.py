@@ -35,6 +35,7 @@ from tests.benchmarks import (
     probes,
     recording,
     scoring,
+    shards,
     streaming,
     training,
     watching,
@@ -103,6 +104,7 @@ SECTIONS = {
     "head": _core(head.rows),
     "streaming": _core(streaming.rows),
     "gpu": _core(gpu.rows),
+    "shards": Section("Several workers", shards.COLUMNS, shards.ABOUT, lambda _: shards.rows()),
     "watching-outside": Section(
         "Watching outside",
         watching_outside.COLUMNS,

@@ -30,7 +30,10 @@ TABLES = (
     "judgments",
     "filter_decisions",
 )
-OF_THE_RUN = ("status", "summary", "messages", "progress_done", "progress_total", "error")
+OF_THE_RUN = (
+    *("status", "summary", "messages", "pair_messages"),
+    *("progress_done", "progress_total", "error"),
+)
 
 Row = tuple[str, ...]
 """A table's name and a row's key, as text."""

@@ -71,6 +71,78 @@ def worker_killed(blow: Blow) -> None:
         blow.waits.append(time.monotonic() - began)
 
 
+def _a_shard(blow: Blow) -> tuple[int, str] | None:
+    """One that a worker has, and the worker's name; None once the run is over."""
+    query = (
+        "SELECT shard, worker FROM run_shards WHERE run_id = %s AND status = 'running' "
+        f"AND tries_here < {TRIES_AT_ONE_PLACE}"
+    )
+    while blow.runs.row(blow.run_id)["status"] not in FINAL:
+        blow.runs.stack.tend_workers()
+        pids = blow.runs.stack.worker_pids()
+        held = [
+            (int(shard), str(worker))
+            for shard, worker in blow.runs.stack.query(query, blow.run_id)
+            if pid_of({"worker": worker}) in pids
+        ]
+        if held:
+            return blow.draw.choice(held)
+        time.sleep(0.02)
+    return None
+
+
+def _until_another_has(blow: Blow, shard: int, worker: str) -> None:
+    """Wait until a shard that this worker had is another's, or done."""
+    query = "SELECT status, worker FROM run_shards WHERE run_id = %s AND shard = %s"
+    began = time.monotonic()
+    while True:
+        blow.runs.stack.tend_workers()
+        [(status, now)] = blow.runs.stack.query(query, blow.run_id, shard)
+        if status == "done" or (status == "running" and now != worker):
+            blow.waits.append(time.monotonic() - began)
+            return
+        time.sleep(0.02)
+
+
+def one_of_two_killed(blow: Blow) -> None:
+    """kill -9 of one of the two workers that do the run, ten times over."""
+    for number in range(KILLS):
+        blow.sleep_until_some_moment(1.2 / KILLS)
+        held = _a_shard(blow)
+        if held is None:
+            blow.problems.append(f"it was over after {number} of {KILLS} kills")
+            return
+        shard, worker = held
+        blow.runs.stack.signal_worker(pid_of({"worker": worker}), signal.SIGKILL)
+        blow.times += 1
+        _until_another_has(blow, shard, worker)
+    _note_workers(blow)
+
+
+def one_of_two_frozen(blow: Blow) -> None:
+    """SIGSTOP of one of them for longer than its lease, then SIGCONT: its shard is another's."""
+    for _ in range(2):
+        blow.sleep_until_some_moment(0.3)
+        held = _a_shard(blow)
+        if held is None:
+            blow.problems.append(f"it was over after {blow.times} of 2 times")
+            return
+        shard, worker = held
+        pid = pid_of({"worker": worker})
+        blow.runs.stack.signal_worker(pid, signal.SIGSTOP)
+        blow.times += 1
+        began = time.monotonic()
+        _until_another_has(blow, shard, worker)
+        time.sleep(max(0.0, FROZEN_SECONDS - (time.monotonic() - began)))
+        blow.runs.stack.signal_worker(pid, signal.SIGCONT)
+
+
+def _note_workers(blow: Blow) -> None:
+    query = "SELECT count(*), count(DISTINCT worker) FROM run_shards WHERE run_id = %s"
+    [(shards, workers)] = blow.runs.stack.query(query, blow.run_id)
+    blow.notes.append(f"{shards} shards, by {workers} workers so far")
+
+
 def worker_asked_to_stop(blow: Blow) -> None:
     """SIGTERM: the worker hands its run back, and the other one takes it."""
     for _ in range(3):
@@ -199,7 +271,10 @@ class Fault:
 
 FAULTS = {
     "kill-training": Fault("worker killed (-9), training", "long training", worker_killed),
-    "kill-scoring": Fault("worker killed (-9), scoring", "scoring", worker_killed),
+    "kill-scoring": Fault("one of two killed (-9), scoring", "scoring", one_of_two_killed),
+    "freeze-scoring": Fault(
+        "one of two frozen beyond its lease, scoring", "scoring", one_of_two_frozen
+    ),
     "stop": Fault("worker asked to stop (TERM)", "training", worker_asked_to_stop),
     "freeze": Fault("worker frozen beyond its lease", "training", worker_frozen),
     "postgres-kill": Fault("PostgreSQL killed (-9)", "training", postgres_killed, watched=True),

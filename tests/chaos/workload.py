@@ -11,7 +11,8 @@ import httpx
 from tests.chaos.stack import Stack
 
 TRAIN_PAIRS = 24
-SCORE_PAIRS = 4000
+SCORE_PAIRS = 6000
+"""Three shards."""
 FINAL = ("succeeded", "failed", "cancelled")
 WORDS = ["Yes", "No", "Never", "Sure", "Certainly", "Maybe", "Perhaps"]
 

@@ -9,8 +9,15 @@ from hypothesis import strategies as st
 from chesboard import cpu
 from chesboard.configs import ScoreConfig
 from chesboard.measures.registry import MEASURE_NAMES
+from chesboard.pair_counts import PairCounts
 from chesboard.reporting import RunInterruptedError
-from chesboard.scoring import score_pairs
+from chesboard.scoring import (
+    NOT_RANKED,
+    report_same_tokens,
+    report_truncation,
+    score_pairs,
+    statistics,
+)
 from chesboard.tokenization import tokenize_pairs
 from tests.benchmarks.workloads import SHARED, dialogues
 from tests.chesboard import naive
@@ -29,10 +36,10 @@ def load_to_score():
 def score(loaded, pairs, batch_tokens=4096, **arguments):
     reporter = KeepingReporter()
     with cpu.installed(loaded.model):  # as the worker does for a score run
-        summary = score_pairs(
+        how = score_pairs(
             loaded, pairs, ScoreConfig(batch_tokens=batch_tokens), reporter, GoOn(), **arguments
         )
-    return {record.pair: record for record in reporter.score_records}, summary, reporter
+    return {record.pair: record for record in reporter.score_records}, how, reporter
 
 
 # Mamba computes in float32 inside, in float64 too.
@@ -114,67 +121,77 @@ def test_bfloat16_model_keeps_the_scores_of_its_own_states():
         assert rough[pair.pair].ches == naive.near(exact[pair.pair].ches, scale)
 
 
-def test_a_resumed_run_scores_the_rest_and_summarizes_all():
-    whole_records, whole, _ = score(load(), PAIRS)
-    earlier = {
-        pair: {name: getattr(whole_records[pair], name) for name in MEASURE_NAMES}
-        for pair in (0, 5)
-    }
-    records, summary, reporter = score(load(), PAIRS, already=earlier)
+def test_what_was_scored_before_is_not_scored_again():
+    records, how, reporter = score(load(), PAIRS, already={0, 5})
     assert set(records) == set(range(12)) - {0, 5}
     assert reporter.progresses[0] == (2, 12, "pairs")
     assert reporter.progresses[-1] == (12, 12, "pairs")
-    assert summary["pairs"] == 12
-    assert summary["tokens"] == whole["tokens"]
-    assert summary["measures"] == whole["measures"]
+    assert how["scored_tokens"] == sum(pair.tokens for pair in PAIRS if pair.pair not in (0, 5))
 
 
 @pytest.mark.parametrize("lost", [1, 3, 5])
 def test_a_run_that_is_interrupted_has_the_scores_of_an_undisturbed_one_bit_for_bit(lost):
     """Pairs are rounded as their batch has it, so the rest must not be cut into other batches."""
     pairs = random_pairs(200, longest=40)
-    whole_records, whole, _ = score(load(), pairs, batch_tokens=1024)
+    whole_records, _, _ = score(load(), pairs, batch_tokens=1024)
     reporter = KeepingReporter()
     with pytest.raises(RunInterruptedError):
         score_pairs(
             load_to_score(), pairs, ScoreConfig(batch_tokens=1024), reporter, StopAfter(lost)
         )
     before = {record.pair: record for record in reporter.score_records}
-    earlier = {
-        pair: {name: getattr(record, name) for name in MEASURE_NAMES}
-        for pair, record in before.items()
-    }
-    records, summary, _ = score(load(), pairs, already=earlier, batch_tokens=1024)
+    records, _, _ = score(load(), pairs, already=before.keys(), batch_tokens=1024)
     assert not set(before) & set(records)
     assert {**before, **records} == whole_records
-    assert summary["measures"] == whole["measures"]
 
 
 def test_evaluation_gives_log_probabilities_without_measures():
     full, _, _ = score(load(), PAIRS)
-    records, summary, _ = score(load(), PAIRS, measures=False)
+    records, _, _ = score(load(), PAIRS, measures=False)
     for pair, record in records.items():
         assert record.ches is record.ln_ches is record.last_hidden_inner_product is None
         assert record.normalized_edit_distance is None
         # The measures give it from products of other shapes, which round differently.
         assert record.preferred_logprob == pytest.approx(full[pair].preferred_logprob, rel=1e-5)
-    assert summary["measures"]["ches"] is None
-    assert math.isfinite(summary["measures"]["preferred_logprob"]["mean"])
+        assert math.isfinite(record.implicit_gap)
 
 
-def test_summary_counts_and_describes():
+def test_statistics_are_those_of_the_finite_values():
+    found = statistics([3.0, None, 1.0, math.inf, 2.0, math.nan])
+    assert found == {
+        "mean": 2.0,
+        "median": 2.0,
+        "minimum": 1.0,
+        "maximum": 3.0,
+        "not_finite": 2.0,
+        **{"q05": 1.1, "q25": 1.5, "q50": 2.0, "q75": 2.5, "q95": 2.9},
+    }
+    assert statistics([None, math.nan]) is None
+
+
+def test_how_it_was_scored_is_told():
+    _, how, _ = score(load(), PAIRS)
+    assert how["forward"] == "shared prefix"
+    assert how["scored_tokens"] == sum(pair.tokens for pair in PAIRS)
+    assert how["seconds"] > 0
+
+
+def test_cuts_and_seams_are_counted_and_told():
     cut = dataclasses.replace(PAIRS[0], prompt_cut=3, preferred_cut=1, retokenized=True)
-    records, summary, reporter = score(load(), [cut, *PAIRS[1:]])
-    # Pairs of two equal responses have none.
-    values = sorted(record.ches for record in records.values() if record.ches is not None)
-    assert summary["pairs"] == 12
-    assert summary["forward"] == "shared prefix"
-    assert (summary["cut_tokens"], summary["cut_pairs"], summary["retokenised_pairs"]) == (4, 1, 1)
-    assert summary["measures"]["ches"]["minimum"] == values[0]
-    assert summary["measures"]["ches"]["mean"] == pytest.approx(sum(values) / len(values))
-    assert summary["tokens_per_second"] > 0
-    assert any("4 tokens were cut" in message for message in reporter.messages)
-    assert any("tokenized apart" in message for message in reporter.messages)
+    reporter = KeepingReporter()
+    report_truncation([cut, *PAIRS[1:]], reporter)
+    too_long, apart = reporter.messages
+    assert "1 of 12 pairs were too long: 4 tokens were cut" in too_long
+    assert "In 1 of 12 pairs, prompt and response were tokenized apart" in apart
+
+
+def test_counts_of_parts_add_up_to_those_of_the_whole():
+    cut = dataclasses.replace(PAIRS[0], prompt_cut=3, preferred_cut=1, retokenized=True)
+    pairs = [cut, *PAIRS[1:]]
+    whole = PairCounts.of(pairs)
+    assert (whole.cut_tokens, whole.cut_pairs, whole.retokenised_pairs) == (4, 1, 1)
+    assert (whole.prompt_cut_tokens, whole.prompt_cut_pairs) == (3, 1)
+    assert PairCounts.of(pairs[:5]) + PairCounts.of(pairs[5:]) == whole
 
 
 def test_pairs_of_equal_tokens_have_log_probabilities_but_no_measures():
@@ -182,7 +199,9 @@ def test_pairs_of_equal_tokens_have_log_probabilities_but_no_measures():
     same = dataclasses.replace(
         PAIRS[3], dispreferred_ids=PAIRS[3].preferred_ids, preferred_cut=2, dispreferred_cut=1
     )
-    records, summary, reporter = score(load(), [*PAIRS[:3], same, *PAIRS[4:]])
+    pairs = [*PAIRS[:3], same, *PAIRS[4:]]
+    records, _, reporter = score(load(), pairs)
+    report_same_tokens(pairs, reporter, NOT_RANKED)
     full, _, _ = score(load(), PAIRS)
     record = records[3]
     assert record.ches is record.ln_ches is record.last_hidden_inner_product is None
@@ -193,16 +212,16 @@ def test_pairs_of_equal_tokens_have_log_probabilities_but_no_measures():
     for pair, other in full.items():
         if pair not in equal:
             assert records[pair].ches == pytest.approx(other.ches, rel=1e-5)
-    assert summary["same_token_pairs"] == len(equal)
     [message] = [message for message in reporter.messages if "same tokens" in message]
     assert f"{len(equal)} of 12 pairs ({', '.join(map(str, equal))})" in message
+    assert "so they have no CHES and are not ranked" in message
     assert "1 of them differ only behind the cut" in message
     assert "raise max_response_tokens" in message
 
 
 def test_reason_of_the_slow_path_is_told():
-    _, summary, reporter = score(load("gemma2"), PAIRS)
-    assert summary["forward"] == "two forwards"
+    _, how, reporter = score(load("gemma2"), PAIRS)
+    assert how["forward"] == "two forwards"
     assert "slower: the model caps its logits" in reporter.messages[0]
 
 
@@ -211,9 +230,3 @@ def test_stops_between_forward_passes_and_keeps_what_is_done():
     with pytest.raises(RunInterruptedError):
         score_pairs(load_to_score(), PAIRS, ScoreConfig(batch_tokens=16), reporter, StopAfter(3))
     assert len(reporter.score_records) == 3
-
-
-def test_no_pairs_give_an_empty_summary():
-    records, summary, _ = score(load(), [])
-    assert records == {}
-    assert summary["measures"]["ches"] is None

@@ -16,10 +16,11 @@ from chesboard.tokenization import tokenize_pairs
 from tests.app import factories
 from tests.jobs.interruption import resume, stored
 from tests.model_folders import safetensors
-from worker import execution
+from worker import preparing
 from worker.execution import execute
 from worker.lease_keeper import LeaseKeeper
 from worker.models.cache import ModelCache
+from worker.scoring import Scoring
 
 PLAIN = ("Is it?", "Yes", "No")
 CUT_ALIKE = ("Is it?", "Well, yes", "Well, no")
@@ -63,7 +64,8 @@ def test_findings_are_stored_and_counted(models: ModelCache, kind: str) -> None:
     assert found(run_id) == FOUND
     assert run.summary["findings"] == {kind: 1 for _, kind in FOUND}
     assert set(run.summary["findings"]) <= set(FINDINGS)
-    assert any("had been rendered by this chat template" in text for text in run.messages)
+    said = [*run.messages, *run.pair_messages]
+    assert any("had been rendered by this chat template" in text for text in said)
 
 
 def test_they_are_stored_before_anything_is_computed(
@@ -72,7 +74,7 @@ def test_they_are_stored_before_anything_is_computed(
     def fail(*_: Any) -> Any:
         raise ValueError("the expensive part")
 
-    monkeypatch.setattr(execution, "score", fail)
+    monkeypatch.setattr(Scoring, "work", fail)
     run_id = run_of("score")
     execute(run_id, "ada", models)
     assert stored(run_id).status == "failed"
@@ -104,7 +106,8 @@ def test_a_pair_with_a_token_that_the_model_lacks_is_left_out(
     assert run.status == "succeeded", run.error
     assert found(run_id) == [(1, "unknown_token")]
     assert run.summary["left_out_pairs"] == 1
-    assert any(f"“<tool>” (id {rows})" in text for text in run.messages)
+    said = [*run.messages, *run.pair_messages]
+    assert any(f"“<tool>” (id {rows})" in text for text in said)
 
 
 class TestCheckRun:
@@ -136,7 +139,7 @@ class TestCheckRun:
         self, models: ModelCache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run_id = run_of("check", [PLAIN] * 6)
-        monkeypatch.setattr(execution, "TOKENIZED_AT_A_TIME", 2)
+        monkeypatch.setattr(preparing, "TOKENIZED_AT_A_TIME", 2)
         slices: list[int] = []
 
         def tokenize(*arguments: Any) -> Any:
@@ -147,7 +150,7 @@ class TestCheckRun:
             if slices:
                 raise RunCancelledError("someone asked for it after the first slice")
 
-        monkeypatch.setattr(execution, "tokenize_pairs", tokenize)
+        monkeypatch.setattr(preparing, "tokenize_pairs", tokenize)
         monkeypatch.setattr(LeaseKeeper, "check", check)
         execute(run_id, "ada", models)
         assert stored(run_id).status == "cancelled"

@@ -53,8 +53,9 @@ def test_a_refused_pair_is_left_out_and_the_others_are_not(models: ModelCache, k
     with transaction() as session:
         query = select(table.pair).where(table.run_id == run.id)
         assert sorted(session.scalars(query)) == [0, 2]
-    assert any("1 of 3 pairs (1), which are left out" in text for text in run.messages)
-    assert any("no shouting" in text for text in run.messages)
+    said = [*run.messages, *run.pair_messages]
+    assert any("1 of 3 pairs (1), which are left out" in text for text in said)
+    assert any("no shouting" in text for text in said)
 
 
 def test_a_run_whose_every_pair_is_refused_fails_with_the_templates_error(

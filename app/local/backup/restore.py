@@ -125,6 +125,10 @@ def _fill(
     _migrate(connection, "head")
     driver.execute("DELETE FROM workers")
     driver.execute(
+        "UPDATE run_shards SET status = 'queued', lease_token = NULL, lease_expires_at = NULL, "
+        "tries_here = greatest(tries_here - 1, 0) WHERE status = 'running'"
+    )
+    driver.execute(
         "UPDATE runs SET status = 'queued', lease_token = NULL, lease_expires_at = NULL, "
         "attempts = greatest(attempts - 1, 0), tries_here = greatest(tries_here - 1, 0), "
         "revision = revision + 1 WHERE status = 'running'"

@@ -10,7 +10,8 @@ from app.findings.told import untold
 from chesboard.findings import FINDINGS, FindingKind
 from chesboard.records import FindingRecord
 from chesboard.scoring import report_same_tokens, report_truncation
-from chesboard.text_messages import Seen, sentences
+from chesboard.tallies import tally
+from chesboard.text_messages import sentences
 
 REPORTED = ("prompt_truncated", "response_truncated", "retokenized", "same_tokens")
 """Kinds that are told by what a run does with the tokens, not by the check of the texts."""
@@ -36,6 +37,8 @@ def written(kind: FindingKind) -> str:
     if kind in REPORTED:
         pair: Any = SimpleNamespace(
             pair=4,
+            tokens=9,
+            prompt_cut=0,
             cut_tokens=3 if "truncated" in kind else 0,
             retokenized=kind == "retokenized",
             has_same_tokens=kind == "same_tokens",
@@ -44,11 +47,8 @@ def written(kind: FindingKind) -> str:
         report_truncation([pair], reporter)
         report_same_tokens([pair], reporter, "are left out of training")
     else:
-        seen = Seen(pairs=9, special={"<s>": None}, difference="“a”")
-        if kind == "turn_left_out":
-            seen.left_out["system"] = [4]
-        tokenizer = SimpleNamespace(chat_template=None)
-        said += sentences([FindingRecord(4, kind, "why")], seen, tokenizer, None)
+        found = tally([FindingRecord(4, kind, "system")])
+        said += sentences(found, 9, SimpleNamespace(chat_template=None))
     [message] = said
     return message
 

@@ -26,7 +26,7 @@ from sqlalchemy import delete, func, select
 from app.core.database import transaction
 from app.core.errors import ConflictError, NotFoundError
 from app.runs import requests
-from app.store import leases, recording
+from app.store import leases, queue, recording
 from app.store.runs import FINAL, Metric, Run
 from chesboard.records import MetricRecord
 from tests.app import factories
@@ -221,7 +221,7 @@ class RunLife(RuleBasedStateMachine):
         with transaction() as session:
             run = session.get(Run, self.id)
             steps = list(session.scalars(select(Metric.step).where(Metric.run_id == self.id)))
-            claimable = leases.next_claimable(session, self.now)
+            claimable = queue.next_claimable(session, now=self.now)
         if self.gone:
             assert (run, steps, claimable) == (None, [], None)
             return

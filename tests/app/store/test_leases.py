@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.core.database import transaction
-from app.store import leases, recording
+from app.store import leases, queue, recording
 from app.store.runs import Run
 from chesboard.records import ReferenceRecord, ScoreRecord
 from tests.app import factories
@@ -18,7 +18,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 def run_id(database) -> int:
     with transaction() as session:
         dataset = factories.dataset(session)
-        return factories.run(session, dataset.id, kind="score", status="queued").id
+        return factories.run(session, dataset.id, kind="check", status="queued").id
 
 
 def claim(run_id: int, worker: str = "ada", now: datetime = NOON) -> leases.Claim | None:
@@ -177,7 +177,7 @@ def test_a_run_that_gets_further_may_lose_any_number_of_workers(run_id: int, fur
 def test_three_workers_lost_at_the_same_place_fail_a_run_however_far_it_had_come(
     run_id: int,
 ) -> None:
-    repeated = recording.Batch(progress=recording.Progress(5, 9, "steps", None))
+    repeated = recording.Batch(progress=recording.Progress(5, 9, "steps"))
     lost = [
         lose_a_worker(run_id, NOON + number * 3 * LEASE, *batches)
         for number, batches in enumerate(
@@ -252,12 +252,12 @@ def test_an_expired_run_that_was_to_be_cancelled_is_cancelled(run_id: int) -> No
 
 def test_the_oldest_waiting_run_comes_first(run_id: int) -> None:
     with transaction() as session:
-        other = factories.run(session, stored(run_id).dataset_id, kind="score", status="queued")
-        assert leases.next_claimable(session, NOON) == run_id
+        other = factories.run(session, stored(run_id).dataset_id, kind="check", status="queued")
+        assert queue.next_claimable(session, now=NOON) == run_id
     claim(run_id)
     with transaction() as session:
-        assert leases.next_claimable(session, NOON) == other.id
-        assert leases.next_claimable(session, NOON + 2 * LEASE) == run_id
+        assert queue.next_claimable(session, now=NOON) == other.id
+        assert queue.next_claimable(session, now=NOON + 2 * LEASE) == run_id
 
 
 @pytest.fixture
@@ -273,7 +273,7 @@ def test_no_worker_gets_a_silent_external_run(external: int) -> None:
     later = NOON + 2 * LEASE
     assert claim(external, now=later) is None
     with transaction() as session:
-        assert leases.next_claimable(session, later) is None
+        assert queue.next_claimable(session, now=later) is None
         assert leases.expire(session, later) == []
     assert stored(external).status == "running"
 

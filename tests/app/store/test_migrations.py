@@ -471,3 +471,36 @@ def test_what_external_runs_are_known_for_later_is_unknown_of_earlier_ones(
     assert counts(engine) == before
     migrations.upgrade(empty_url)
     assert found() == [(None, None, None)] * filling.ROWS
+
+
+BEFORE_SHARDS = "202611290020"
+
+
+def test_shards_go_on_the_way_down_and_what_was_done_of_a_run_stays(
+    empty_url: str, engine: Engine
+) -> None:
+    migrations.upgrade(empty_url, BEFORE_SHARDS)
+    with engine.begin() as connection:
+        filling.fill(connection)
+        connection.exec_driver_sql("UPDATE runs SET kind = 'score', status = 'running'")
+    before = counts(engine)
+    migrations.upgrade(empty_url)
+    assert before.items() <= counts(engine).items()
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE runs SET lease_token = NULL, messages = '[\"a\"]', pair_messages = '[\"b\"]' "
+            "WHERE id = 1"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO run_shards (run_id, shard, pairs, characters, total, status) "
+            "VALUES (1, 0, '{0, 1}', 100, 2, 'running')"
+        )
+    migrations.downgrade(empty_url, BEFORE_SHARDS)
+    assert counts(engine) == before
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql("SELECT status, messages FROM runs ORDER BY id").all()
+    assert found[0].messages == ["a", "b"]
+    # The first can be claimed by an older worker; the others are one's already.
+    assert [row.status for row in found] == ["queued", "running", "running"]
+    migrations.upgrade(empty_url)
+    assert counts(engine)["run_shards"] == 0

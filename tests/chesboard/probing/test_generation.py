@@ -98,4 +98,4 @@ def test_a_prompt_that_leaves_no_room_gets_no_answer_and_is_told():
     found = answer(loaded, [[1] * 505, [1, 2]], tell=said.append)
     assert found[0] is None
     assert found[1] == naive_answer(loaded, [1, 2], 12)
-    assert "1 of the probes' prompts leave no room" in said[0]
+    assert "Some of the probes' prompts leave no room" in said[0]

@@ -27,7 +27,7 @@ def test_everything_comes_back(full: str, elsewhere: str, runs: Path, tmp_path: 
     assert made.rows == sum(map(len, before.values())) - 1  # but the schema's own version
     restore_all(elsewhere, tmp_path / "new" / "runs", tmp_path / "all.tar")
     after = content(elsewhere)
-    same = set(before) - {"runs", "workers", "audit_events"}
+    same = set(before) - {"runs", "run_shards", "workers", "audit_events"}
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
     assert after["workers"] == []
     # What was done is written down, in both logs.
@@ -52,6 +52,11 @@ def test_a_run_that_was_under_way_goes_back_to_the_queue(
     )
     assert found == ("queued", 6, 1, None)
     assert query(elsewhere, "SELECT status FROM runs WHERE id = 1") == ("succeeded",)
+    shard = "SELECT status, tries_here, lease_token, done FROM run_shards WHERE run_id = 2"
+    assert query(full, shard) == ("running", 2, "tab\tline\nback\\slash \N{SNOWMAN}", 2)
+    assert query(elsewhere, shard) == ("queued", 1, None, 2)
+    others = "SELECT status FROM run_shards WHERE run_id = 3"
+    assert query(elsewhere, others) == query(full, others) == ("done",)
 
 
 def test_new_rows_go_on_after_the_restored_ones(

@@ -1,0 +1,56 @@
+"""The queue: what a worker can take next, and how many workers it has work for."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import and_, exists, func, or_, select
+from sqlalchemy.orm import Session
+
+from app.store import leases
+from app.store.runs import Run, Worker
+from app.store.shards import claims
+from app.store.shards.tables import RunShard
+
+
+def next_claimable(
+    session: Session,
+    worker: str | None = None,
+    silent_for: timedelta = timedelta(0),
+    now: datetime | None = None,
+) -> int | None:
+    """The oldest run that can be claimed, or of which a shard can be.
+
+    worker: leaves out those that it should leave to others, seen within `silent_for`.
+    """
+    run_id = Run.__table__.c.id
+    in_shards = and_(
+        claims.is_open(now),
+        or_(
+            ~exists().where(RunShard.run_id == run_id),
+            exists().where(RunShard.run_id == run_id, claims.is_free(now)),
+        ),
+    )
+    if worker is not None:
+        in_shards = and_(in_shards, claims.may_try(run_id, worker, silent_for))
+    return session.execute(
+        select(Run.id).where(or_(leases.is_claimable(now), in_shards)).order_by(Run.id).limit(1)
+    ).scalar_one_or_none()
+
+
+def places(session: Session, run_id: int, now: datetime | None = None) -> int:
+    """How many workers can take a part of a run that is not over: its free shards; one where it was
+    not cut into any."""
+    free, shards = session.execute(
+        select(func.count().filter(claims.is_free(now)), func.count()).where(
+            RunShard.run_id == run_id
+        )
+    ).one()
+    return int(free) if shards else 1
+
+
+def idle_workers(session: Session, silent_for: timedelta) -> int:
+    """How many workers have no run and sent a heartbeat within `silent_for`."""
+    return session.execute(
+        select(func.count())
+        .select_from(Worker)
+        .where(Worker.run_id.is_(None), Worker.seen_at > func.clock_timestamp() - silent_for)
+    ).scalar_one()

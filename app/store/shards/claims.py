@@ -1,0 +1,397 @@
+"""Leases of shards: claim, renew, finish, fail, hand back, expire.
+
+As of whole runs (app/store/leases.py), with a lease a shard. A run that is done in shards has no
+token of its own; its `lease_expires_at` is renewed with each of theirs, so that it runs out when
+nothing was heard of any of its workers. Whatever changes the run and a shard locks the run's row
+first: two workers that finish the last two shards at once see each other's.
+"""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, and_, any_, exists, func, literal, or_, select, update
+from sqlalchemy.orm import Session, aliased
+
+from app.store.leases import GAVE_UP, MAX_TRIES, NO_PHASE, LeaseState, clock, ended
+from app.store.recording import add_messages
+from app.store.runs import SHARDED, Run, Worker
+from app.store.shards.planning import plan
+from app.store.shards.tables import RunShard
+
+
+@dataclass(frozen=True, slots=True)
+class ShardClaim:
+    run_id: int
+    shard: int
+    kind: str
+    dataset_id: int
+    config: dict[str, Any]
+    pairs: list[int]
+    token: str
+    attempt: int
+    """Of the run: more than 1 if all of its workers were lost."""
+    revision: int
+    created_at: datetime
+    begins: bool
+    """Whether the run waited for a worker until now."""
+
+
+class Ended(NamedTuple):
+    """What became of a run as a shard of it ended."""
+
+    revision: int
+    status: str
+    """The run's: running where other shards are left."""
+
+
+_NO_LEASE: dict[str, Any] = {"lease_token": None, "lease_expires_at": None}
+
+
+def is_open(now: datetime | None = None) -> ColumnElement[bool]:
+    """Condition on a run: it is done in shards, and a worker may take one that is free."""
+    no_other = or_(Run.lease_token.is_(None), Run.lease_expires_at < clock(now))
+    return and_(
+        Run.kind.in_(SHARDED),
+        or_(
+            Run.status == "queued",
+            # With a token it is a worker's of before there were shards.
+            and_(Run.status == "running", no_other, Run.cancel_requested.is_(False)),
+        ),
+    )
+
+
+def is_free(now: datetime | None = None) -> ColumnElement[bool]:
+    """Condition on a shard: nobody has it, and it was not tried too often."""
+    return and_(
+        RunShard.tries_here < MAX_TRIES,
+        or_(
+            RunShard.status == "queued",
+            and_(RunShard.status == "running", RunShard.lease_expires_at < clock(now)),
+        ),
+    )
+
+
+def may_try(run_id: ColumnElement[int], worker: str, silent_for: timedelta) -> ColumnElement[bool]:
+    """Condition on a worker: it has failed at no shard of the run, or nobody else is there who has
+    not."""
+    return or_(~_has_failed(run_id, literal(worker)), ~_another_may(run_id, silent_for))
+
+
+def _another_may(run_id: ColumnElement[int], silent_for: timedelta) -> ColumnElement[bool]:
+    """Whether there is a worker, idle or with the run, that has failed at no shard of it."""
+    worker = aliased(Worker)
+    return exists().where(
+        worker.seen_at > func.clock_timestamp() - silent_for,
+        or_(worker.run_id.is_(None), worker.run_id == run_id),
+        ~_has_failed(run_id, worker.name),
+    )
+
+
+def _has_failed(run_id: ColumnElement[int], worker: Any) -> ColumnElement[bool]:
+    shard = aliased(RunShard)
+    return exists().where(shard.run_id == run_id, worker == any_(shard.failed_by))
+
+
+def claim(
+    session: Session, run_id: int, worker: str, lease: timedelta, now: datetime | None = None
+) -> ShardClaim | None:
+    """Claim a free shard of a run, which is cut into shards first where it was not yet. None if it
+    has no free shard, is over, or is not done in shards."""
+    begins = or_(Run.status == "queued", Run.lease_expires_at < clock(now))
+    found = session.execute(
+        select(Run, begins.label("begins"))
+        .where(Run.id == run_id, is_open(now), may_try(literal(run_id), worker, lease))
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+    if found is None:
+        return None
+    run: Run = found.Run
+    plan(session, run)
+    free = (
+        select(RunShard.shard)
+        .where(RunShard.run_id == run_id, is_free(now))
+        .order_by(RunShard.shard)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    token = uuid.uuid4().hex
+    taken = session.execute(
+        update(RunShard)
+        .where(RunShard.run_id == run_id, RunShard.shard == free.scalar_subquery())
+        .values(
+            status="running",
+            worker=worker,
+            lease_token=token,
+            lease_expires_at=clock(now) + lease,
+            tries_here=RunShard.tries_here + 1,
+            advanced=0,
+            seconds=0,
+            started_at=clock(now),
+        )
+        .returning(RunShard.shard, RunShard.pairs)
+    ).one_or_none()
+    if taken is None:
+        return None
+    total, done = session.execute(
+        select(func.sum(RunShard.total), func.sum(RunShard.done)).where(RunShard.run_id == run_id)
+    ).one()
+    values: dict[str, Any] = {
+        "status": "running",
+        "worker": worker,
+        "lease_token": None,
+        "lease_expires_at": clock(now) + lease,
+        "started_at": func.coalesce(Run.started_at, clock(now)),
+        "finished_at": None,
+        "error": None,
+        "progress_total": total,
+        "progress_done": done,
+        "revision": Run.revision + 1,
+    }
+    if found.begins:
+        values |= {"attempts": Run.attempts + 1, **NO_PHASE}
+    row = session.execute(
+        update(Run).where(Run.id == run_id).values(**values).returning(Run.attempts, Run.revision)
+    ).one()
+    assert run.dataset_id is not None
+    return ShardClaim(
+        run_id,
+        taken.shard,
+        run.kind,
+        run.dataset_id,
+        run.config,
+        taken.pairs,
+        token,
+        row.attempts,
+        row.revision,
+        run.created_at,
+        found.begins,
+    )
+
+
+def _held(run_id: int) -> ColumnElement[bool]:
+    return and_(RunShard.run_id == run_id, RunShard.status == "running")
+
+
+def _own(run_id: int, token: str) -> ColumnElement[bool]:
+    return and_(_held(run_id), RunShard.lease_token == token)
+
+
+def lock(session: Session, run_id: int, *statuses: str) -> Any | None:
+    """Lock the row of a run of one of these statuses: that before those of its shards. Records that
+    refer to the run can be written meanwhile."""
+    return session.execute(
+        select(Run.status, Run.cancel_requested, Run.phase)
+        .where(Run.id == run_id, Run.status.in_(statuses or ("running",)))
+        .with_for_update(key_share=True)
+    ).one_or_none()
+
+
+def change_own(session: Session, run_id: int, token: str, **values: Any) -> Any | None:
+    """Change a shard under its lease; the caller has locked the run. None: the lease is lost."""
+    return session.execute(
+        update(RunShard)
+        .where(_own(run_id, token))
+        .values(**values)
+        .returning(RunShard.shard, RunShard.tries_here, RunShard.worker)
+    ).one_or_none()
+
+
+def renew(
+    session: Session, run_id: int, token: str, lease: timedelta, now: datetime | None = None
+) -> LeaseState:
+    """The heartbeat: extend a shard's lease, and the run's. Not held: the shard is another
+    worker's, or the run is over, or was deleted."""
+    run = lock(session, run_id)
+    until = clock(now) + lease
+    if run is None or change_own(session, run_id, token, lease_expires_at=until) is None:
+        return LeaseState(held=False, cancel_requested=False)
+    session.execute(update(Run).where(Run.id == run_id).values(lease_expires_at=until))
+    return LeaseState(held=True, cancel_requested=run.cancel_requested)
+
+
+def read_state(session: Session, run_id: int, token: str) -> LeaseState:
+    """Read the state of the lease without extending it: cheap enough for several times a second."""
+    cancel = session.execute(
+        select(Run.cancel_requested)
+        .join(RunShard, RunShard.run_id == Run.id)
+        .where(Run.id == run_id, Run.status == "running", _own(run_id, token))
+    ).scalar_one_or_none()
+    return LeaseState(cancel is not None, bool(cancel))
+
+
+def finish(
+    session: Session,
+    run_id: int,
+    token: str,
+    found: dict[str, Any],
+    summarize: Callable[[Session], dict[str, Any]],
+    now: datetime | None = None,
+) -> Ended | None:
+    """End a shard and, with the last one, the run. None: the lease is lost.
+
+    found: how it was computed, beside what is stored of it already. summarize: gives the summary
+    of the run; what it raises leaves the shard as it was.
+    """
+    if lock(session, run_id) is None:
+        return None
+    own = change_own(
+        session,
+        run_id,
+        token,
+        **_NO_LEASE,
+        status="done",
+        found=RunShard.found.op("||")(found),
+        finished_at=clock(now),
+    )
+    if own is None:
+        return None
+    unfinished = exists().where(RunShard.run_id == run_id, RunShard.status != "done")
+    if session.scalar(select(unfinished)):
+        return _changed(session, run_id)
+    return end(session, run_id, "succeeded", summary=summarize(session), now=now)
+
+
+def cancel(session: Session, run_id: int, token: str, now: datetime | None = None) -> Ended | None:
+    """End a run as cancelled, for all of its workers. None: the lease is lost."""
+    if lock(session, run_id) is None:
+        return None
+    if change_own(session, run_id, token, **_NO_LEASE, status="queued") is None:
+        return None
+    return end(session, run_id, "cancelled", now=now)
+
+
+def fail(
+    session: Session,
+    run_id: int,
+    token: str,
+    error: dict[str, Any],
+    lease: timedelta,
+    *,
+    for_good: bool,
+    now: datetime | None = None,
+) -> Ended | None:
+    """Give a shard up to another worker that may do better; else end the run as failed, for all of
+    its workers: after MAX_TRIES, or where none is live that has not failed. None: the lease is
+    lost.
+
+    for_good: the pairs or the configuration are at fault, so nobody would do better.
+    """
+    if lock(session, run_id) is None:
+        return None
+    failed_by = func.array_append(RunShard.failed_by, RunShard.worker)
+    own = change_own(session, run_id, token, failed_by=failed_by)
+    if own is None:
+        return None
+    hopeful = session.scalar(select(_another_may(literal(run_id), lease)))
+    if for_good or own.tries_here >= MAX_TRIES or not hopeful:
+        return end(session, run_id, "failed", error=error, now=now)
+    change_own(session, run_id, token, **_NO_LEASE, status="queued")
+    add_messages(
+        session,
+        run_id,
+        [f"The worker {own.worker} gave its part of the run up to others: {error['message']}"],
+    )
+    return _wait_unless_held(session, run_id)
+
+
+def hand_back(session: Session, run_id: int, token: str) -> Ended | None:
+    """Give up a shard whose worker is shutting down. Not counted as a try. None: lease lost."""
+    if lock(session, run_id) is None:
+        return None
+    tries = RunShard.tries_here - 1
+    own = change_own(session, run_id, token, **_NO_LEASE, status="queued", tries_here=tries)
+    if own is None:
+        return None
+    return _wait_unless_held(session, run_id, attempts=Run.attempts - 1)
+
+
+def expire(session: Session, now: datetime | None = None) -> list[tuple[int, int]]:
+    """Release shards whose lease expired: the run is failed after MAX_TRIES, cancelled if that was
+    requested, or waits where nobody has another shard of it.
+
+    Returns:
+        (run id, revision) of each run that was changed.
+    """
+    is_silent = and_(RunShard.status == "running", RunShard.lease_expires_at < clock(now))
+    silent = session.scalars(select(RunShard.run_id).where(is_silent).distinct()).all()
+    changed = []
+    for run_id in sorted(silent):
+        run = lock(session, run_id, "running", "queued")
+        released = session.scalars(
+            update(RunShard)
+            .where(RunShard.run_id == run_id, is_silent)
+            .values(**_NO_LEASE, status="queued")
+            .returning(RunShard.tries_here)
+        ).all()
+        if run is None or not released:
+            continue
+        if max(released) >= MAX_TRIES:
+            done = end(session, run_id, "failed", error=GAVE_UP, now=now)
+        elif run.cancel_requested and not _is_held(session, run_id):
+            done = end(session, run_id, "cancelled", now=now)
+        else:
+            done = _wait_unless_held(session, run_id)
+        changed.append((run_id, done.revision))
+    return changed
+
+
+def end(
+    session: Session,
+    run_id: int,
+    status: str,
+    *,
+    summary: dict[str, Any] | None = None,
+    error: dict[str, Any] | None = None,
+    now: datetime | None = None,
+) -> Ended:
+    """End a run, which the caller has locked; whoever has a shard of it loses it."""
+    session.execute(update(RunShard).where(_held(run_id)).values(**_NO_LEASE, status="queued"))
+    revision = session.execute(
+        update(Run)
+        .where(Run.id == run_id)
+        .values(**ended(status, summary, error, now))
+        .returning(Run.revision)
+    ).scalar_one()
+    return Ended(revision, status)
+
+
+def allow_again(session: Session, run_id: int) -> None:
+    """Count the tries of a run's shards from zero: somebody decided to resume it."""
+    session.execute(
+        update(RunShard)
+        .where(RunShard.run_id == run_id, RunShard.status != "done")
+        .values(**_NO_LEASE, status="queued", tries_here=0, failed_by=[])
+    )
+
+
+def _is_held(session: Session, run_id: int) -> bool:
+    return bool(session.scalar(select(exists().where(_held(run_id)))))
+
+
+def _wait_unless_held(session: Session, run_id: int, **values: Any) -> Ended:
+    """Queue a run again unless somebody has a shard of it. values: changed only where it waits."""
+    if _is_held(session, run_id):
+        return _changed(session, run_id)
+    return _changed(
+        session,
+        run_id,
+        status="queued",
+        lease_expires_at=None,
+        eta_seconds=None,
+        **NO_PHASE,
+        **values,
+    )
+
+
+def _changed(session: Session, run_id: int, **values: Any) -> Ended:
+    row = session.execute(
+        update(Run)
+        .where(Run.id == run_id)
+        .values(revision=Run.revision + 1, **values)
+        .returning(Run.revision, Run.status)
+    ).one()
+    return Ended(row.revision, row.status)
