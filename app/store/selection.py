@@ -11,11 +11,13 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Double,
+    Integer,
     Numeric,
     Select,
     Text,
     and_,
     cast,
+    column,
     func,
     literal,
     not_,
@@ -32,6 +34,8 @@ from app.store.runs import RunSelection
 from app.store.scores import Flag, Score, finite
 from chesboard.configs import MeasureRule, RandomSubset, Rules, Selection
 from chesboard.pairs import Pair as TextPair
+
+_GIVEN = column("pair", Integer), column("version", Integer)
 
 # --- a selection as SQL --------------------------------------------------------------------------
 
@@ -212,7 +216,7 @@ def _versions(session: Session, run_id: int, pairs: Collection[int]) -> dict[int
     """Of those of these pairs that the run was given, the versions of their texts."""
     given = (
         func.unnest(RunSelection.pairs, RunSelection.versions)
-        .table_valued("pair", "version", name="given")
+        .table_valued(*_GIVEN, name="given")
         .render_derived()
     )
     rows = session.execute(
@@ -237,7 +241,7 @@ def count_edited(session: Session, dataset_id: int, run_id: int) -> int:
     )
     given = (
         func.unnest(RunSelection.pairs, RunSelection.versions)
-        .table_valued("pair", "version", name="given")
+        .table_valued(*_GIVEN, name="given")
         .render_derived()
     )
     is_newer = and_(newest.c.pair == given.c.pair, newest.c.version > given.c.version)
