@@ -118,6 +118,7 @@ def _of_runs(database: DatabaseState) -> Iterator[Metric]:
         ("recorded_seconds_ago", "Time since the last step of a running run was stored."),
         ("step_seconds", "Mean time per step of a running run, over its last steps."),
         ("tokens_per_second", "Throughput of a running run's last step."),
+        ("quiet_seconds", "Time since the worker of a running run last reported anything."),
     ):
         family = GaugeMetricFamily(f"chesboard_run_{name}", text, labels=("run",))
         for run in database.running:

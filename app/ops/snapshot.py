@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from app.core.broker import broker_is_up
 from app.core.database import transaction
 from app.core.settings import get_settings
-from app.store.runs import Metric, Run, Worker
+from app.store.runs import EXTERNAL, Metric, Run, Worker
 from app.store.shards.tables import RunShard
 
 RECENT_STEPS = 20
@@ -50,6 +50,8 @@ class RunningRun:
     step_seconds: float | None
     """Mean time per step over the last RECENT_STEPS."""
     tokens_per_second: float | None
+    quiet_seconds: float | None
+    """Since its worker last reported anything; None in runs of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,4 +204,7 @@ def _running_run(session: Session, run: Run, now: datetime) -> RunningRun:
         if last.step > first.step:
             seconds = (last.recorded_at - first.recorded_at).total_seconds()
             per_step = max(0.0, seconds) / (last.step - first.step)
-    return RunningRun(run.id, run.name, run.worker, at_work or 1, left, ago, per_step, speed)
+    quiet = None
+    if run.reported_at is not None and run.kind != EXTERNAL:
+        quiet = max(0.0, (now - run.reported_at).total_seconds())
+    return RunningRun(run.id, run.name, run.worker, at_work or 1, left, ago, per_step, speed, quiet)

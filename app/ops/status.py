@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from app.core.settings import Settings, get_settings
 from app.ops.snapshot import DatabaseState, DeploymentSnapshot, take_snapshot
+from app.store.runs import QUIET_AFTER
 
 router = APIRouter(tags=["health"])
 
@@ -43,6 +44,9 @@ class RunningStatus(BaseModel):
     recorded_seconds_ago: float | None = Field(description="Time since its last step was stored.")
     step_seconds: float | None = Field(description="Mean time per step over the last steps.")
     tokens_per_second: float | None
+    quiet_seconds: float | None = Field(
+        description="Time since its worker last reported anything; null for external runs."
+    )
 
 
 class Status(BaseModel):
@@ -208,6 +212,17 @@ def _of_runs(database: DatabaseState) -> list[Finding]:
         )
         for run in database.running
         if run.lease_seconds_left < 0
+    ]
+    found += [
+        Finding(
+            level="warn",
+            what=f"Run {run.id} “{run.name}” has reported nothing for "
+            f"{run.quiet_seconds / 60:.0f} min.",
+            advice="A step of a very large model may take so long; else something holds its worker "
+            "up. Cancel the run, or restart the worker.",
+        )
+        for run in database.running
+        if run.quiet_seconds is not None and run.quiet_seconds > QUIET_AFTER.total_seconds()
     ]
     found += [
         Finding(

@@ -1,7 +1,7 @@
 """JSON shapes of runs, their metrics and their pairs."""
 
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -12,7 +12,7 @@ from app.probes.headline import Headline
 from app.probes.schemas import DisplacementOut, displacement_fields
 from app.store.external import ExternalRun
 from app.store.lookup import Id
-from app.store.runs import Kind, Metric, Run, Status
+from app.store.runs import EXTERNAL, QUIET_AFTER, Kind, Metric, Run, Status
 from chesboard.pairs import Pair
 from chesboard.probing.destinations import DisplacementKind
 from chesboard.records import METRICS
@@ -112,6 +112,14 @@ class Phase(BaseModel):
         )
 
 
+def quiet_since(run: Run, now: datetime) -> datetime | None:
+    """Its last report, of a run that has made none for too long. Runs of earlier versions tell of
+    none until they report again."""
+    if run.status != "running" or run.kind == EXTERNAL or run.reported_at is None:
+        return None
+    return run.reported_at if now - run.reported_at > QUIET_AFTER else None
+
+
 class RunOut(BaseModel):
     id: int
     kind: Kind
@@ -155,6 +163,10 @@ class RunOut(BaseModel):
     recorded_through: int | None = Field(
         description="Of an external run: the last step that is recorded; null before the first."
     )
+    quiet_since: datetime | None = Field(
+        description="When the worker of a running run last reported anything, where that is more "
+        "than ten minutes ago: it may be held up. null otherwise."
+    )
     revision: int = Field(
         description="Incremented by every write to the run; `events?since=` streams what follows."
     )
@@ -179,6 +191,7 @@ class RunOut(BaseModel):
                 "recorded_through": external.recorded_through if external else None,
                 "progress": Progress.of(run),
                 "phase": Phase.of(run),
+                "quiet_since": quiet_since(run, datetime.now(UTC)),
                 "verdict": headline.sentence if headline else None,
                 "verdict_short": headline.short if headline else None,
                 "verdict_pair": headline.about.pair if headline and headline.about else None,
@@ -199,6 +212,7 @@ _COPIED = tuple(
         "recorded_through",
         "progress",
         "phase",
+        "quiet_since",
         "verdict",
         "verdict_short",
         "verdict_pair",

@@ -109,6 +109,7 @@ def claim(
             lease_expires_at=clock(now) + lease,
             worker=worker,
             started_at=func.coalesce(Run.started_at, clock(now)),
+            reported_at=clock(now),
             finished_at=None,
             error=None,
             revision=Run.revision + 1,

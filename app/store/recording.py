@@ -176,7 +176,10 @@ def _update_run(session: Session, run_id: int, token: str, batch: Batch) -> int:
 
 def columns_of(batch: Batch) -> dict[str, Any]:
     """What a batch changes in the row of its run."""
-    values: dict[str, Any] = {"revision": Run.revision + 1}
+    values: dict[str, Any] = {
+        "revision": Run.revision + 1,
+        "reported_at": func.clock_timestamp(),
+    }
     if batch.progress is not None:
         values |= {
             "progress_done": batch.progress.done,

@@ -5,7 +5,7 @@ page that reconnects asks for all rows after revision N, in order; a resumed run
 step overwrites the row and gives it a newer revision.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import (
@@ -42,6 +42,9 @@ WITHOUT_SCORES = {
 """Kinds of runs that score no pairs, and how a message calls them."""
 Status = Literal["queued", "running", "lost", "succeeded", "failed", "cancelled"]
 """lost: nothing was heard of an external run for a while; its training may go on."""
+QUIET_AFTER = timedelta(minutes=10)
+"""A running run that has reported nothing for so long is said to be quiet. Phases and steps report
+within seconds; only a step of a very large model may take longer."""
 FINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 """Statuses of a run that no worker works on any more; only `resume` leaves them."""
 
@@ -114,6 +117,11 @@ class Run(Base):
 
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     started_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    reported_at: Mapped[datetime | None] = mapped_column(
+        DateTime(timezone=True),
+        doc="When its worker last reported anything: a step, a phase, its progress. A heartbeat "
+        "is no report.",
+    )
     finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
 

@@ -104,6 +104,9 @@ def test_every_record_is_stored_once_and_in_order(claim: leases.Claim) -> None:
     )
     assert (run.progress_done, run.progress_total, run.progress_unit) == (500, 500, "steps")
     assert run.revision >= max(row.revision for row in rows)
+    assert run.reported_at is not None
+    assert run.started_at is not None
+    assert run.reported_at > run.started_at
 
 
 def test_a_repeated_step_overwrites_itself_under_a_newer_revision(claim: leases.Claim) -> None:

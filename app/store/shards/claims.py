@@ -145,6 +145,7 @@ def claim(
         "lease_token": None,
         "lease_expires_at": clock(now) + lease,
         "started_at": func.coalesce(Run.started_at, clock(now)),
+        "reported_at": clock(now),
         "finished_at": None,
         "error": None,
         "progress_total": total,

@@ -97,6 +97,18 @@ def test_a_recorder_that_cannot_store(client: TestClient) -> None:
     ]
 
 
+def test_a_run_whose_worker_is_held_up(client: TestClient) -> None:
+    columns = {"worker": "ada", "lease_expires_at": ago(-20), "lease_token": "t"}
+    lately = run("running", **columns, reported_at=ago(500))
+    number = run("running", **columns, reported_at=ago(660))
+    worker()
+    assert findings(client) == [f"Run {number} “train run” has reported nothing for 11 min."]
+    assert "Nothing was reported since" in client.get(f"/runs/{number}").text
+    assert client.get(f"/api/v1/runs/{number}").json()["quiet_since"] is not None
+    assert "Nothing was reported since" not in client.get(f"/runs/{lately}").text
+    assert client.get(f"/api/v1/runs/{lately}").json()["quiet_since"] is None
+
+
 def test_a_run_that_failed_lately(client: TestClient) -> None:
     run("failed", finished_at=ago(100), error={"message": "The <device> ran out of memory."})
     run("failed", finished_at=ago(100_000), error={"message": "long ago"})
@@ -145,7 +157,9 @@ def test_a_database_that_is_away_is_told_on_the_page_and_to_prometheus(
 
 
 def test_queue_leases_workers_and_steps_are_measured(client: TestClient) -> None:
-    number = run("running", worker="ada", lease_expires_at=ago(-20), lease_token="t")
+    number = run(
+        "running", worker="ada", lease_expires_at=ago(-20), lease_token="t", reported_at=ago(3)
+    )
     run("queued", created_at=ago(50))
     worker("ada", 1, run_id=number, report={"gpu_memory_bytes": 5.0, "recorder_lag_seconds": 0.5})
     with transaction() as session:
@@ -161,6 +175,7 @@ def test_queue_leases_workers_and_steps_are_measured(client: TestClient) -> None
     assert seen[("chesboard_run_step_seconds", str(number))] == pytest.approx(2, abs=0.1)
     assert seen[("chesboard_run_tokens_per_second", str(number))] == 104
     assert seen[("chesboard_run_recorded_seconds_ago", str(number))] == pytest.approx(1, abs=5)
+    assert seen[("chesboard_run_quiet_seconds", str(number))] == pytest.approx(3, abs=5)
     assert seen[("chesboard_worker_gpu_memory_bytes", "ada")] == 5
     assert seen[("chesboard_worker_recorder_lag_seconds", "ada")] == 0.5
     assert seen[("chesboard_worker_busy", "ada")] == 1
