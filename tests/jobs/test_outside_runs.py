@@ -27,10 +27,10 @@ def _through_the_app(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> Non
         def __init__(self, base_url: str, headers: dict[str, str], **_: Any) -> None:
             self._prefix, self._headers = httpx.URL(base_url).path, headers
 
-        def post(self, path: str, content: bytes, headers: dict[str, str]) -> Any:
-            return client.post(
-                self._prefix.rstrip("/") + path, content=content, headers=self._headers | headers
-            )
+        def request(self, method: str, path: str, **request: Any) -> Any:
+            headers = self._headers | request.pop("headers", {})
+            path = self._prefix.rstrip("/") + path
+            return client.request(method, path, headers=headers, **request)
 
         def close(self) -> None: ...
 
