@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from app.core.broker import get_redis, reset_broker, wake
+from app.core.broker import reset_broker, wake
 from app.core.database import transaction
 from app.core.settings import get_settings
 from app.local.embedded import Services, free_port
@@ -351,7 +351,7 @@ def test_a_long_history_comes_in_chunks_without_a_seam(
 def test_a_wake_up_brings_a_step_at_once(server: Server, run_id: int) -> None:
     # The wake-up is what is tested here: polling alone would take seconds.
     with stream(server.url, run_id, since=1) as found:
-        eventually(lambda: get_redis().pubsub_numpat() == 1)
+        eventually(lambda: server.app.state.hub.redis_is_up)
         delays = []
         for step in range(1, 11):
             written = time.monotonic()
@@ -407,7 +407,7 @@ def test_a_lost_wake_up_costs_a_while_and_no_step(
 ) -> None:
     monkeypatch.setattr(feed, "SAFETY_POLL_SECONDS", 0.3)
     with stream(server.url, run_id, since=1) as found:
-        eventually(lambda: get_redis().pubsub_numpat() == 1)
+        eventually(lambda: server.app.state.hub.redis_is_up)
         for step in (1, 2, 3):
             write(run_id, step, call=False)
             assert steps(take(found, lambda event: event.id is not None)) == [step]
@@ -444,13 +444,13 @@ def test_watchers_of_a_run_share_one_feed_and_the_last_takes_it_down(
         stream(server.url, run_id, since=1) as three,
     ):
         eventually(lambda: hub.feeds and hub.feeds[run_id].watchers == 3)
-        eventually(lambda: get_redis().pubsub_numpat() == 1)
+        eventually(lambda: hub.redis_is_up)
         write(run_id, 1)
         for found in (one, two, three):
             assert steps(take(found, lambda event: event.id is not None)) == [1]
         assert len(reads) == 1
     eventually(lambda: not hub.feeds)
-    eventually(lambda: get_redis().pubsub_numpat() == 0)
+    eventually(lambda: not hub.redis_is_up)
 
 
 def test_watchers_that_open_a_run_together_share_what_is_read_and_kept(
