@@ -2,7 +2,6 @@
 since its scores do not change any more, and kept.
 """
 
-from collections.abc import Mapping
 from typing import Any, TypedDict
 
 from sqlalchemy import ForeignKey, func, literal, select
@@ -40,9 +39,6 @@ class Distribution(TypedDict):
     quantiles: dict[str, float]
     histogram: list[Bin]
     grid: list[float]
-
-
-Distributions = Mapping[MeasureName, Distribution]
 
 
 class KeptSummary(Base):

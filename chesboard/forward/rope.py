@@ -19,9 +19,6 @@ from torch import Tensor, nn
 
 from chesboard.pairs import TokenizedPair
 
-_LengthClass = Callable[[int], Hashable]
-"""From the tokens of a text to what the frequencies depend on: equal values, equal frequencies."""
-
 
 class LengthDependentRope:
     """The rotary embeddings of a model whose frequencies depend on the length of the text."""

@@ -2,6 +2,8 @@
 
 import { api } from "../../lib/api.js";
 import { h } from "../../lib/dom.js";
+import { newestOnly } from "../../lib/newest.js";
+import { whenChanged } from "./changes.js";
 
 const WAIT_MS = 400;
 /** Settings that change nothing about the memory. */
@@ -46,19 +48,10 @@ export class CapacityPreview {
     this.host = host;
     this.body = { kind, dataset_id: dataset };
     this.read = read;
-    this.timer = 0;
+    this.newest = newestOnly();
     this.asked = "";
-    for (const event of ["input", "change"])
-      form.addEventListener(event, (made) => {
-        const box = /** @type {HTMLElement} */ (made.target).closest("[data-field]");
-        if (box instanceof HTMLElement && matters(box.dataset.field ?? "")) this.soon();
-      });
+    whenChanged(form, matters, () => this.show(), WAIT_MS);
     this.show();
-  }
-
-  soon() {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.show(), WAIT_MS);
   }
 
   async show() {
@@ -68,11 +61,11 @@ export class CapacityPreview {
     if (asked === this.asked) return;
     this.asked = asked;
     try {
-      const found = await api("/runs/capacity", { method: "POST", body: { ...this.body, config } });
-      if (this.asked === asked) this.host.replaceChildren(drawn(found)); // else overtaken by a later choice
+      const found = await this.newest(api("/runs/capacity", { method: "POST", body: { ...this.body, config } }));
+      if (found) this.host.replaceChildren(drawn(found));
     } catch {
       // The server says what is wrong with the settings when the run is started.
-      if (this.asked === asked) this.host.replaceChildren();
+      this.host.replaceChildren();
     }
   }
 }

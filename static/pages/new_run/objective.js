@@ -4,6 +4,7 @@ import { api } from "../../lib/api.js";
 import { h } from "../../lib/dom.js";
 import { count, number, signed } from "../../lib/format.js";
 import { newestOnly } from "../../lib/newest.js";
+import { whenChanged } from "./changes.js";
 
 const WAIT_MS = 250;
 
@@ -71,20 +72,15 @@ export class ObjectivePreview {
     this.offsets = offsets;
     this.dataset = dataset;
     this.read = read;
-    this.timer = 0;
     this.newestIncentives = newestOnly();
     this.newestOffsets = newestOnly();
-    for (const kind of ["input", "change"])
-      form.addEventListener(kind, (event) => {
-        const box = /** @type {HTMLElement} */ (event.target).closest("[data-field]");
-        if (box instanceof HTMLElement && names.includes(box.dataset.field ?? "")) this.soon();
-      });
+    whenChanged(
+      form,
+      (name) => names.includes(name),
+      () => this.show(),
+      WAIT_MS,
+    );
     this.show();
-  }
-
-  soon() {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.show(), WAIT_MS);
   }
 
   async show() {
