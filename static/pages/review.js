@@ -150,6 +150,8 @@ async function showList() {
 function draw() {
   const item = current();
   if (!item) return;
+  // Asked of the page: an event that tells of it would come after what is drawn in between.
+  state.isHistoryOpen = $("[data-history] details")?.open ?? state.isHistoryOpen;
   stage.replaceChildren(
     pairCard({
       item,
@@ -167,9 +169,6 @@ function draw() {
       undo: () => decisions.undo(),
       decide: (verdict) => (verdict === "fix" ? startEditing() : decide(verdict)),
       saveNote,
-      onhistory: (isOpen) => {
-        state.isHistoryOpen = isOpen;
-      },
     }),
   );
 }

@@ -9,7 +9,7 @@ import * as view from "./pair.js";
  * @param {{
  *   item: any, at: number, total: number, root: string, body: Node, canUndo: boolean, displacementRun: number | null,
  *   hasTrainRuns: boolean, isHistoryOpen: boolean, go: (at: number) => void, undo: () => void,
- *   decide: (verdict: string) => void, saveNote: (item: any) => void, onhistory: (isOpen: boolean) => void,
+ *   decide: (verdict: string) => void, saveNote: (item: any) => void,
  * }} options at: the pair's place in the queue of `total`; root: the dataset's API path; body: text or editor
  */
 export function pairCard(options) {
@@ -99,7 +99,7 @@ function noteBox(item, saveNote) {
   return note;
 }
 
-function historySection({ item, root, isHistoryOpen, onhistory }) {
+function historySection({ item, root, isHistoryOpen }) {
   const host = h("div", {});
   const box = h("details", { open: isHistoryOpen }, h("summary", {}, `History (${item.review.version})`), host);
   const load = async () => {
@@ -110,7 +110,6 @@ function historySection({ item, root, isHistoryOpen, onhistory }) {
     }
   };
   box.addEventListener("toggle", () => {
-    onhistory(box.open);
     if (box.open) load();
   });
   return h("section", { "data-history": "" }, box);
