@@ -84,8 +84,7 @@ def test_a_refusal_stops_the_sending_is_said_once_and_loses_nothing(
         record.put([metric(step)])
         time.sleep(0.01)
     assert finish(record) < 2, "nothing to wait for"
-    said = [one for one in caplog.messages if str(status) in one]
-    assert len(said) == 1
+    assert len([one for one in caplog.messages if f"answered {status} " in one]) == 1
     assert len(server.requests) == 1
     assert f"chesboard sync {record.folder}" in caplog.text
     server.status = None
@@ -103,7 +102,7 @@ def test_a_server_in_trouble_is_tried_again(tmp_path, server, caplog, status) ->
     server.status = None
     assert finish(record) < 5
     assert server.only.steps == [1]
-    assert len([one for one in caplog.messages if str(status) in one]) == 1
+    assert len([one for one in caplog.messages if f"answered {status}" in one]) == 1
 
 
 def test_the_server_says_how_long_to_wait(tmp_path, server) -> None:
