@@ -7,7 +7,7 @@ import { pairView } from "../lib/pair-view.js";
 
 const PAGE = 5;
 
-/** Load the examples of whatever kind is opened on the page of this run, or was before this script ran. */
+/** Load the examples of whatever kind is opened on the page of this run. */
 export function showFindings(run) {
   const show = (kind) => {
     if (!$(".pair", kind)) load(run, kind, 0);
@@ -21,7 +21,6 @@ export function showFindings(run) {
     },
     { capture: true },
   );
-  for (const kind of $$("[data-finding][open]")) show(kind);
 }
 
 /** Kinds that are open stay so through what replaces the findings. @param {() => Promise<void>} change */

@@ -76,7 +76,6 @@ function showExamples(row) {
 
 for (const row of $$("[data-kind]")) {
   row.addEventListener("toggle", () => showExamples(row));
-  showExamples(row); // it may have been opened before this script ran
 }
 
 function showMarks() {

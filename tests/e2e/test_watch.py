@@ -22,7 +22,11 @@ def test_the_first_record_of_a_run_elsewhere_arrives_live(
     page.goto(f"{live_stack}/runs")
     page.get_by_role("link", name="Watch a run of your own").first.click()
     expect(page.locator("[data-environment]")).to_contain_text(f"CHESBOARD_URL={live_stack}")
-    page.get_by_role("button", name="axolotl").click()
+    held: list[Any] = []
+    page.route("**/static/pages/watch.js", lambda route: held.append(route), times=1)
+    page.reload(wait_until="commit")
+    page.get_by_role("button", name="axolotl").click()  # before the script of the page has come
+    held[0].continue_()
     expect(page.locator("[data-trainer]:visible pre")).to_contain_text("chesboard.axolotl.Plugin")
 
     with httpx.Client(base_url=live_stack, timeout=60) as http:
