@@ -2,7 +2,7 @@
 
 import { forecastFigure } from "../figures/forecast.js";
 import { api } from "../lib/api.js";
-import { $, h } from "../lib/dom.js";
+import { $, dataTable, h } from "../lib/dom.js";
 import { hitSentence, rank } from "../lib/forecast.js";
 import { clip, count } from "../lib/format.js";
 import { measureOf } from "../lib/measures.js";
@@ -78,37 +78,21 @@ export class ForecastCheck {
     return [
       h("p", {}, hitSentence(found)),
       this.sourceView(),
-      h(
-        "div",
-        { class: "table-wrap" },
-        h(
-          "table",
-          { class: "spaced" },
-          h("thead", {}, h("tr", {}, head("Preferred response", ""), head("fell"), head("did not"))),
-          h(
-            "tbody",
-            {},
-            row("forecast to fall", cell(found.forecast_fall_fell), cell(found.forecast_fall_not)),
-            row("not forecast to", cell(found.not_forecast_fell), cell(found.not_forecast_not)),
-          ),
-        ),
+      dataTable(
+        [head("Preferred response", ""), head("fell"), head("did not")],
+        [
+          row("forecast to fall", cell(found.forecast_fall_fell), cell(found.forecast_fall_not)),
+          row("not forecast to", cell(found.not_forecast_fell), cell(found.not_forecast_not)),
+        ],
+        { class: "spaced" },
       ),
-      h(
-        "div",
-        { class: "table-wrap" },
-        h(
-          "table",
-          { class: "spaced" },
-          h("thead", {}, h("tr", {}, head("Spearman’s ρ with the measured change", ""), head("ρ"))),
-          h(
-            "tbody",
-            {},
-            found.ranks.map(({ name, spearman }) => {
-              const label = name === "forecast" ? "Forecast" : measureOf(name).label;
-              return row(label, h("td", { class: "num" }, rank(spearman)));
-            }),
-          ),
-        ),
+      dataTable(
+        [head("Spearman’s ρ with the measured change", ""), head("ρ")],
+        found.ranks.map(({ name, spearman }) => {
+          const label = name === "forecast" ? "Forecast" : measureOf(name).label;
+          return row(label, h("td", { class: "num" }, rank(spearman)));
+        }),
+        { class: "spaced" },
       ),
     ];
   }

@@ -42,6 +42,21 @@ export const $ = (selector, root = document) => root.querySelector(selector);
  */
 export const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 
+/**
+ * A table that scrolls by itself where the page is narrower.
+ *
+ * @param {any[] | null} head the cells of its first row; null: none
+ * @param {any} rows
+ * @param {{wrap?: string} & Record<string, any>} attributes of the table; wrap: a class of what scrolls
+ */
+export function dataTable(head, rows, { wrap = "", ...attributes } = {}) {
+  return h(
+    "div",
+    { class: `table-wrap ${wrap}`.trim() },
+    h("table", attributes, head && h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows)),
+  );
+}
+
 /** Show a message for a few seconds. @param {string} text */
 export function toast(text) {
   const box = h("div", { class: "toast", role: "status" }, text);

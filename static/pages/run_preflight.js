@@ -4,7 +4,7 @@ import { Chart } from "../charts/chart.js";
 import { againstMeasuredFigure, arranged, influenceFigure } from "../figures/preflight.js";
 import { API, api, pageData } from "../lib/api.js";
 import { choice, segmented, setQueryParameters, throttle } from "../lib/controls.js";
-import { $, $$, h, problemNotice } from "../lib/dom.js";
+import { $, $$, dataTable, h, problemNotice } from "../lib/dom.js";
 import { clip, count, number, signed } from "../lib/format.js";
 import { follow } from "../lib/live.js";
 import { newestOnly } from "../lib/newest.js";
@@ -171,35 +171,20 @@ function table(found) {
   const hasMeasured = found.compared > 0;
   const head = (name, ...parts) => h("th", { class: name }, parts);
   const measured = `What training run ${found.train_run} did to log p(y+), in nats`;
-  return h(
-    "div",
-    { class: "table-wrap probe-list" },
-    h(
-      "table",
-      {},
-      h(
-        "thead",
-        {},
-        h(
-          "tr",
-          {},
-          head("num", "Pair"),
-          head("num", "Δ log p(y+)"),
-          hasMeasured
-            ? head("num", h("a", { href: `/runs/${found.train_run}`, title: measured }, `Run ${found.train_run}`))
-            : null,
-          head("num narrow-hide", "Δ log p(y−)"),
-          head("num narrow-hide", "Lowered by"),
-          head("", "Gains at the fork"),
-          head("narrow-hide", "Responses"),
-        ),
-      ),
-      h(
-        "tbody",
-        {},
-        found.items.map((item) => row(item, hasMeasured)),
-      ),
-    ),
+  return dataTable(
+    [
+      head("num", "Pair"),
+      head("num", "Δ log p(y+)"),
+      hasMeasured
+        ? head("num", h("a", { href: `/runs/${found.train_run}`, title: measured }, `Run ${found.train_run}`))
+        : null,
+      head("num narrow-hide", "Δ log p(y−)"),
+      head("num narrow-hide", "Lowered by"),
+      head("", "Gains at the fork"),
+      head("narrow-hide", "Responses"),
+    ],
+    found.items.map((item) => row(item, hasMeasured)),
+    { wrap: "probe-list" },
   );
 }
 

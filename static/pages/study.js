@@ -4,7 +4,7 @@ import { Chart } from "../charts/chart.js";
 import { panelColumns, studyFigure } from "../figures/study.js";
 import { api, pageData } from "../lib/api.js";
 import { explained } from "../lib/controls.js";
-import { $, $$, confirmed, h, problemNotice } from "../lib/dom.js";
+import { $, $$, confirmed, dataTable, h, problemNotice } from "../lib/dom.js";
 import { bytes, count, duration, number } from "../lib/format.js";
 import { refresh } from "../lib/refresh.js";
 
@@ -109,30 +109,15 @@ function tableCard(table, index) {
       h("h2", {}, table.title),
       h("a", { class: "button", href: csv, download: true }, "CSV"),
     ),
-    h(
-      "div",
-      { class: "table-wrap" },
-      h(
-        "table",
-        { class: "study-table" },
-        h(
-          "thead",
-          {},
-          h(
-            "tr",
-            {},
-            h("th", { scope: "col" }, "Cell"),
-            hasRuns(table) ? h("th", { scope: "col" }, "Runs") : null,
-            hasAnswers(table) ? h("th", { scope: "col" }, "Answers ", explained(ANSWERS)) : null,
-            table.columns.map((column) => headCell(table, column)),
-          ),
-        ),
-        h(
-          "tbody",
-          {},
-          table.cells.map((cell) => cellRow(table, cell)),
-        ),
-      ),
+    dataTable(
+      [
+        h("th", { scope: "col" }, "Cell"),
+        hasRuns(table) ? h("th", { scope: "col" }, "Runs") : null,
+        hasAnswers(table) ? h("th", { scope: "col" }, "Answers ", explained(ANSWERS)) : null,
+        table.columns.map((column) => headCell(table, column)),
+      ],
+      table.cells.map((cell) => cellRow(table, cell)),
+      { class: "study-table" },
     ),
     table.note ? h("p", { class: "quiet small" }, table.note) : null,
   );

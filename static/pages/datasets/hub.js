@@ -1,7 +1,7 @@
 // Adding a dataset of the hub by its name: look-up, choice of a split, preview, and the download with its progress.
 
 import { api, Problem } from "../../lib/api.js";
-import { $, h } from "../../lib/dom.js";
+import { $, dataTable, h } from "../../lib/dom.js";
 import { bytes, count } from "../../lib/format.js";
 import { hubName } from "./hub-name.js";
 import { previewView } from "./preview.js";
@@ -87,39 +87,23 @@ function showSplits(wanted, splits, message = "") {
     { class: "card", "aria-label": `Splits of ${wanted.hub}` },
     h("div", { class: "card-head" }, h("h2", {}, `${wanted.hub}: which split?`)),
     message ? h("p", { class: "small" }, message) : null,
-    h(
-      "div",
-      { class: "table-wrap" },
-      h(
-        "table",
-        {},
+    dataTable(
+      [
+        h("th", {}, "Configuration"),
+        h("th", {}, "Split"),
+        h("th", { class: "num narrow-hide" }, "Files"),
+        h("th", { class: "num" }, "Size"),
+        h("th", {}),
+      ],
+      splits.map((one) =>
         h(
-          "thead",
+          "tr",
           {},
-          h(
-            "tr",
-            {},
-            h("th", {}, "Configuration"),
-            h("th", {}, "Split"),
-            h("th", { class: "num narrow-hide" }, "Files"),
-            h("th", { class: "num" }, "Size"),
-            h("th", {}),
-          ),
-        ),
-        h(
-          "tbody",
-          {},
-          splits.map((one) =>
-            h(
-              "tr",
-              {},
-              h("td", {}, one.config),
-              h("td", {}, h("strong", {}, one.split)),
-              h("td", { class: "num narrow-hide" }, count(one.files)),
-              h("td", { class: "num" }, bytes(one.bytes)),
-              h("td", { class: "num" }, h("button", { type: "button", onclick: () => look(one) }, "Preview")),
-            ),
-          ),
+          h("td", {}, one.config),
+          h("td", {}, h("strong", {}, one.split)),
+          h("td", { class: "num narrow-hide" }, count(one.files)),
+          h("td", { class: "num" }, bytes(one.bytes)),
+          h("td", { class: "num" }, h("button", { type: "button", onclick: () => look(one) }, "Preview")),
         ),
       ),
     ),

@@ -1,6 +1,6 @@
 // The preview of a file before it is stored: what its columns were recognized as, and the form that corrects it.
 
-import { h } from "../../lib/dom.js";
+import { dataTable, h } from "../../lib/dom.js";
 import { count } from "../../lib/format.js";
 import { promptView, side, text } from "../../lib/pair-view.js";
 import { mappingForm } from "./mapping.js";
@@ -110,37 +110,21 @@ function pairPreview(pair) {
 }
 
 function columnsTable(columns) {
-  return h(
-    "div",
-    { class: "table-wrap" },
-    h(
-      "table",
-      {},
+  return dataTable(
+    [
+      h("th", {}, "Column"),
+      h("th", {}, "Taken for"),
+      h("th", { class: "narrow-hide" }, "Holds"),
+      h("th", {}, "Begins with"),
+    ],
+    columns.map((column) =>
       h(
-        "thead",
+        "tr",
         {},
-        h(
-          "tr",
-          {},
-          h("th", {}, "Column"),
-          h("th", {}, "Taken for"),
-          h("th", { class: "narrow-hide" }, "Holds"),
-          h("th", {}, "Begins with"),
-        ),
-      ),
-      h(
-        "tbody",
-        {},
-        columns.map((column) =>
-          h(
-            "tr",
-            {},
-            h("td", {}, h("code", {}, column.name)),
-            h("td", {}, column.role ?? h("span", { class: "quiet" }, "kept beside the pair")),
-            h("td", { class: "narrow-hide quiet" }, column.holds),
-            h("td", {}, h("span", { class: "clip small", dir: "auto" }, column.example)),
-          ),
-        ),
+        h("td", {}, h("code", {}, column.name)),
+        h("td", {}, column.role ?? h("span", { class: "quiet" }, "kept beside the pair")),
+        h("td", { class: "narrow-hide quiet" }, column.holds),
+        h("td", {}, h("span", { class: "clip small", dir: "auto" }, column.example)),
       ),
     ),
   );
@@ -153,76 +137,52 @@ function columnsTable(columns) {
  * @param {(member: string) => void} choose
  */
 export function memberChoice(members, choose) {
-  return h(
-    "div",
-    { class: "table-wrap" },
-    h(
-      "table",
-      { class: "members" },
+  return dataTable(
+    null,
+    members.map((member) =>
       h(
-        "tbody",
+        "tr",
         {},
-        members.map((member) =>
+        h("td", {}, h("code", {}, member.snippet)),
+        h("td", { class: "num quiet" }, member.message),
+        h(
+          "td",
+          { class: "num" },
           h(
-            "tr",
-            {},
-            h("td", {}, h("code", {}, member.snippet)),
-            h("td", { class: "num quiet" }, member.message),
-            h(
-              "td",
-              { class: "num" },
-              h(
-                "button",
-                {
-                  type: "button",
-                  "aria-label": `Look at ${member.snippet}`,
-                  onclick: () => choose(member.snippet),
-                },
-                "Look at it",
-              ),
-            ),
+            "button",
+            {
+              type: "button",
+              "aria-label": `Look at ${member.snippet}`,
+              onclick: () => choose(member.snippet),
+            },
+            "Look at it",
           ),
         ),
       ),
     ),
+    { class: "members" },
   );
 }
 
 export function rejectedRows(errors) {
-  return h(
-    "div",
-    { class: "table-wrap" },
-    h(
-      "table",
-      {},
-      h(
-        "thead",
-        {},
+  return dataTable(
+    [
+      h("th", { class: "num" }, "Row"),
+      h("th", {}, "Column"),
+      h("th", {}, "Reason"),
+      h("th", { class: "narrow-hide" }, "How it begins"),
+    ],
+    errors
+      .slice(0, 100)
+      .map((item) =>
         h(
           "tr",
           {},
-          h("th", { class: "num" }, "Row"),
-          h("th", {}, "Column"),
-          h("th", {}, "Reason"),
-          h("th", { class: "narrow-hide" }, "How it begins"),
+          h("td", { class: "num" }, item.row ? count(item.row) : ""),
+          h("td", {}, h("code", {}, item.field ?? "")),
+          h("td", {}, item.message),
+          h("td", { class: "narrow-hide" }, h("code", { class: "clip" }, item.snippet ?? "")),
         ),
       ),
-      h(
-        "tbody",
-        {},
-        errors
-          .slice(0, 100)
-          .map((item) =>
-            h(
-              "tr",
-              {},
-              h("td", { class: "num" }, item.row ? count(item.row) : ""),
-              h("td", {}, h("code", {}, item.field ?? "")),
-              h("td", {}, item.message),
-              h("td", { class: "narrow-hide" }, h("code", { class: "clip" }, item.snippet ?? "")),
-            ),
-          ),
-      ),
-    ),
   );
 }

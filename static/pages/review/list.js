@@ -1,6 +1,6 @@
 // The review queue as a table; a row opens its pair.
 
-import { h } from "../../lib/dom.js";
+import { dataTable, h } from "../../lib/dom.js";
 import { aligned, count } from "../../lib/format.js";
 import { measureOf } from "../../lib/measures.js";
 import { verdictChip } from "./pair.js";
@@ -18,65 +18,49 @@ export function listView({ queue, items, at, measure, open, turn }) {
   return h(
     "section",
     { class: "card review-list", "aria-label": "Pairs" },
-    h(
-      "div",
-      { class: "table-wrap" },
-      h(
-        "table",
-        {},
+    dataTable(
+      [
+        h("th", { class: "num" }, "Pair"),
+        h("th", {}, "Verdict"),
+        h("th", { class: "num narrow-hide" }, label),
+        h("th", {}, "Responses"),
+        h("th", { class: "narrow-hide" }, "Note"),
+      ],
+      items.map((item, i) =>
         h(
-          "thead",
-          {},
+          "tr",
+          { class: "rows-link", "aria-current": start + i === at ? "true" : null },
           h(
-            "tr",
-            {},
-            h("th", { class: "num" }, "Pair"),
-            h("th", {}, "Verdict"),
-            h("th", { class: "num narrow-hide" }, label),
-            h("th", {}, "Responses"),
-            h("th", { class: "narrow-hide" }, "Note"),
-          ),
-        ),
-        h(
-          "tbody",
-          {},
-          items.map((item, i) =>
+            "td",
+            { class: "num" },
             h(
-              "tr",
-              { class: "rows-link", "aria-current": start + i === at ? "true" : null },
-              h(
-                "td",
-                { class: "num" },
-                h(
-                  "a",
-                  {
-                    href: `?at=${item.pair}`,
-                    class: "cover",
-                    onclick: (event) => {
-                      event.preventDefault();
-                      open(start + i);
-                    },
-                  },
-                  String(item.pair),
-                ),
-              ),
-              h(
-                "td",
-                {},
-                verdictChip(item.review.verdict),
-                item.review.reviewer ? h("div", { class: "quiet small" }, item.review.reviewer) : null,
-              ),
-              h("td", { class: "num narrow-hide" }, format(value(item))),
-              h(
-                "td",
-                { class: "small" },
-                item.flagged ? h("span", { class: "tag flagged" }, "⚑ flagged") : null,
-                h("div", { class: "clip one" }, h("span", { class: "preferred-ink" }, "y+ "), item.preferred),
-                h("div", { class: "clip one" }, h("span", { class: "dispreferred-ink" }, "y− "), item.dispreferred),
-              ),
-              h("td", { class: "small narrow-hide" }, h("span", { class: "clip" }, item.review.note ?? "")),
+              "a",
+              {
+                href: `?at=${item.pair}`,
+                class: "cover",
+                onclick: (event) => {
+                  event.preventDefault();
+                  open(start + i);
+                },
+              },
+              String(item.pair),
             ),
           ),
+          h(
+            "td",
+            {},
+            verdictChip(item.review.verdict),
+            item.review.reviewer ? h("div", { class: "quiet small" }, item.review.reviewer) : null,
+          ),
+          h("td", { class: "num narrow-hide" }, format(value(item))),
+          h(
+            "td",
+            { class: "small" },
+            item.flagged ? h("span", { class: "tag flagged" }, "⚑ flagged") : null,
+            h("div", { class: "clip one" }, h("span", { class: "preferred-ink" }, "y+ "), item.preferred),
+            h("div", { class: "clip one" }, h("span", { class: "dispreferred-ink" }, "y− "), item.dispreferred),
+          ),
+          h("td", { class: "small narrow-hide" }, h("span", { class: "clip" }, item.review.note ?? "")),
         ),
       ),
     ),

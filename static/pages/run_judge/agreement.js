@@ -1,7 +1,7 @@
 // The rate of a judge with its interval, and how far other judges of the same answers agree with it.
 
 import { explained } from "../../lib/controls.js";
-import { h } from "../../lib/dom.js";
+import { dataTable, h } from "../../lib/dom.js";
 import { count, number, percent } from "../../lib/format.js";
 
 /** @param {any} summary */
@@ -43,29 +43,17 @@ export function agreementTable(others) {
       "beyond chance. Not defined where both judges give every answer the same one verdict.",
     "κ = (pₒ − pₑ) / (1 − pₑ)",
   );
-  return h(
-    "div",
-    { class: "table-wrap" },
-    h(
-      "table",
-      {},
-      h(
-        "thead",
-        {},
-        h(
-          "tr",
-          {},
-          h("th", {}, "Judge"),
-          h("th", { class: "num" }, "Same verdict"),
-          h("th", { class: "num" }, "Kappa ", kappaHelp),
-          h("th", { class: "num narrow-hide" }, "Both positive"),
-          h("th", { class: "num narrow-hide" }, "This one alone"),
-          h("th", { class: "num narrow-hide" }, "That one alone"),
-          h("th", { class: "num narrow-hide" }, "Both negative"),
-        ),
-      ),
-      h("tbody", {}, others.map(agreementRow)),
-    ),
+  return dataTable(
+    [
+      h("th", {}, "Judge"),
+      h("th", { class: "num" }, "Same verdict"),
+      h("th", { class: "num" }, "Kappa ", kappaHelp),
+      h("th", { class: "num narrow-hide" }, "Both positive"),
+      h("th", { class: "num narrow-hide" }, "This one alone"),
+      h("th", { class: "num narrow-hide" }, "That one alone"),
+      h("th", { class: "num narrow-hide" }, "Both negative"),
+    ],
+    others.map(agreementRow),
   );
 }
 

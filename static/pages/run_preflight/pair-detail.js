@@ -4,7 +4,7 @@ import { Chart } from "../../charts/chart.js";
 import { interferenceFigure } from "../../figures/preflight.js";
 import { api } from "../../lib/api.js";
 import { setQueryParameters } from "../../lib/controls.js";
-import { $, h } from "../../lib/dom.js";
+import { $, dataTable, h } from "../../lib/dom.js";
 import { count, number, probability, signed, visible } from "../../lib/format.js";
 import { newestOnly } from "../../lib/newest.js";
 import { promptView, side, text } from "../../lib/pair-view.js";
@@ -148,20 +148,7 @@ function tokenTable(title, entries) {
     {},
     h("h3", {}, title),
     rows.length
-      ? h(
-          "div",
-          { class: "table-wrap" },
-          h(
-            "table",
-            {},
-            h(
-              "thead",
-              {},
-              h("tr", {}, h("th", {}, "Token"), h("th", { class: "num" }, "P now"), h("th", { class: "num" }, "ΔP")),
-            ),
-            h("tbody", {}, rows),
-          ),
-        )
+      ? dataTable([h("th", {}, "Token"), h("th", { class: "num" }, "P now"), h("th", { class: "num" }, "ΔP")], rows)
       : h("p", { class: "quiet" }, "No token."),
   );
 }

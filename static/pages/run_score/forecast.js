@@ -2,7 +2,7 @@
 
 import { api } from "../../lib/api.js";
 import { choice, explained } from "../../lib/controls.js";
-import { $, h, problemNotice } from "../../lib/dom.js";
+import { $, dataTable, h, problemNotice } from "../../lib/dom.js";
 import {
   coefficient,
   forecastSentence,
@@ -233,30 +233,14 @@ export class ForecastCard {
       );
     const head = (text, kind = "num", why = null) =>
       h("th", { class: kind }, text, why && " ", why && explained(why, FORMULA));
-    return h(
-      "div",
-      { class: "table-wrap" },
-      h(
-        "table",
-        {},
-        h(
-          "thead",
-          {},
-          h(
-            "tr",
-            {},
-            head("Pair"),
-            head(
-              "Required ratio",
-              "num",
-              "How many times harder y+ must be pushed up than y− down for it not to fall.",
-            ),
-            head("Head cosine", "num narrow-hide"),
-            head("Responses", ""),
-          ),
-        ),
-        h("tbody", {}, worst.map(row)),
-      ),
+    return dataTable(
+      [
+        head("Pair"),
+        head("Required ratio", "num", "How many times harder y+ must be pushed up than y− down for it not to fall."),
+        head("Head cosine", "num narrow-hide"),
+        head("Responses", ""),
+      ],
+      worst.map(row),
     );
   }
 

@@ -3,7 +3,7 @@
 import { api } from "../../lib/api.js";
 import { setQueryParameters } from "../../lib/controls.js";
 import { diff, tokensOf } from "../../lib/diff.js";
-import { $, h, problemNotice } from "../../lib/dom.js";
+import { $, dataTable, h, problemNotice } from "../../lib/dom.js";
 import { aligned, count } from "../../lib/format.js";
 import { columnLabels } from "../../lib/measures.js";
 import { newestOnly } from "../../lib/newest.js";
@@ -59,29 +59,13 @@ export class ScoreTable {
     const columns = all.filter(([name]) => name === "pair" || items.some((item) => item[name] !== null));
     const formatOf = (name) => (name === "pair" ? count : aligned(items.map((item) => item[name])));
     const formats = Object.fromEntries(columns.map(([name]) => [name, formatOf(name)]));
-    return h(
-      "div",
-      { class: "table-wrap" },
-      h(
-        "table",
-        {},
-        h(
-          "thead",
-          {},
-          h(
-            "tr",
-            {},
-            columns.map(([name, label]) => this.sortable(name, label)),
-            h("th", { class: "num narrow-hide" }, "Tokens y+ / y−"),
-            h("th", {}, "Responses"),
-          ),
-        ),
-        h(
-          "tbody",
-          {},
-          items.map((item) => this.row(item, columns, formats)),
-        ),
-      ),
+    return dataTable(
+      [
+        columns.map(([name, label]) => this.sortable(name, label)),
+        h("th", { class: "num narrow-hide" }, "Tokens y+ / y−"),
+        h("th", {}, "Responses"),
+      ],
+      items.map((item) => this.row(item, columns, formats)),
     );
   }
 

@@ -2,7 +2,7 @@
 
 import { api } from "../../lib/api.js";
 import { setQueryParameters } from "../../lib/controls.js";
-import { $, $$, h, problemNotice } from "../../lib/dom.js";
+import { $, $$, dataTable, h, problemNotice } from "../../lib/dom.js";
 import { count, number, percent } from "../../lib/format.js";
 import { newestOnly } from "../../lib/newest.js";
 import { promptView, side, text } from "../../lib/pair-view.js";
@@ -120,38 +120,20 @@ export class FilterList {
 
 function epochTable(epochs) {
   const head = ["Epoch", "Pairs before", "Dropped", "Left", "Mean reward, answers", "Mean reward, preferred"];
-  return h(
-    "div",
-    { class: "table-wrap" },
-    h(
-      "table",
-      {},
+  return dataTable(
+    head.map((name) => h("th", { class: "num", scope: "col" }, name)),
+    epochs.map((one) =>
       h(
-        "thead",
+        "tr",
         {},
-        h(
-          "tr",
-          {},
-          head.map((name) => h("th", { class: "num", scope: "col" }, name)),
-        ),
-      ),
-      h(
-        "tbody",
-        {},
-        epochs.map((one) =>
-          h(
-            "tr",
-            {},
-            [
-              count(one.epoch),
-              count(one.pairs),
-              `${count(one.dropped)} (${percent(one.dropped / one.pairs)})`,
-              count(one.pairs - one.dropped),
-              number(one.mean_sample_reward, 4),
-              number(one.mean_preferred_reward, 4),
-            ].map((cell) => h("td", { class: "num" }, cell)),
-          ),
-        ),
+        [
+          count(one.epoch),
+          count(one.pairs),
+          `${count(one.dropped)} (${percent(one.dropped / one.pairs)})`,
+          count(one.pairs - one.dropped),
+          number(one.mean_sample_reward, 4),
+          number(one.mean_preferred_reward, 4),
+        ].map((cell) => h("td", { class: "num" }, cell)),
       ),
     ),
   );
