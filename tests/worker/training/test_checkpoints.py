@@ -1,4 +1,5 @@
 import resource
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -82,26 +83,29 @@ def test_failed_write_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == ["state.safetensors"]
 
 
-@pytest.fixture
-def largest_file():
-    """Sets how large a file may get, which the kernel minds as it minds a full disk."""
+@contextmanager
+def largest_file(size):
+    """How large a file may get, which the kernel minds as it minds a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("room", [0.0, 0.01, 0.5, 0.999])
-def test_a_disk_that_runs_full_leaves_the_earlier_checkpoint_and_is_named(
-    tmp_path, largest_file, room
-):
+def test_a_disk_that_runs_full_leaves_the_earlier_checkpoint_and_is_named(tmp_path, room):
     parameters, optimizer = make_state(shape=(100, 100))
     step(parameters, optimizer)
     write(tmp_path, parameters, optimizer)
     file = tmp_path / "checkpoint" / "state.safetensors"
     before = file.read_bytes()
     step(parameters, optimizer)
-    largest_file(int(room * len(before)))
-    with pytest.raises(disk.DiskFullError, match=r"no room for a checkpoint of 0 MiB.*MiB left"):
+    with (
+        largest_file(int(room * len(before))),
+        pytest.raises(disk.DiskFullError, match=r"no room for a checkpoint of 0 MiB.*MiB left"),
+    ):
         write(tmp_path, parameters, optimizer)
     assert file.read_bytes() == before
     assert list(file.parent.iterdir()) == [file]
