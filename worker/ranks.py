@@ -36,6 +36,7 @@ from worker.models.progress import OnPhase, ignore_phase
 from worker.models.sharded import load_sharded
 from worker.preparing import describe_error
 from worker.recorder import Recorder
+from worker.silent import Silent
 from worker.training.execution import train_prepared
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ def _follow(claim: Claim, location: str) -> None:
     loaded = load_sharded(config, location, ignore_phase)
     prepared = agreed(None)
     loaded = replace(loaded, tokenizer=prepared.tokenizer)
-    train_prepared(claim.run_id, config, loaded, prepared, _Silent(), _Signalled())
+    train_prepared(claim.run_id, config, loaded, prepared, Silent(), _Signalled())
 
 
 class _ShardedModels(ModelCache):
@@ -131,17 +132,6 @@ class _Signalled:
     def check(self) -> None:
         if shutting_down.is_set():
             raise RunInterruptedError("the worker is shutting down")
-
-
-class _Silent:
-    """The Reporter of a process that has nothing to add."""
-
-    def put(self, *_: object) -> None: ...
-    def phase(self, *_: object) -> None: ...
-    def progress(self, *_: object) -> None: ...
-    def message(self, _: str) -> None: ...
-    def flush(self) -> None: ...
-    def checkpointed(self) -> None: ...
 
 
 def _has_lost_another(error: Exception) -> bool:
