@@ -14,6 +14,7 @@ from app.store.leases import clock
 from app.store.recording import (
     Batch,
     Phase,
+    Progress,
     StaleLeaseError,
     add_messages,
     columns_of,
@@ -112,7 +113,7 @@ def _hold(
         columns |= progress_of_all(
             read_progress(session, run_id),
             batch.progress.unit,
-            is_of_phase=batch.phase is not None and batch.phase.name in COMPUTING,
+            is_of_phase=_counts_for(batch.phase, batch.progress),
         )
     if not _is_shown(run.phase, batch.phase):
         columns = {name: value for name, value in columns.items() if name not in _OF_PHASE}
@@ -140,6 +141,12 @@ def progress_of_all(progress: RunProgress, unit: str, *, is_of_phase: bool) -> d
             "phase_eta_seconds": progress.eta_seconds,
         }
     return columns
+
+
+def _counts_for(phase: Phase | None, progress: Progress) -> bool:
+    """Whether the progress of a run is that of its phase, which may count something else: layers,
+    of a model of which one at a time is in memory."""
+    return phase is not None and phase.name in COMPUTING and phase.unit == progress.unit
 
 
 _OF_PHASE = frozenset({"phase", "phase_done", "phase_total", "phase_unit", "phase_eta_seconds"})
