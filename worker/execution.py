@@ -27,7 +27,7 @@ from chesboard.configs import (
 )
 from chesboard.model import embedding_rows
 from chesboard.pairs import Pair, TokenizedPair
-from chesboard.reporting import LeaseLostError, RunCancelledError, RunInterruptedError
+from chesboard.reporting import Control, LeaseLostError, RunCancelledError, RunInterruptedError
 from chesboard.text_check import TextCheck
 from worker.checking import count_findings, summarize_check
 from worker.judging import judge
@@ -156,7 +156,7 @@ class _Outcome:
 
 
 def work(
-    claim: leases.Claim, recorder: Recorder, control: LeaseKeeper, models: ModelCache
+    claim: leases.Claim, recorder: Recorder, control: Control, models: ModelCache
 ) -> dict[str, Any]:
     """Compute a run and return its summary. Of several ranks that train, the first calls this."""
     config = CONFIGS[claim.kind].model_validate(claim.config)

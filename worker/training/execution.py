@@ -27,6 +27,7 @@ from chesboard.tokenization import tokenize_pairs
 from worker import disk
 from worker.models.files import save_folder
 from worker.models.sharded import whole_model
+from worker.pulse import busy
 from worker.retry import run_with_retry
 from worker.training.filtering import make_filter
 from worker.training.inputs import read_inputs, stored_reference
@@ -158,7 +159,8 @@ def train_prepared(
     )
     control.check()
     if config.save_model:
-        _save_model(run_id, config, loaded, reporter, prepared.saved_tokenizer, ranks)
+        with busy():
+            _save_model(run_id, config, loaded, reporter, prepared.saved_tokenizer, ranks)
     return {**summary, "pairs": len(prepared.pairs)}
 
 
