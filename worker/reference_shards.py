@@ -16,12 +16,13 @@ from app.core.broker import wake
 from app.core.database import transaction
 from app.core.settings import get_settings
 from app.store import leases
+from app.store.recording import StaleLeaseError
 from app.store.selection import read_pairs
 from app.store.shards import reference
 from chesboard.configs import TrainConfig
 from chesboard.forward.batching import TokenBudget
 from chesboard.forward.ready import ready_forward
-from chesboard.loading import ModelError
+from chesboard.loading import ModelError, choose_device
 from chesboard.model import LoadedModel, embedding_rows
 from chesboard.pairs import TokenizedPair
 from chesboard.reporting import (
@@ -34,6 +35,7 @@ from chesboard.reporting import (
 from chesboard.text_check import TextCheck
 from worker.lease_keeper import LeaseKeeper, shutting_down
 from worker.models.cache import ModelCache
+from worker.models.loading import describe_device
 from worker.phases import phases
 from worker.preparing import describe_error, prepare, tokenize
 from worker.retry import retry_while_unreachable, run_with_retry
@@ -91,12 +93,7 @@ def complete_reference(
     )
     while True:
         control.check()
-        own = run_with_retry(
-            of_run,
-            lambda session: reference.claim_own(
-                session, claim.run_id, claim.token, get_settings().lease
-            ),
-        )
+        own = _claimed(claim)
         if own is not None:
             shards.compute(own, control)
         elif run_with_retry(of_run, lambda session: reference.is_complete(session, claim.run_id)):
@@ -104,6 +101,19 @@ def complete_reference(
         else:
             time.sleep(POLL_SECONDS)
     return run_with_retry(of_run, lambda session: stored_reference(session, claim.run_id))
+
+
+def _claimed(claim: leases.Claim) -> reference.ReferenceClaim | None:
+    """A shard for the worker that has the run; None while others have all that are left."""
+    try:
+        return run_with_retry(
+            f"run {claim.run_id}",
+            lambda session: reference.claim_own(
+                session, claim.run_id, claim.token, get_settings().lease
+            ),
+        )
+    except StaleLeaseError as error:
+        raise LeaseLostError(str(error)) from error
 
 
 def help_with_reference(run_id: int, worker: str, models: ModelCache) -> bool:
@@ -120,6 +130,7 @@ def help_with_reference(run_id: int, worker: str, models: ModelCache) -> bool:
     log.info("run %s: helping with its reference pass", run_id)
     try:
         config = TrainConfig.model_validate(offered.config)
+        _refuse_other_device(config, offered)
         of_use = _WhileOfUse(run_id, worker)
         with bounded_templates(of_use.check):
             loaded = prepare(offered, config, models, Silent(), phases(Silent(), of_use)).loaded
@@ -278,6 +289,16 @@ def _reading(offered: reference.Offer, config: TrainConfig, loaded: LoadedModel)
         return pairs
 
     return pairs_of
+
+
+def _refuse_other_device(config: TrainConfig, offered: reference.Offer) -> None:
+    """Raises:
+    ModelError: the device is not of the kind that the run is trained on: it would round
+        otherwise than that one does when it is compared with, and may be far slower.
+    """
+    own, of_run = describe_device(choose_device(config.device)), offered.device or ""
+    if not of_run.startswith("cpu" if own.startswith("cpu") else own):
+        raise ModelError(f"It computes on {own}, and the run is trained on another device.")
 
 
 def _give_up(run_id: int, worker: str, error: Exception) -> None:

@@ -100,16 +100,19 @@ def done_by(run_id: int) -> Counter[str | None]:
 
 
 class Harm:
-    """What befalls workers at their n-th look at their lease, counted over all of them."""
+    """What befalls workers at their n-th look at a lease, counted over all of them."""
 
     def __init__(
         self,
         monkeypatch: pytest.MonkeyPatch,
         kills: list[int],
         freezes: list[int],
+        kept: ModuleType,
         writes: tuple[ModuleType, str],
+        frozen_leases: float = 1.5,
     ):
-        """writes: the function that writes under the lease of a shard, its third argument."""
+        """kept: where the leases are kept that are meant. writes: the function that writes under
+        the lease of a shard, its third argument. frozen_leases: how many leases a freeze lasts."""
         self._checks, self._lock = 0, threading.Lock()
         self._kills, self._freezes = set(kills), set(freezes)
         self.refused: list[str] = []
@@ -117,6 +120,9 @@ class Harm:
         really = LeaseKeeper.check
 
         def check(keeper: LeaseKeeper) -> None:
+            if keeper._kept is not kept:
+                really(keeper)
+                return
             with self._lock:
                 self._checks += 1
                 number = self._checks
@@ -126,7 +132,7 @@ class Harm:
                 raise LeaseLostError("killed")
             if number in self._freezes:
                 self._silence(keeper)
-                time.sleep(1.5 * get_settings().lease.total_seconds())
+                time.sleep(frozen_leases * get_settings().lease.total_seconds())
                 return  # and goes on as if nothing had happened
             really(keeper)
 

@@ -3,6 +3,8 @@ does alone, whatever happens to them."""
 
 import threading
 import time
+from datetime import UTC, datetime, timedelta
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from app.core.broker import QUEUE, get_redis
 from app.core.database import transaction
 from app.core.settings import get_settings
 from app.runs import requests
+from app.store import leases
 from app.store.probes import ProbeStep
 from app.store.runs import Metric, ReferenceLogprob, Run, Worker
 from app.store.shards import planning, reference
@@ -23,7 +26,7 @@ from tests.jobs.several_workers import SHORT_PAIRS, Harm, done_by, wait_for
 from worker import reference_shards
 from worker.execution import execute
 from worker.models.cache import ModelCache
-from worker.reference_shards import _Shards
+from worker.reference_shards import _Shards, help_with_reference
 from worker.training.reference import RunReference
 
 pytestmark = pytest.mark.usefixtures("small_shards_and_short_leases", "models_one_at_a_time")
@@ -77,16 +80,18 @@ def shards_of(run_id: int) -> list[RunShard]:
 
 
 class Together:
-    """Holds each worker at its first shards until so many have one."""
+    """Holds whoever has a shard until so many workers have one."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
-        self._barrier, self._seen = threading.Barrier(workers, timeout=30), threading.local()
+        self._workers: set[int] = set()
+        self._are_there = threading.Event()
         really = _Shards._compute
 
         def compute(*arguments: Any) -> None:
-            if not getattr(self._seen, "waited", False):
-                self._seen.waited = True
-                self._barrier.wait()
+            self._workers.add(threading.get_ident())
+            if len(self._workers) >= workers:
+                self._are_there.set()
+            assert self._are_there.wait(30)
             really(*arguments)
 
         monkeypatch.setattr(_Shards, "_compute", compute)
@@ -111,9 +116,11 @@ def test_with_a_helper_it_is_as_alone(
     assert run.attempts == 1
 
 
+@pytest.mark.parametrize("kept", [reference, leases], ids=["shard", "run"])
 def test_under_kills_and_freezes_it_is_as_alone(
-    models: ModelCache, monkeypatch: pytest.MonkeyPatch
+    models: ModelCache, monkeypatch: pytest.MonkeyPatch, kept: ModuleType
 ) -> None:
+    """Of whoever has a shard, and of the worker that trains."""
     calm = queued()
     execute(calm, "ada", models)
     ends: list[tuple[str, bool]] = []
@@ -125,7 +132,10 @@ def test_under_kills_and_freezes_it_is_as_alone(
         return ended
 
     monkeypatch.setattr(reference, "finish", counted)
-    harm = Harm(monkeypatch, [60, 95], [75, 110], (reference, "write"))
+    moments = ([6, 20], [13, 27]) if kept is reference else ([14], [28])
+    # Longer than what was computed before the freeze may be written after it begins.
+    harm = Harm(monkeypatch, *moments, kept, (reference, "write"), frozen_leases=2.5)
+    Together(monkeypatch, 2)
     run_id = queued()
     run = wait_for(run_id, ("ada", "grace", "barbara"))
     assert run.status == "succeeded", run.error
@@ -133,7 +143,10 @@ def test_under_kills_and_freezes_it_is_as_alone(
     done = [token for token, is_done in ends if is_done]
     assert len(done) == len(set(done)) == len(shards_of(run_id))
     assert len(done_by(run_id)) > 1
-    assert harm.refused or len(done) < len(ends)
+    if kept is reference:
+        assert harm.refused or len(done) < len(ends)
+    else:
+        assert run.attempts == 3
 
 
 def test_what_is_computed_is_the_reference_and_of_all_trained_pairs(
@@ -171,7 +184,10 @@ def test_idle_workers_are_woken_once_the_pass_has_begun(
     models: ModelCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with transaction() as session:
-        session.add_all(Worker(name=f"idle {number}", device="cpu") for number in range(3))
+        seen_at = datetime.now(UTC) + timedelta(hours=1)  # the run needs a while until there
+        session.add_all(
+            Worker(name=f"idle {number}", device="cpu", seen_at=seen_at) for number in range(3)
+        )
     get_redis().delete(QUEUE)
     run_id = queued()
     seen: list[tuple[int, str | None]] = []
@@ -295,6 +311,30 @@ def test_a_helper_that_cannot_load_the_model_leaves_the_run_alone(
     assert answers == [True, False]
     text = "The worker small could not help with the reference pass: It does not fit."
     assert text in run.messages
+
+
+def test_a_worker_with_another_kind_of_device_does_not_help(
+    models: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    compute = _Shards._compute
+
+    def asking(*arguments: Any) -> None:
+        if not asked:
+            with transaction() as session:
+                session.get_one(Run, run_id).device = "cuda:0 (NVIDIA H100, 80 GiB), bfloat16"
+            asked.append(help_with_reference(run_id, "grace", ModelCache(get_settings())))
+        compute(*arguments)
+
+    monkeypatch.setattr(_Shards, "_compute", asking)
+    run_id = queued()
+    execute(run_id, "ada", models)
+    run = stored(run_id)
+    assert run.status == "succeeded", run.error
+    assert asked == [True]
+    assert set(done_by(run_id)) == {"ada"}
+    [text] = [text for text in run.messages if text.startswith("The worker grace could not help")]
+    assert "the run is trained on another device" in text
 
 
 def test_an_error_of_its_own_worker_fails_the_run(

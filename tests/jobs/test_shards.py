@@ -86,7 +86,7 @@ def test_three_workers_under_kills_and_freezes_are_as_one(
         return ended
 
     monkeypatch.setattr(claims, "finish", counted)
-    harm = Harm(monkeypatch, [9, 24, 41], [15, 33], (shard_recording, "_hold"))
+    harm = Harm(monkeypatch, [9, 24, 41], [15, 33], claims, (shard_recording, "_hold"))
     run_id = queued(kind)
     run = wait_for(run_id, ("ada", "grace", "barbara"))
     assert run.status == "succeeded", run.error

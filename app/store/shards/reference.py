@@ -51,6 +51,8 @@ class Offer:
     dataset_id: int
     config: dict[str, Any]
     created_at: datetime
+    device: str | None
+    """Of the training worker, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,11 @@ def offer(session: Session, run_id: int, worker: str) -> Offer | None:
     """What a helper needs to know before it claims a shard, to load the model; None if there is
     nothing that this worker could help with."""
     row = session.execute(
-        select(Run.dataset_id, Run.config, Run.created_at).where(
+        select(Run.dataset_id, Run.config, Run.created_at, Run.device).where(
             Run.id == run_id, is_open(), not_(has_failed(literal(run_id), literal(worker)))
         )
     ).one_or_none()
-    return None if row is None else Offer(run_id, row.dataset_id, row.config, row.created_at)
+    return None if row is None else Offer(run_id, *row)
 
 
 def claim(
@@ -105,11 +107,14 @@ def claim_own(
     session: Session, run_id: int, token: str, lease: timedelta, now: datetime | None = None
 ) -> ReferenceClaim | None:
     """Claim a shard for the training worker, which has the run by this token: also one that was
-    tried too often, as there is nobody else to do it. None: others have what is left, or the run is
-    no longer this worker's."""
+    tried too often, as there is nobody else to do it. None: others have what is left.
+
+    Raises:
+        StaleLeaseError: the run is no longer this worker's.
+    """
     run = _locked(session, run_id, _is_held_by(token))
     if run is None:
-        return None
+        raise StaleLeaseError(f"run {run_id} is no longer this worker's")
     assert run.worker is not None
     return _taken(session, run_id, take(session, run_id, run.worker, lease, is_unheld(now), now))
 

@@ -257,6 +257,11 @@ def test_shards_of_other_runs_are_not_released_with_them(database: Any) -> None:
     assert shards(scored)[0].status == "running"
 
 
+def test_who_has_lost_the_run_claims_no_shard(run_id: int) -> None:
+    with pytest.raises(recording.StaleLeaseError), transaction() as session:
+        reference.claim_own(session, run_id, "of another", LEASE, NOON)
+
+
 # --- leases and writes --------------------------------------------------------------------------
 
 
