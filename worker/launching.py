@@ -33,6 +33,7 @@ from chesboard.reporting import (
 )
 from worker.models.cache import ModelCache
 from worker.phases import phases
+from worker.pulse import Watch
 from worker.training.sharing import STOPS
 
 POLL_SECONDS = 0.1
@@ -42,7 +43,8 @@ TASK = "task.json"
 
 
 class RanksLostError(Exception):
-    """Processes of a run ended without a word: killed, or out of the machine's memory."""
+    """Processes of a run ended without a word, killed or out of the machine's memory; or stand
+    still."""
 
 
 class RankFailedError(Exception):
@@ -63,7 +65,7 @@ def train_on_ranks(
         ModelError: its model cannot be used, or does not fit.
         RunStoppedError: it was cancelled, must stop, or is another worker's; a checkpoint is left.
         RankFailedError: a process failed.
-        RanksLostError: processes died.
+        RanksLostError: processes died, or are stuck.
     """
     config, gpus = TrainConfig.model_validate(claim.config), get_settings().gpus
     refuse_unsupported(config, gpus)
@@ -75,8 +77,9 @@ def train_on_ranks(
         about = {**asdict(claim), "created_at": claim.created_at.isoformat()}
         (folder / TASK).write_text(json.dumps({"claim": about, "location": location}))
         torchrun = _start(claim.run_id, folder, gpus, _environment(config, gpus))
+        watch = Watch(folder, gpus, get_settings().rank_timeout.total_seconds())
         try:
-            stop = _wait(torchrun, control)
+            stop = _wait(torchrun, control, watch)
         finally:
             _kill(torchrun)
         return _result(folder, gpus, torchrun.returncode, stop)
@@ -144,8 +147,14 @@ def _start(
     )
 
 
-def _wait(torchrun: "subprocess.Popen[bytes]", control: Control) -> RunStoppedError | None:
-    """Return once all processes have ended; why they were asked to, if they were."""
+def _wait(
+    torchrun: "subprocess.Popen[bytes]", control: Control, watch: Watch
+) -> RunStoppedError | None:
+    """Return once all processes have ended; why they were asked to, if they were.
+
+    Raises:
+        RanksLostError: they are stuck.
+    """
     stop: RunStoppedError | None = None
     ends = float("inf")
     while torchrun.poll() is None and time.monotonic() < ends:
@@ -157,6 +166,9 @@ def _wait(torchrun: "subprocess.Popen[bytes]", control: Control) -> RunStoppedEr
             _ask_to_stop(torchrun)
         except RunCancelledError as error:
             stop, ends = error, time.monotonic() + CANCEL_SECONDS  # the first rank sees it itself
+        stuck = watch.look()
+        if stuck is not None and not isinstance(stop, RunCancelledError):
+            raise RanksLostError(f"processes of the run are stuck: {stuck}")
         time.sleep(POLL_SECONDS)
     return stop
 

@@ -1,15 +1,12 @@
 """odpo's offsets over a dataset: how strong they are, and which pairs have none."""
 
-from array import array
-from collections import Counter
-from statistics import median
-
+import numpy as np
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from app.store.lookup import require_dataset
 from app.store.offsets import read_offsets
-from chesboard.offsets import OffsetKind
+from chesboard.offsets import Floats, OffsetKind
 
 BINS = 24
 
@@ -45,37 +42,26 @@ def summarize_offsets(session: Session, dataset_id: int, alpha: float, kind: Off
     NotFoundError: no such dataset.
     """
     require_dataset(session, dataset_id)
-    values = array("d")
-    reasons: Counter[str] = Counter()
-    named: Counter[tuple[str, str]] = Counter()
-    for _, found in read_offsets(session, dataset_id, kind):
-        if found.scores is not None:
-            named[found.scores.columns] += 1
-        if found.value is not None:
-            values.append(alpha * found.value)
-        elif found.reason is not None:
-            reasons[found.reason] += 1
+    found = read_offsets(session, dataset_id, kind)
+    values = alpha * found.values[~np.isnan(found.values)]
     return Offsets(
-        pairs=len(values) + sum(reasons.values()),
-        unscored=reasons["unscored"],
-        not_above=reasons["not_above"],
-        no_ratio=reasons["no_ratio"],
-        weakened=sum(value < 0 for value in values),
-        strengthened=sum(value > 0 for value in values),
-        columns=list(named.most_common(1)[0][0]) if named else [],
-        median=median(values) if values else None,
+        pairs=len(found.pairs),
+        unscored=found.reasons["unscored"],
+        not_above=found.reasons["not_above"],
+        no_ratio=found.reasons["no_ratio"],
+        weakened=np.count_nonzero(values < 0),
+        strengthened=np.count_nonzero(values > 0),
+        columns=list(found.columns.most_common(1)[0][0]) if found.columns else [],
+        median=float(np.median(values)) if len(values) else None,
         histogram=_histogram(values),
     )
 
 
-def _histogram(values: "array[float]") -> OffsetHistogram:
-    if not values:
+def _histogram(values: Floats) -> OffsetHistogram:
+    if not len(values):
         return OffsetHistogram(start=0, width=1, counts=[])
-    low, high = min(values), max(values)
+    low, high = float(values.min()), float(values.max())
     if low == high:
         return OffsetHistogram(start=low - 0.5, width=1, counts=[len(values)])
-    width = (high - low) / BINS
-    counts = [0] * BINS
-    for value in values:
-        counts[min(BINS - 1, int((value - low) / width))] += 1
-    return OffsetHistogram(start=low, width=width, counts=counts)
+    counts, _ = np.histogram(values, BINS, (low, high))
+    return OffsetHistogram(start=low, width=(high - low) / BINS, counts=counts.tolist())

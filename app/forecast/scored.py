@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.core.packed import Floats, Integers, read_columns
 from app.store.lookup import dataset_of
-from app.store.offsets import one_of, read_offsets
+from app.store.offsets import read_offsets
 from app.store.runs import Run
 from app.store.scores import Score, is_finite
 from chesboard.configs import ObjectiveConfig
@@ -48,6 +48,5 @@ def _offsets(
     """odpo's, 0 where a pair has none; 0 for other objectives."""
     if config.objective != "odpo":
         return 0.0
-    wanted: list[int] = ordinals.tolist()
-    found = dict(read_offsets(session, dataset_of(run), config.odpo_offset, one_of(wanted)))
-    return np.array([found[pair].value or 0.0 for pair in wanted])
+    found = read_offsets(session, dataset_of(run), config.odpo_offset, ordinals.tolist())
+    return np.nan_to_num(found.values, nan=0.0)

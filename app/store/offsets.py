@@ -1,18 +1,49 @@
 """odpo's offsets of a dataset's pairs, from the scores that its rows give."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from typing import Any
 
-from sqlalchemy import ColumnElement, select
+import numpy as np
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session
 
 from app.core.arrays import among
+from app.core.packed import Integers
 from app.store.datasets import Dataset, Pair
 from chesboard.configs.objective import ObjectiveConfig
-from chesboard.offsets import Offset, OffsetKind, offset_of, scores_of, why_without
+from chesboard.offsets import (
+    Floats,
+    NoOffset,
+    OffsetKind,
+    PairScores,
+    columns_with_scores,
+    offsets_of,
+    scores_of,
+    why_without,
+)
 
-CHUNK = 5_000
-"""Rows that are in memory at a time."""
+PAGE = 50_000
+"""Pairs that one statement reads."""
+MOST_OTHERS = 4
+"""Pairs that a page may read for each that is wanted: a range is read much faster than a list."""
+COLUMNS = 500
+"""Columns that one statement reads; PostgreSQL's limit is 1,664."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetOffsets:
+    """Offsets of some of a dataset's pairs, by ascending ordinal; NaN where a pair has none."""
+
+    pairs: Integers
+    values: Floats
+    reasons: Counter[NoOffset]
+    """Why pairs have none, counted."""
+    columns: Counter[tuple[str, str]]
+    """Where how many pairs have their two scores."""
 
 
 class UnscoredPairsError(ValueError):
@@ -20,19 +51,80 @@ class UnscoredPairsError(ValueError):
 
 
 def read_offsets(
-    session: Session, dataset_id: int, kind: OffsetKind, among: ColumnElement[bool] | None = None
-) -> Iterator[tuple[int, Offset]]:
-    """(ordinal, offset) of the dataset's pairs, ascending. among: a condition on `Pair`."""
-    columns = session.get_one(Dataset, dataset_id).columns
-    query = (
-        select(Pair.pair, Pair.meta, Pair.source)
-        .where(Pair.dataset_id == dataset_id)
-        .order_by(Pair.pair)
+    session: Session, dataset_id: int, kind: OffsetKind, pairs: Collection[int] | None = None
+) -> DatasetOffsets:
+    """The offsets of these of the dataset's pairs, by default of all."""
+    roles = session.get_one(Dataset, dataset_id).columns
+    ordinals, values = [np.empty(0, np.int64)], [np.empty(0)]
+    reasons: Counter[NoOffset] = Counter()
+    columns: Counter[tuple[str, str]] = Counter()
+    for page, wanted in _pages(session, dataset_id, pairs):
+        of_page, scores = _read_scores(session, page, wanted, roles)
+        found = offsets_of(scores, kind)
+        ordinals.append(of_page)
+        values.append(found.values)
+        reasons += found.reasons
+        columns += scores.columns
+    return DatasetOffsets(np.concatenate(ordinals), np.concatenate(values), reasons, columns)
+
+
+def _pages(
+    session: Session, dataset_id: int, pairs: Collection[int] | None
+) -> Iterator[tuple[ColumnElement[bool], Integers | None]]:
+    """Conditions on `Pair` that together hold for these pairs, by ascending ordinal; and of each,
+    where it holds for others too, which are wanted."""
+    of_dataset = Pair.dataset_id == dataset_id
+    if pairs is None:
+        last = session.scalar(select(func.max(Pair.pair)).where(of_dataset))
+        for start in range(0, 0 if last is None else last + 1, PAGE):
+            yield of_dataset & Pair.pair.between(start, start + PAGE - 1), None
+        return
+    ascending = np.sort(np.fromiter(pairs, np.int64, len(pairs)))
+    for start in range(0, len(ascending), PAGE):
+        wanted = ascending[start : start + PAGE]
+        first, last = int(wanted[0]), int(wanted[-1])
+        if last - first < MOST_OTHERS * len(wanted):
+            yield of_dataset & Pair.pair.between(first, last), wanted
+        else:
+            yield of_dataset & among(Pair.pair, wanted.tolist()), None
+
+
+def _read_scores(
+    session: Session,
+    page: ColumnElement[bool],
+    wanted: Integers | None,
+    roles: Mapping[str, object] | None,
+) -> tuple[Integers, PairScores]:
+    """The ordinals of a page's pairs, ascending, and their scores. wanted: of these alone."""
+    names = session.scalars(select(func.jsonb_object_keys(Pair.meta)).where(page).distinct())
+    # As PostgreSQL orders the columns of each row: the first that hold scores are taken.
+    named = sorted(
+        columns_with_scores(names, roles), key=lambda name: (len(name.encode()), name.encode())
     )
-    if among is not None:
-        query = query.where(among)
-    for row in session.execute(query.execution_options(yield_per=CHUNK)):
-        yield row.pair, offset_of(scores_of(row.meta, columns, row.source), kind)
+    read = (Pair.pair, Pair.source["layout"], *(Pair.meta[name] for name in named))
+    lists = _read_lists(session, page, read)
+    ordinals = np.array(lists[0], dtype=np.int64)
+    if wanted is not None:
+        is_wanted = np.isin(ordinals, wanted, assume_unique=True)
+        if not is_wanted.all():
+            ordinals, lists = ordinals[is_wanted], [list(compress(of, is_wanted)) for of in lists]
+    _, layouts, *cells = lists
+    scores = scores_of(dict(zip(named, cells, strict=True)), len(ordinals), roles, layouts)
+    return ordinals, scores
+
+
+def _read_lists(
+    session: Session, page: ColumnElement[bool], columns: Sequence[Any]
+) -> list[list[Any]]:
+    """Each column of a page's pairs as a list, by ascending ordinal."""
+    found: list[list[Any]] = []
+    for start in range(0, len(columns), COLUMNS):
+        lists = [
+            func.json_agg(aggregate_order_by(column, Pair.pair))
+            for column in columns[start : start + COLUMNS]
+        ]
+        found += [of or [] for of in session.execute(select(*lists).where(page)).one()]
+    return found
 
 
 def training_offsets(
@@ -46,27 +138,22 @@ def training_offsets(
     """
     if config.objective != "odpo":
         return {}, None
-    offsets: dict[int, float] = {}
-    reasons: Counter[str] = Counter()
-    for pair, found in read_offsets(session, dataset_id, config.odpo_offset, one_of(pairs)):
-        if found.reason is not None:
-            reasons[found.reason] += 1
-        offsets[pair] = found.value or 0.0
-    if not reasons:
+    found = read_offsets(session, dataset_id, config.odpo_offset, pairs)
+    values = np.nan_to_num(found.values, nan=0.0).tolist()
+    offsets = dict(zip(found.pairs.tolist(), values, strict=True))
+    if not found.reasons:
         return offsets, None
     if config.odpo_unscored == "refuse":
-        raise UnscoredPairsError(refusal(reasons, len(offsets)))
-    return offsets, f"{why_without(reasons, len(offsets))} They train with offset 0, as in dpo."
+        raise UnscoredPairsError(refusal(found.reasons, len(offsets)))
+    return (
+        offsets,
+        f"{why_without(found.reasons, len(offsets))} They train with offset 0, as in dpo.",
+    )
 
 
-def refusal(reasons: Mapping[str, int], pairs: int) -> str:
+def refusal(reasons: Mapping[NoOffset, int], pairs: int) -> str:
     """What to say where pairs without an offset are refused."""
     return (
         f"{why_without(reasons, pairs)} Choose odpo_unscored: zero to train them as dpo does, or "
         "leave them out of the selection."
     )
-
-
-def one_of(pairs: Collection[int]) -> ColumnElement[bool]:
-    """Condition on `Pair`: one of these ordinals, as one parameter."""
-    return among(Pair.pair, pairs)

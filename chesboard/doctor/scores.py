@@ -38,16 +38,22 @@ class Scores(NamedTuple):
 def pair_scores(columns: Mapping[str, Any]) -> list[Scores]:
     """The scores of both responses, by every pair of columns that gives them as finite numbers."""
     found = []
-    for names in _score_columns(tuple(columns)):
+    for names in score_columns(tuple(columns)):
         preferred, dispreferred = (as_number(columns[name]) for name in names)
         if preferred is not None and dispreferred is not None:
             found.append(Scores(preferred, dispreferred, names))
     return found
 
 
+def may_hold_scores(name: str) -> bool:
+    """Whether a column's name is that of a score."""
+    return _words(name) is not None
+
+
 @lru_cache(maxsize=256)
-def _score_columns(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """("score_chosen", "score_rejected"), ("chosen-rating", "rejected-rating"), ..."""
+def score_columns(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """The pairs of columns that hold scores of both responses, by the names of all columns:
+    ("score_chosen", "score_rejected"), ("chosen-rating", "rejected-rating"), ..."""
     by_words = {words: name for name in names if (words := _words(name)) is not None}
     pairs = (
         (name, by_words[other])

@@ -137,6 +137,24 @@ def one_of_two_frozen(blow: Blow) -> None:
         blow.runs.stack.signal_worker(pid, signal.SIGCONT)
 
 
+def worker_of_a_reference_pass_killed(blow: Blow) -> None:
+    """kill -9, three times, of a worker that has a shard of a training run's reference pass: of the
+    one that trains, or its helper."""
+    for number in range(3):
+        blow.sleep_until_some_moment(0.2)
+        held = _a_shard(blow)
+        if held is None:
+            blow.problems.append(f"it was over after {number} of 3 kills")
+            return
+        shard, worker = held
+        trains = blow.runs.row(blow.run_id)["worker"] == worker
+        blow.notes.append("the one that trains" if trains else "a helper")
+        blow.runs.stack.signal_worker(pid_of({"worker": worker}), signal.SIGKILL)
+        blow.times += 1
+        _until_another_has(blow, shard, worker)
+    _note_workers(blow)
+
+
 def _note_workers(blow: Blow) -> None:
     query = "SELECT count(*), count(DISTINCT worker) FROM run_shards WHERE run_id = %s"
     [(shards, workers)] = blow.runs.stack.query(query, blow.run_id)
@@ -274,6 +292,11 @@ FAULTS = {
     "kill-scoring": Fault("one of two killed (-9), scoring", "scoring", one_of_two_killed),
     "freeze-scoring": Fault(
         "one of two frozen beyond its lease, scoring", "scoring", one_of_two_frozen
+    ),
+    "kill-reference": Fault(
+        "one of two killed (-9), reference pass",
+        "reference pass",
+        worker_of_a_reference_pass_killed,
     ),
     "stop": Fault("worker asked to stop (TERM)", "training", worker_asked_to_stop),
     "freeze": Fault("worker frozen beyond its lease", "training", worker_frozen),

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.core.arrays import among
 from app.core.errors import InvalidInputError
 from app.runs.validation import check_selection
 from app.store.datasets import Dataset, Pair
-from app.store.offsets import one_of, read_offsets
+from app.store.offsets import read_offsets
 from app.store.selection import selected
 from chesboard.configs import ObjectiveConfig, Selection
 
@@ -38,8 +40,8 @@ def check_scores(
     """Raises:
     InvalidInputError: no pair has the two scores that odpo needs.
     """
-    offsets = read_offsets(session, dataset.id, config.odpo_offset, one_of(pairs))
-    if all(offset.value is None for _, offset in offsets):
+    offsets = read_offsets(session, dataset.id, config.odpo_offset, pairs)
+    if np.isnan(offsets.values).all():
         message = "odpo needs scores of the responses, and no pair here has two: leave the arm out."
         raise InvalidInputError(message, [{"field": "arms", "message": message}])
 
@@ -62,7 +64,7 @@ def distinct_prompts(
     """Of each prompt of these pairs the first pair, in the order of a hash of the seed."""
     first = func.min(Pair.pair)
     order = (func.md5(func.concat(f"{seed}:", first)), first)
-    query = select(first).where(Pair.dataset_id == dataset.id, one_of(pairs))
+    query = select(first).where(Pair.dataset_id == dataset.id, among(Pair.pair, pairs))
     return list(session.scalars(query.group_by(Pair.prompt).order_by(*order)))
 
 
