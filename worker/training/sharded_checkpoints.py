@@ -90,7 +90,8 @@ def begin(folder: Path, step: int, weights: dict[str, Tensor], ranks: Ranks) -> 
         DiskFullError: it does not fit; the earlier checkpoint is kept.
     """
     # Never into the folder of an earlier one of the same step, which must stay whole meanwhile.
-    path = folder / agreed(f"{PREFIX}{step}-{random.getrandbits(32):08x}")
+    name: str = agreed(f"{PREFIX}{step}-{random.getrandbits(32):08x}")
+    path = folder / name
     try:
         with disk.writing("a checkpoint", folder.parent):
             try:
