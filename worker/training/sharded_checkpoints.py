@@ -7,8 +7,9 @@
 A folder without its last file, or without one that this names, is no checkpoint. The parts are
 safetensors too (no pickle), and are read onto any number of processes: each reads what it holds.
 
-Processes may be on several machines, which have the folder at paths of their own and do not see each
-other's files at once: the first says which checkpoint it is, by its name, and each says what it wrote.
+Processes may be on several machines, which have the folder at paths of their own and do not see
+each other's files at once: the first says which checkpoint it is, by its name, and each says what
+it wrote.
 """
 
 import errno
