@@ -134,6 +134,7 @@ def run_ranks(
 
     Raises:
         LeaseLostError: the run is another worker's; the processes were killed.
+        RanksLostError: they had to be killed for another reason.
     """
     config, gpus = TrainConfig.model_validate(claim.config), get_settings().gpus
     about = {**asdict(claim), "created_at": claim.created_at.isoformat()}

@@ -28,6 +28,7 @@ from chesboard.reporting import Control, Reporter, RunStoppedError
 from worker.launching import (
     Meeting,
     RankFailedError,
+    RanksLostError,
     read_results,
     refuse_unsupported,
     run_ranks,
@@ -207,7 +208,9 @@ def _take_part(
     interface = interface_of(own_host(claim.run_id))
     meeting = Meeting(taken.seat, settings.seats, first.host, first.port, interface)
     with TemporaryDirectory(prefix="chesboard-ranks-") as name:
-        run_ranks(claim, location, Path(name), control, meeting)
+        # How those ended that are lost is not known; that the worker could not begin is not so.
+        with suppress(RanksLostError):
+            run_ranks(claim, location, Path(name), control, meeting)
         return read_results(Path(name), range(taken.seat * gpus, (taken.seat + 1) * gpus))
 
 

@@ -1,6 +1,9 @@
 """The seats of a run as its first worker sees them."""
 
+import threading
 from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +16,10 @@ from app.store.leases import Claim
 from app.store.seats import Offer, RunSeat, SeatClaim
 from tests.app import factories
 from tests.support import database_is_away
+from worker import lease_keeper
 from worker import seats as worker_seats
-from worker.seats import FirstSeat
+from worker.launching import Meeting, RanksLostError, write_result
+from worker.seats import FirstSeat, take_seat
 
 OFFER = Offer(gpus=2, seats=3)
 LEASE = timedelta(seconds=30)
@@ -128,3 +133,62 @@ def test_leaving_ends_the_attempt_for_all(claim: Claim, others: list[SeatClaim])
         _ = 1 // 0
     with transaction() as session:
         assert seats.read(session, claim.run_id, claim.token) == []
+
+
+@pytest.fixture
+def ready(claim: Claim, others: list[SeatClaim], monkeypatch: pytest.MonkeyPatch) -> SeatClaim:
+    """The second seat, where nothing is in the way any more."""
+    for check in ("check_folder", "check_way"):
+        monkeypatch.setattr(worker_seats, check, lambda *_: None)
+    with transaction() as session:
+        seats.receive(session, claim.run_id, claim.token, "127.0.0.1", 4711, "m")
+        seats.get_ready(session, claim.run_id, others[1].token)
+    return others[0]
+
+
+def told(claim: Claim) -> Any:
+    with transaction() as session:
+        return seats.read(session, claim.run_id, claim.token)[1].results
+
+
+MODELS: Any = SimpleNamespace(prepare=lambda *_: "a folder", forget=lambda: None)
+
+
+def test_a_worker_tells_how_its_processes_ended(
+    claim: Claim, ready: SeatClaim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(_: Claim, location: str, folder: Path, control: Any, meeting: Meeting) -> None:
+        assert (location, meeting.seat, meeting.seats) == ("a folder", 1, 3)
+        assert (meeting.host, meeting.port) == ("127.0.0.1", 4711)
+        write_result(folder, 3, DONE)  # the second of its two; the first seat has 0 and 1
+
+    monkeypatch.setattr(worker_seats, "run_ranks", run)
+    take_seat(ready, "grace", MODELS)
+    silent, done = told(claim)
+    assert silent is None
+    assert done["status"] == "succeeded"
+
+
+def test_processes_that_had_to_be_killed_ended_without_a_word_and_fail_no_run(
+    claim: Claim, ready: SeatClaim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: Any) -> None:
+        raise RanksLostError("they stand still")
+
+    monkeypatch.setattr(worker_seats, "run_ranks", run)
+    take_seat(ready, "grace", MODELS)
+    assert told(claim) == [None, None]
+
+
+def test_a_worker_that_is_asked_to_end_before_the_others_are_ready_leaves_its_seat(
+    claim: Claim, others: list[SeatClaim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutting_down = threading.Event()
+    monkeypatch.setattr(lease_keeper, "shutting_down", shutting_down)
+    waiting = threading.Thread(target=take_seat, args=[others[0], "grace", MODELS])
+    waiting.start()
+    shutting_down.set()
+    waiting.join(30)
+    with transaction() as session:
+        found = seats.read(session, claim.run_id, claim.token)
+    assert [seat.worker for seat in found] == ["ada", None, "barbara"]
