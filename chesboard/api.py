@@ -18,7 +18,7 @@ from chesboard.model import LoadedModel, embedding_rows, without_adapters
 from chesboard.pairs import Pair
 from chesboard.records import Record, ScoreRecord
 from chesboard.rendering import run_template
-from chesboard.reporting import Reporter
+from chesboard.reporting import PhaseName, Reporter
 from chesboard.scoring import NOT_RANKED, report_same_tokens, report_truncation, score_pairs
 from chesboard.text_check import TextCheck
 from chesboard.tokenization import tokenize_pairs
@@ -41,6 +41,7 @@ def score(
     chat_template_kwargs: Mapping[str, Any] | None = None,
     on_refused: Literal["raise", "skip"] = "raise",
     progress: Progress | None = None,
+    layer_progress: Progress | None = None,
 ) -> list[ScoreRecord]:
     """CHES, its relatives and the log-probabilities of each pair (arXiv 2410.08847, Section 5).
 
@@ -58,6 +59,8 @@ def score(
         which the model has no embedding: "raise" an error, or "skip" the pair, which then has no
         record; a warning counts and names such pairs.
     progress: called as `progress(done, total)` after each forward pass.
+    layer_progress: the same before each layer of a model that is read layer by layer, whose forward
+        passes end together: the layers that were read, of those that are to be read for all pairs.
 
     Returns one record a pair, in the order of `pairs`; `record.pair` is the place in `pairs`,
     from 0, whatever `Pair.pair` was. The scores are those of the server for the same precision.
@@ -88,7 +91,7 @@ def score(
     check.refuse_if_left_out(only_if_all=on_refused == "skip")
     for sentence in (*template.messages(), *check.messages()):
         log.warning("%s", sentence)
-    collector = _Collector(progress)
+    collector = _Collector(progress, layer_progress)
     with _ready_to_score(model) as (device, compute_dtype):
         loaded = LoadedModel(model, tokenizer, device, compute_dtype, type(model).__name__)
         # Scoring reports nothing but what the collector has methods for.
@@ -196,15 +199,23 @@ class _NeverStop:
 class _Collector:
     """Keeps the score records, by pair; logs the messages."""
 
-    def __init__(self, progress: Progress | None) -> None:
+    def __init__(self, progress: Progress | None, layer_progress: Progress | None) -> None:
         self.records: dict[int, ScoreRecord] = {}
-        self._progress = progress
+        self._progress, self._layer_progress = progress, layer_progress
 
     def put(self, *records: Record) -> None:
         self.records.update((r.pair, r) for r in records if isinstance(r, ScoreRecord))
 
-    def phase(self, *_: object, **__: object) -> None:
-        return
+    def phase(
+        self,
+        name: PhaseName,
+        done: int | None = None,
+        total: int | None = None,
+        unit: str | None = None,
+    ) -> None:
+        is_of_layers = name == "scoring" and unit == "layers"
+        if is_of_layers and self._layer_progress and done is not None and total is not None:
+            self._layer_progress(done, total)
 
     def progress(self, done: int, total: int, unit: str) -> None:
         if self._progress is not None:

@@ -338,7 +338,7 @@ def _score(rows: list[PairRow], config: ScoreConfig) -> "list[ScoreRecord]":
     pairs = [Pair(row.prompt, row.preferred, row.dispreferred) for row in rows]
     try:
         model, tokenizer = load(config)
-        with _progress_bar() as report:
+        with _progress_bar() as (report, report_layers):
             return score(
                 model,
                 tokenizer,
@@ -350,6 +350,7 @@ def _score(rows: list[PairRow], config: ScoreConfig) -> "list[ScoreRecord]":
                 chat_template_kwargs=config.chat_template_kwargs,
                 on_refused="skip",
                 progress=report,
+                layer_progress=report_layers,
             )
     except (ModelError, MemoryError, ValueError) as error:
         _fail(str(error))
@@ -357,7 +358,8 @@ def _score(rows: list[PairRow], config: ScoreConfig) -> "list[ScoreRecord]":
 
 @contextlib.contextmanager
 def _progress_bar() -> Iterator[Any]:
-    """On standard error, with the time left by the share that is done; none in a pipe."""
+    """For pairs and for layers that are read one by one: on standard error, with the time left by
+    the share that is done; none in a pipe."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -377,8 +379,12 @@ def _progress_bar() -> Iterator[Any]:
     )
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("Scoring pairs", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        pairs = bar.add_task("Scoring pairs", total=None)
+        layers = bar.add_task("Reading layers", total=None, visible=False)
+        yield (
+            lambda done, total: bar.update(pairs, completed=done, total=total),
+            lambda done, total: bar.update(layers, completed=done, total=total, visible=True),
+        )
 
 
 @contextlib.contextmanager

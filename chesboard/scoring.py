@@ -11,7 +11,7 @@ from chesboard.configs import ModelConfig
 from chesboard.forward.batching import TokenBudget, in_batches
 from chesboard.forward.ready import ready_forward
 from chesboard.forward.states import PairForward, PairStates
-from chesboard.forward.stream_schedule import schedule_for
+from chesboard.forward.stream_schedule import layers_reported, schedule_for
 from chesboard.measures.ches import hidden_measures
 from chesboard.measures.edit_distance import normalized_edit_distance
 from chesboard.measures.head import head_measures
@@ -47,11 +47,13 @@ def score_pairs(
     Raises:
         MemoryError: one pair alone does not fit into the GPU's memory.
         ValueError: a pair is longer than the model can read, or has a token that it does not know.
-        What `control.check()` raises, between two batches.
+        What `control.check()` raises, between two batches; of a model that is read layer by
+        layer, also while a layer is read.
     """
     scored = set(already)
     todo = [pair for pair in pairs if pair.pair not in scored]
-    forward = ready_forward(loaded, pairs, reporter)
+    with layers_reported(loaded, "comparing forward passes", reporter, control):
+        forward = ready_forward(loaded, pairs, reporter)
     lacks_head = False
 
     def score(batch: list[TokenizedPair]) -> None:

@@ -5,6 +5,7 @@ workers do at once are executed in worker/shards.py.
 """
 
 import logging
+from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -26,7 +27,7 @@ from chesboard.configs import (
 )
 from chesboard.model import embedding_rows
 from chesboard.pairs import Pair, TokenizedPair
-from chesboard.reporting import LeaseLostError, RunCancelledError, RunInterruptedError
+from chesboard.reporting import Control, LeaseLostError, RunCancelledError, RunInterruptedError
 from chesboard.text_check import TextCheck
 from worker.checking import count_findings, summarize_check
 from worker.judging import judge
@@ -45,6 +46,7 @@ from worker.preparing import (
     tokenize,
 )
 from worker.recorder import Recorder
+from worker.reference_shards import complete_reference, help_with_reference
 from worker.retry import retry_while_unreachable, run_with_retry
 from worker.seats import take_seat, train_on_seats
 from worker.shards import execute_shards
@@ -56,8 +58,9 @@ log = logging.getLogger(__name__)
 
 
 def execute(run_id: int, worker: str, models: ModelCache) -> bool:
-    """Execute a run, or those shards of it or the seat that this worker gets. False if nothing of
-    it can be claimed: it is finished, cancelled, or another worker's.
+    """Execute a run, or those shards of it or the seat that this worker gets, be it of the run or
+    of its reference pass. False if nothing of it can be claimed: it is finished, cancelled, or
+    another worker's.
 
     While PostgreSQL is unreachable the worker retries: an outage does not fail the run.
 
@@ -79,7 +82,7 @@ def execute(run_id: int, worker: str, models: ModelCache) -> bool:
         lambda session: seats.claim(session, run_id, worker, settings.lease, offer),
     )
     if claim is None:
-        return execute_shards(run_id, worker, models)
+        return execute_shards(run_id, worker, models) or help_with_reference(run_id, worker, models)
     log.info("run %s: %s, attempt %s", run_id, claim.kind, claim.attempt)
     wake(run_id, claim.revision)
     outcome = _Outcome(claim)
@@ -166,7 +169,7 @@ class _Outcome:
 
 
 def work(
-    claim: leases.Claim, recorder: Recorder, control: LeaseKeeper, models: ModelCache
+    claim: leases.Claim, recorder: Recorder, control: Control, models: ModelCache
 ) -> dict[str, Any]:
     """Compute a run and return its summary. Of several ranks that train, the first calls this."""
     config = CONFIGS[claim.kind].model_validate(claim.config)
@@ -196,7 +199,14 @@ def work(
     check.refuse_if_left_out(only_if_all=True)
     if isinstance(config, TrainConfig):
         summary = train_run(
-            claim, config, loaded, pairs, recorder, control, template.saved_tokenizer
+            claim,
+            config,
+            loaded,
+            pairs,
+            recorder,
+            control,
+            template.saved_tokenizer,
+            partial(complete_reference, claim, config, loaded, recorder, control),
         )
     else:
         assert isinstance(config, PreflightConfig)  # others are done in shards

@@ -34,6 +34,7 @@ from chesboard.reporting import (
 )
 from worker.models.cache import ModelCache
 from worker.phases import phases
+from worker.pulse import Watch
 from worker.training.sharing import STOPS
 
 POLL_SECONDS = 0.1
@@ -76,7 +77,8 @@ class Others(Protocol):
 
 
 class RanksLostError(Exception):
-    """Processes of a run ended without a word: killed, or out of the machine's memory."""
+    """Processes of a run ended without a word, killed or out of the machine's memory; or stand
+    still."""
 
 
 class RankFailedError(Exception):
@@ -103,7 +105,7 @@ def train_on_ranks(
         ModelError: its model cannot be used, or does not fit.
         RunStoppedError: it was cancelled, must stop, or is another worker's; a checkpoint is left.
         RankFailedError: a process failed.
-        RanksLostError: processes died.
+        RanksLostError: processes died, or are stuck.
     """
     settings = get_settings()
     config, gpus = TrainConfig.model_validate(claim.config), settings.gpus
@@ -134,15 +136,18 @@ def run_ranks(
 
     Raises:
         LeaseLostError: the run is another worker's; the processes were killed.
-        RanksLostError: they had to be killed for another reason.
+        RanksLostError: they are stuck.
     """
     config, gpus = TrainConfig.model_validate(claim.config), get_settings().gpus
     about = {**asdict(claim), "created_at": claim.created_at.isoformat()}
     (folder / TASK).write_text(json.dumps({"claim": about, "location": location}))
     environment = _environment(config, gpus, meeting)
     torchrun = _start(claim.run_id, folder, gpus, environment, meeting)
+    first = 0 if meeting is None else meeting.seat * gpus
+    limit = get_settings().rank_timeout.total_seconds()
+    watch = Watch(folder, range(first, first + gpus), limit)
     try:
-        stop = _wait(torchrun, control, is_lost)
+        stop = _wait(torchrun, control, watch, is_lost)
     finally:
         _kill(torchrun)
     return torchrun.returncode, stop
@@ -232,9 +237,14 @@ def _start(
 def _wait(
     torchrun: "subprocess.Popen[bytes]",
     control: Control,
+    watch: Watch,
     is_lost: Callable[[], bool] | None = None,
 ) -> RunStoppedError | None:
-    """Return once all processes have ended; why they were asked to, if they were."""
+    """Return once all processes have ended; why they were asked to, if they were.
+
+    Raises:
+        RanksLostError: they are stuck.
+    """
     stop: RunStoppedError | None = None
     ends = float("inf")
     while torchrun.poll() is None and time.monotonic() < ends:
@@ -248,6 +258,9 @@ def _wait(
             stop, ends = error, time.monotonic() + CANCEL_SECONDS  # the first rank sees it itself
         if is_lost is not None and is_lost():
             ends, is_lost = min(ends, time.monotonic() + LOST_SECONDS), None
+        stuck = watch.look()
+        if stuck is not None and not isinstance(stop, RunCancelledError):
+            raise RanksLostError(f"processes of the run are stuck: {stuck}")
         time.sleep(POLL_SECONDS)
     return stop
 

@@ -16,6 +16,7 @@ from chesboard.loading import ModelError
 from chesboard.model import LoadedModel
 from chesboard.pairs import Pair, TokenizedPair
 from chesboard.rendering import RunTemplate, run_template
+from chesboard.reporting import Reporter
 from chesboard.text_check import TextCheck
 from chesboard.tokenization import tokenize_pairs
 from worker import disk
@@ -23,7 +24,6 @@ from worker.checking import report_findings
 from worker.models.cache import ModelCache
 from worker.models.loading import describe_loaded, other_precision
 from worker.models.progress import OnPhase
-from worker.recorder import Recorder
 from worker.retry import run_with_retry
 from worker.training.sharing import Ranks, current_ranks
 
@@ -53,6 +53,13 @@ class Claimed(Protocol):
         """When the run was queued."""
 
 
+class DeviceReporter(Reporter, Protocol):
+    """A reporter that is also told where the model of the run is."""
+
+    def device(self, text: str) -> None:
+        """For people: "cuda:0 (NVIDIA H100, 80 GiB), bfloat16"."""
+
+
 class Prepared(NamedTuple):
     """A model whose tokenizer has the run's chat template."""
 
@@ -61,16 +68,20 @@ class Prepared(NamedTuple):
 
 
 def prepare(
-    claim: Claimed, config: ModelConfig, models: ModelCache, recorder: Recorder, on_phase: OnPhase
+    claim: Claimed,
+    config: ModelConfig,
+    models: ModelCache,
+    reporter: DeviceReporter,
+    on_phase: OnPhase,
 ) -> Prepared:
     """Load the model of a run, and report what is to be said of it."""
     loaded = models.load(config, on_phase)
-    recorder.device(_among(current_ranks()) + describe_loaded(loaded))
+    reporter.device(_among(current_ranks()) + describe_loaded(loaded))
     if other := other_precision(config, loaded):
-        recorder.message(other)
+        reporter.message(other)
     for note in loaded.notes:
-        recorder.message(note)
-    template = chat_template(claim, config, loaded.tokenizer, recorder)
+        reporter.message(note)
+    template = chat_template(claim, config, loaded.tokenizer, reporter)
     # A copy: the model cache keeps the tokenizer as it was loaded.
     return Prepared(replace(loaded, tokenizer=template.tokenizer), template)
 
@@ -84,7 +95,7 @@ def _among(ranks: Ranks) -> str:
 
 
 def chat_template(
-    claim: Claimed, config: ModelConfig, tokenizer: Any, recorder: Recorder
+    claim: Claimed, config: ModelConfig, tokenizer: Any, reporter: Reporter
 ) -> RunTemplate:
     """The chat template of a run, with its arguments and date; what it says is reported."""
     template = run_template(tokenizer, config, claim.created_at)
@@ -92,7 +103,7 @@ def chat_template(
         f"run {claim.run_id}", lambda session: template_of_result(session, config.model)
     )
     for sentence in (*filter(None, [trained_with]), *template.messages()):
-        recorder.message(sentence)
+        reporter.message(sentence)
     return template
 
 
@@ -101,7 +112,7 @@ def tokenize(
     raw_pairs: list[Pair],
     config: ModelConfig,
     check: TextCheck,
-    recorder: Recorder,
+    reporter: Reporter,
     on_phase: OnPhase,
 ) -> list[TokenizedPair]:
     """The pairs as the model reads them. check: collects what is found in them.
@@ -120,7 +131,7 @@ def tokenize(
             config.max_response_tokens,
             check,
         )
-        report_findings(check.findings[reported:], recorder)
+        report_findings(check.findings[reported:], reporter)
     on_phase("tokenizing", len(raw_pairs), len(raw_pairs), "pairs")
     return pairs
 

@@ -35,14 +35,16 @@ from worker.models.cache import ModelCache
 from worker.models.progress import OnPhase, ignore_phase
 from worker.models.sharded import load_sharded
 from worker.preparing import describe_error
+from worker.pulse import Marking, Pulse
 from worker.recorder import Recorder
+from worker.silent import Silent
 from worker.training.execution import train_prepared
 
 log = logging.getLogger(__name__)
 
 TIMEOUT = timedelta(hours=2)
 """How long a process may wait for another, which may be tokenizing all pairs. One that is gone is
-noticed at once."""
+noticed at once, and one that is stuck by the worker (`worker.pulse`)."""
 
 _LOST_ANOTHER = re.compile(
     r"gloo|nccl|connection (closed|reset|refused)|broken pipe", re.IGNORECASE
@@ -58,9 +60,12 @@ def main() -> None:
     logs.configure(settings, f"rank {rank}")
     keep_freed_memory()
     limit_idle_transactions(settings.lease)
+    pulse = Pulse(folder, rank)
+    pulse.start()
     with logs.working_on(run_id):
-        result = _attempt(folder)
+        result = _attempt(folder, pulse)
     write_result(folder, rank, result)
+    pulse.end()
     is_stopped = rank == 0 and result["status"] not in ("succeeded", "failed")
     if result["status"] == "failed" or (is_stopped and torch.cuda.is_available()):
         # Others may wait for this one in vain: NCCL does not tell them that it is gone, but
@@ -70,12 +75,13 @@ def main() -> None:
     dist.destroy_process_group()
 
 
-def _attempt(folder: Path) -> dict[str, Any]:
+def _attempt(folder: Path, pulse: Pulse) -> dict[str, Any]:
     try:
         claim, location = read_task(folder)
         _join()
         first = dist.get_rank() == 0
-        return {"status": "succeeded", "summary": (_lead if first else _follow)(claim, location)}
+        train = _lead if first else _follow
+        return {"status": "succeeded", "summary": train(claim, location, pulse)}
     except RunStoppedError as error:
         return {"status": type(error).__name__, "message": str(error)}
     except Exception as error:
@@ -97,21 +103,25 @@ def _join() -> None:
         dist.init_process_group("gloo", timeout=TIMEOUT)
 
 
-def _lead(claim: Claim, location: str) -> dict[str, Any]:
+def _lead(claim: Claim, location: str, pulse: Pulse) -> dict[str, Any]:
     with (
-        LeaseKeeper(claim.run_id, claim.token) as control,
+        LeaseKeeper(claim.run_id, claim.token) as keeper,
         Recorder(claim.run_id, claim.token) as recorder,
     ):
+        control = Marking(keeper, pulse)
         control.check()
-        return work(claim, recorder, control, _ShardedModels(location))
+        summary = work(claim, recorder, control, _ShardedModels(location))
+        with pulse.busy():
+            recorder.flush()
+        return summary
 
 
-def _follow(claim: Claim, location: str) -> None:
+def _follow(claim: Claim, location: str, pulse: Pulse) -> None:
     config = TrainConfig.model_validate(claim.config)
-    loaded = load_sharded(config, location, ignore_phase)
+    loaded = load_sharded(config, location, lambda *_: pulse.mark())
     prepared = agreed(None)
     loaded = replace(loaded, tokenizer=prepared.tokenizer)
-    train_prepared(claim.run_id, config, loaded, prepared, _Silent(), _Signalled())
+    train_prepared(claim.run_id, config, loaded, prepared, Silent(), Marking(_Signalled(), pulse))
 
 
 class _ShardedModels(ModelCache):
@@ -131,17 +141,6 @@ class _Signalled:
     def check(self) -> None:
         if shutting_down.is_set():
             raise RunInterruptedError("the worker is shutting down")
-
-
-class _Silent:
-    """The Reporter of a process that has nothing to add."""
-
-    def put(self, *_: object) -> None: ...
-    def phase(self, *_: object) -> None: ...
-    def progress(self, *_: object) -> None: ...
-    def message(self, _: str) -> None: ...
-    def flush(self) -> None: ...
-    def checkpointed(self) -> None: ...
 
 
 def _has_lost_another(error: Exception) -> bool:

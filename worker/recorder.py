@@ -82,7 +82,7 @@ class Recorder:
     def progress(self, done: int, total: int, unit: str) -> None:
         with self._changed:
             self._waiting.progress = self._progress_clock.progress(done, total, unit)
-            if self._phase is not None:
+            if self._phase is not None and self._phase.unit in (None, unit):
                 self._put_phase(self._phase.name, done, total, unit)
             self._changed.notify_all()
 
@@ -94,10 +94,13 @@ class Recorder:
         unit: str | None = None,
     ) -> None:
         with self._changed:
-            entered = self._phase is None or self._phase.name != name
-            if entered:
+            if self._phase is None or self._phase.name != name:
                 self._begin_phase()
-            elif done != total and time.monotonic() - self._phase_at < PHASE_SECONDS:
+            elif (
+                done != total
+                and unit == self._phase.unit
+                and time.monotonic() - self._phase_at < PHASE_SECONDS
+            ):
                 return
             self._put_phase(name, done, total, unit)
             self._changed.notify_all()
@@ -219,11 +222,13 @@ class _Clock:
 
     def __init__(self) -> None:
         self._first: tuple[float, int, str] | None = None
+        self._last = 0
 
     def progress(self, done: int, total: int, unit: str) -> recording.Progress:
-        """A new unit is a new count."""
+        """A new unit is a new count, and so is one that went back."""
         now = time.monotonic()
-        if self._first is None or self._first[2] != unit:
+        if self._first is None or self._first[2] != unit or done < self._last:
             self._first = (now, done, unit)
+        self._last = done
         began, at_first, _ = self._first
         return recording.Progress(done, total, unit, done - at_first, now - began)

@@ -5,7 +5,7 @@ of workers do a run together, and one does it alone in the same way.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -98,14 +98,14 @@ def execute_shards(run_id: int, worker: str, models: ModelCache) -> bool:
         log.info("run %s: %s, shard %s", run_id, claim.kind, claim.shard)
         wake(run_id, claim.revision)
         if claim.begins:
-            _wake_idle_workers(run_id)
+            wake_idle_workers(run_id)
         runner = runner or _Runner(claim, models)
         if not runner.execute(claim):
             return True
     return runner is not None
 
 
-def _wake_idle_workers(run_id: int) -> None:
+def wake_idle_workers(run_id: int) -> None:
     """Send as many of them as there are shards for. The sweeper sends those that are idle later."""
     try:
         with transaction() as session:
@@ -122,9 +122,10 @@ class ShardRecorder(Recorder):
     """Writes what is computed of a shard. Its speed counts from the first progress on, tokenizing
     included."""
 
-    def __init__(self, claim: claims.ShardClaim) -> None:
-        write = partial(recording.write, lease=get_settings().lease)
-        super().__init__(claim.run_id, claim.token, write, FLUSH_SECONDS)
+    def __init__(self, run_id: int, token: str, write: Callable[..., int]) -> None:
+        """write: stores a batch under the lease of the shard, which it renews."""
+        write = partial(write, lease=get_settings().lease)
+        super().__init__(run_id, token, write, FLUSH_SECONDS)
 
     def _begin_phase(self) -> None:
         progress_clock = self._progress_clock
@@ -153,7 +154,7 @@ class _Runner:
         try:
             with (
                 LeaseKeeper(claim.run_id, claim.token, claims) as control,
-                ShardRecorder(claim) as recorder,
+                ShardRecorder(claim.run_id, claim.token, recording.write) as recorder,
                 bounded_templates(control.check),
             ):
                 control.check()

@@ -221,6 +221,12 @@ class Settings(BaseSettings):
         gt=timedelta(0),
         description="How long a training run waits for workers where too few of them are there.",
     )
+    rank_timeout: timedelta = Field(
+        timedelta(minutes=10),
+        gt=timedelta(seconds=2),  # each gives a sign of life every second
+        description="How long processes that train one model may give no sign of life, or make no "
+        "progress, before they are ended and the run goes on from its checkpoint.",
+    )
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_to_upper)
     ] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")

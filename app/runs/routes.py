@@ -202,8 +202,9 @@ def list_run_shards(
     offset: Offset = 0,
     limit: Annotated[int, Query(ge=0, le=10_000)] = 1000,
 ) -> RunShards:
-    """The shards of a run, which its workers do at once, and how fast each worker is. A run of
-    another kind, or one that no worker has claimed yet, has none."""
+    """The shards of a run, which its workers do at once, and how fast each worker is; of a training
+    run those of its reference pass. A run of another kind, or one that no worker has claimed yet,
+    has none."""
     return shards.list_shards(session, run_id, offset, limit)
 
 

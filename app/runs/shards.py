@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, defer
 
 from app.store.lookup import require_run
 from app.store.runs import FINAL
+from app.store.shards import reference
 from app.store.shards.progress import WorkerProgress, read_progress
 from app.store.shards.tables import RunShard, ShardStatus
 
@@ -63,15 +64,16 @@ class Shard(BaseModel):
 
 
 class RunShards(BaseModel):
-    """The parts that a run is cut into, and its workers. Batches are made within a shard, so that
-    results do not depend on how many workers there are."""
+    """The parts that a run is cut into, and its workers; of a training run those of its reference
+    pass. Batches are made within a shard, so that results do not depend on how many workers there
+    are."""
 
     total: int = Field(description="Number of shards; 0 for a run that is not done in shards.")
     shards_done: int
     unit: str = Field(description="What is counted: 'pairs' or 'answers'.")
     per_second: float = Field(description="Of all workers that are at work.")
     eta_seconds: float | None = Field(
-        description="Time left of the whole run; null where nobody is at work or it is not known."
+        description="Time left of all shards; null where nobody is at work or it is not known."
     )
     workers: list[ShardWorker]
     offset: int
@@ -95,7 +97,7 @@ def list_shards(session: Session, run_id: int, offset: int, limit: int) -> RunSh
     return RunShards(
         total=progress.shards,
         shards_done=progress.shards_done,
-        unit=run.progress_unit,
+        unit=reference.UNIT if run.kind == "train" else run.progress_unit,
         per_second=progress.per_second,
         eta_seconds=None if run.status in FINAL else progress.eta_seconds,
         workers=[ShardWorker.of(one) for one in progress.workers],

@@ -16,7 +16,7 @@ from app.core.broker import enqueue, wake
 from app.core.database import transaction
 from app.core.settings import get_settings
 from app.store import leases, queue
-from app.store.shards import claims
+from app.store.shards import claims, reference
 
 MAX_INTERVAL = timedelta(seconds=5)
 
@@ -34,6 +34,8 @@ def sweep(*, expire: bool = True) -> None:
     with transaction() as session:
         changed = claims.expire(session) if expire else []
     with transaction() as session:
+        if expire:
+            reference.expire(session)
         changed += leases.expire(session) if expire else []
         lost = leases.lose(session) if expire else []
         waiting = queue.next_claimable(session)

@@ -2,13 +2,14 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import and_, exists, func, or_, select
+from sqlalchemy import and_, exists, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from app.store import leases, seats
 from app.store.runs import Run, Worker
 from app.store.seats import RunSeat
-from app.store.shards import claims
+from app.store.shards import claims, reference
+from app.store.shards.leasing import has_failed, is_free
 from app.store.shards.tables import RunShard
 
 
@@ -19,8 +20,8 @@ def next_claimable(
     now: datetime | None = None,
     offer: seats.Offer | None = None,
 ) -> int | None:
-    """The oldest run that can be claimed, or of which a shard can be; before these a run of which a
-    seat is free.
+    """The oldest run that can be claimed, or of which a shard can be, of its reference pass if it
+    is a training run; before these a run of which a seat is free.
 
     worker: leaves out those that it should leave to others, seen within `silent_for`. offer: what
     it trains with; None: the seats that any worker may take.
@@ -33,13 +34,16 @@ def next_claimable(
         claims.is_open(now),
         or_(
             ~exists().where(RunShard.run_id == run_id),
-            exists().where(RunShard.run_id == run_id, claims.is_free(now)),
+            exists().where(RunShard.run_id == run_id, is_free(now)),
         ),
     )
+    helps = reference.is_open(now)
     if worker is not None:
         in_shards = and_(in_shards, claims.may_try(run_id, worker, silent_for))
+        helps = and_(helps, ~has_failed(run_id, literal(worker)))
+    claimable = or_(leases.is_claimable(now), in_shards, helps)
     return session.execute(
-        select(Run.id).where(or_(leases.is_claimable(now), in_shards)).order_by(Run.id).limit(1)
+        select(Run.id).where(claimable).order_by(Run.id).limit(1)
     ).scalar_one_or_none()
 
 
@@ -52,9 +56,7 @@ def places(session: Session, run_id: int, now: datetime | None = None) -> int:
     if free_seats:
         return free_seats
     free, shards = session.execute(
-        select(func.count().filter(claims.is_free(now)), func.count()).where(
-            RunShard.run_id == run_id
-        )
+        select(func.count().filter(is_free(now)), func.count()).where(RunShard.run_id == run_id)
     ).one()
     return int(free) if shards else 1
 

@@ -8,12 +8,13 @@ runs before the layer.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,21 @@ from chesboard.forward.rope import length_dependent_rope
 
 Result = TypeVar("Result")
 _ATTRIBUTE = "layer_stream"
+CHECK_SECONDS = 0.25
+"""Between two looks, while a layer is read, at whether to stop."""
+
+
+class Observer(NamedTuple):
+    """What is called while passes go through the layers together. Both may raise, which ends all
+    passes."""
+
+    before_layer: Callable[[int], None]
+    """Called with the index of every layer before it is read."""
+    check: Callable[[], None]
+    """Called between two passes' turns, and while a layer is read."""
+
+
+_NOBODY = Observer(lambda _: None, lambda: None)
 
 
 class LayerStream:
@@ -53,6 +69,7 @@ class LayerStream:
         self._checked: set[int] = set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="next-layer")
         self._hub: Any = None
+        self._observer = _NOBODY
         for index, (_, layer) in enumerate(layers):
             layer.register_forward_pre_hook(partial(self._before_layer, index))
         setattr(model, _ATTRIBUTE, self)
@@ -61,17 +78,21 @@ class LayerStream:
     def largest_layer_bytes(self) -> int:
         return max(sum(one.nbytes for one in layer.values()) for layer in self._weights)
 
-    def together(
-        self,
-        calls: Sequence[Callable[[], Result]],
-        before_layer: Callable[[int], None] = lambda _: None,
-    ) -> list[Result]:
+    @contextmanager
+    def observed(self, observer: Observer) -> Iterator[None]:
+        """What goes through the layers by `together` meanwhile is observed."""
+        before, self._observer = self._observer, observer
+        try:
+            yield
+        finally:
+            self._observer = before
+
+    def together(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
         """What the calls return, each of which may run forward passes, without gradient.
 
-        before_layer: called with the index of every layer before it is read; may raise.
-
         Raises:
-            What a call raises: the others then end where they stand, with `finally` of theirs.
+            What a call raises, or the observer: the calls then end where they stand, with `finally`
+            of theirs.
         """
         # Imported where it is used: models that fit do without it.
         from greenlet import getcurrent, greenlet
@@ -86,6 +107,7 @@ class LayerStream:
         waiting: dict[int, list[Any]] = defaultdict(list)
 
         def resume(task: Any) -> None:
+            self._observer.check()
             try:
                 index = task.switch()
             finally:
@@ -104,7 +126,7 @@ class LayerStream:
                     # The nearest one onwards; some calls take several passes over the layers.
                     held = -1 if self._held is None else self._held
                     index = min(waiting, key=lambda one: (one < held, one))
-                    before_layer(index)
+                    self._observer.before_layer(index)
                     self.hold(index)
                     for task in waiting.pop(index):
                         resume(task)
@@ -164,10 +186,16 @@ class LayerStream:
         """The weights of a layer on the CPU: read ahead, or now."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
-            weights = ahead[1].result()
+            weights = self._waited_for(ahead[1])
             if ahead[0] == index:
                 return weights
-        return self._read(index)
+        return self._waited_for(self._thread.submit(self._read, index))
+
+    def _waited_for(self, reading: "Future[dict[str, Tensor]]") -> dict[str, Tensor]:
+        while not wait([reading], CHECK_SECONDS).done:
+            if self._hub is not None:
+                self._observer.check()
+        return reading.result()
 
     def _read(self, index: int) -> dict[str, Tensor]:
         prefix, _ = self.layers[index]

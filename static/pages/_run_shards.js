@@ -10,12 +10,15 @@ const REFRESH_MS = 2000;
 /**
  * Show the workers of a run where there is more than one of them, or more than one shard.
  *
+ * @param {any} run
+ * @param {{ untilDone?: boolean }} [options] untilDone: hide them once all shards are done
  * @returns {() => void} to be called as the run advances
  */
-export function shardsOf(run) {
+export function shardsOf(run, { untilDone = false } = {}) {
   const show = async () => {
     try {
-      draw(await api(`/runs/${run.id}/shards?limit=0`));
+      const answer = await api(`/runs/${run.id}/shards?limit=0`);
+      draw(answer, untilDone && answer.shards_done === answer.total);
     } catch {
       // What is shown stays; the next progress asks again.
     }
@@ -24,9 +27,9 @@ export function shardsOf(run) {
   return throttle(show, REFRESH_MS);
 }
 
-function draw({ total, shards_done, unit, per_second, eta_seconds, workers }) {
+function draw({ total, shards_done, unit, per_second, eta_seconds, workers }, isOver) {
   const section = $("[data-shards]");
-  section.hidden = total < 2 && workers.length < 2;
+  section.hidden = isOver || (total < 2 && workers.length < 2);
   const facts = [`${count(shards_done)} of ${count(total)} shards done`];
   if (per_second) facts.push(`${number(per_second)} ${unit} a second`);
   if (Number.isFinite(eta_seconds)) facts.push(`${duration(eta_seconds)} left`);

@@ -17,6 +17,7 @@ import { follow } from "../lib/live.js";
 import { ProbeHistory } from "../lib/probe-history.js";
 import { ProbeSnapshots } from "../lib/probe-snapshots.js";
 import { headOf } from "./_run_head.js";
+import { shardsOf } from "./_run_shards.js";
 import { FilterList } from "./run_train/filter.js";
 
 const LIST_MS = 500;
@@ -24,6 +25,7 @@ const HEADLINE_MS = 2000;
 const KINDS_MS = 4000;
 const FILTER_MS = 4000;
 const AT_ONCE = 4;
+const REFERENCE_PASS = "reference pass";
 
 const run = pageData();
 const at = `/runs/${run.id}`;
@@ -42,6 +44,7 @@ const shown = () => histories.get(shownPair);
 const ignore = () => {};
 const forecast = run.kind === "train" ? new ForecastCheck(run) : null;
 const filter = run.kind === "train" && run.config.refresh_filter ? new FilterList(run.id, isOver) : null;
+const showShards = run.kind === "train" ? shardsOf(run, { untilDone: true }) : ignore;
 const showFilterSoon = throttle(() => filter?.show(), FILTER_MS);
 
 const metricDetail = new Detail(
@@ -244,8 +247,17 @@ function cut({ step }) {
   answersView.show(shownPair, answers.get(shownPair) ?? null);
 }
 
+let isInReferencePass = false;
+/** Who computes the reference, while that goes on and once more as it ends. */
+function showHelp(phase) {
+  const was = isInReferencePass;
+  isInReferencePass = phase?.name === REFERENCE_PASS;
+  if (was || isInReferencePass) showShards();
+}
+
 function putStatus(now) {
   head.showProgress(now.progress, now.phase);
+  showHelp(now.phase);
   if (now.status !== status || now.messages.length !== run.messages.length) head.refreshHead();
   else showVerdict(now);
   status = now.status;
@@ -285,6 +297,7 @@ async function start() {
     status: putStatus,
     progress: (now) => {
       head.showProgress(now, now.phase);
+      showHelp(now.phase);
       showVerdict(now);
       showFilterSoon();
     },
@@ -310,6 +323,7 @@ async function catchUp() {
   run.revision = now.revision;
   showVerdict(now);
   head.showProgress(now.progress, now.phase);
+  showHelp(now.phase);
   head.refreshHead();
   drawList();
 }

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from app.core.settings import get_settings
+from tests.jobs.several_workers import models_one_at_a_time, small_shards_and_short_leases
 from worker.models.cache import ModelCache
+
+__all__ = ["models_one_at_a_time", "small_shards_and_short_leases"]
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from worker.training import checkpoints
 pytestmark = pytest.mark.skipif(not dist.is_gloo_available(), reason="needs gloo")
 
 PAIRS, STEPS = 5, 40
+RANK_SECONDS = 6
 TRAINING = {
     "learning_rate": 1e-4,
     "batch_size": 3,  # batches of 3 and of 2: no process has as many pairs as the other
@@ -71,14 +73,17 @@ def execute_until(run_id: int, models: ModelCache, step: int, strike: Callable[[
         watcher.join()
 
 
-def kill_the_second_process() -> None:
-    """Of this test's own run."""
-    [rank] = [
-        process
+def processes() -> dict[str, psutil.Process]:
+    """Those of this test's own run, by rank."""
+    return {
+        process.environ()["RANK"]: process
         for process in psutil.Process().children(recursive=True)
-        if "worker.ranks" in process.cmdline() and process.environ().get("RANK") == "1"
-    ]
-    rank.kill()
+        if "worker.ranks" in process.cmdline() and "RANK" in process.environ()
+    }
+
+
+def kill_the_second_process() -> None:
+    processes()["1"].kill()
 
 
 def read(run_id: int) -> dict[str, dict[Any, list[Any]]]:
@@ -147,8 +152,43 @@ def test_killed_and_stopped_on_two_processes_it_is_the_undisturbed_run_of_one(
     weights = saved_weights(run_id)
     for name, weight in saved_weights(calm).items():
         torch.testing.assert_close(weights[name], weight, rtol=1e-3, atol=1e-5)
-    left = [p for p in psutil.Process().children(recursive=True) if "worker.ranks" in p.cmdline()]
-    assert left == []
+    assert processes() == {}
+
+
+def test_a_frozen_process_is_noticed_and_the_run_goes_on_from_its_checkpoint(
+    database: Any, models: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with transaction() as session:
+        dataset_id = factories.dataset(session, pairs=PAIRS).id
+    calm, run_id = queued(dataset_id), queued(dataset_id)
+    assert execute(calm, "ada", models)
+
+    monkeypatch.setenv("CHESBOARD_RANK_TIMEOUT", f"PT{RANK_SECONDS}S")
+    with_gpus(2, monkeypatch)
+    frozen_at: list[float] = []
+
+    def freeze() -> None:
+        processes()["1"].suspend()
+        frozen_at.append(time.monotonic())
+
+    execute_until(run_id, models, 8, freeze)
+    # Its last sign of life may have been a second before.
+    assert RANK_SECONDS - 2 <= time.monotonic() - frozen_at[0] < RANK_SECONDS + 20
+    assert processes() == {}
+    run = stored(run_id)
+    assert (run.status, run.error, run.attempts) == ("running", None, 1)
+    after = steps_done(run_id)
+    assert 8 <= after < STEPS
+    assert checkpoints.exists(get_settings().run_path(run_id))
+
+    with_gpus(1, monkeypatch)
+    assert execute(run_id, "grace", models)
+    run = stored(run_id)
+    assert (run.status, run.attempts) == ("succeeded", 2), run.error
+    found, expected = read(run_id)["steps"], read(calm)["steps"]
+    assert sorted(found) == list(range(1, STEPS + 1))
+    for step, values in expected.items():
+        assert found[step] == pytest.approx(values, rel=1e-3, abs=1e-5), step
 
 
 def test_it_ends_with_its_worker_and_leaves_a_whole_model(

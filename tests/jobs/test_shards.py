@@ -1,14 +1,9 @@
 """Runs that several workers do at once are, to the last bit, those that one does alone, whatever
-happens to the workers.
-
-Workers are threads here, each with a model, a lease keeper and a recorder of its own; `make chaos`
-kills real ones.
-"""
+happens to the workers."""
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,22 +13,20 @@ from app.core.broker import QUEUE, get_redis
 from app.core.database import transaction
 from app.core.settings import get_settings
 from app.runs import requests
-from app.store import leases, queue
 from app.store.findings import RunFinding
 from app.store.generations import Generation
-from app.store.recording import StaleLeaseError
 from app.store.runs import Run, Worker
 from app.store.score_summaries import KeptSummary
 from app.store.scores import Score
-from app.store.shards import claims, planning
+from app.store.shards import claims
 from app.store.shards import recording as shard_recording
 from app.store.shards.tables import RunShard
 from chesboard.loading import ModelError
 from chesboard.measures.registry import MEASURE_NAMES
-from chesboard.reporting import LeaseLostError
 from chesboard.scoring import statistics
 from tests.app import factories
 from tests.jobs.interruption import stored
+from tests.jobs.several_workers import SHORT_PAIRS, Harm, done_by, wait_for
 from worker import execution, preparing, shards
 from worker.execution import execute
 from worker.generation import Generating
@@ -41,15 +34,9 @@ from worker.lease_keeper import LeaseKeeper
 from worker.models.cache import ModelCache
 from worker.scoring import Scoring
 
-WORDS = ["Yes", "No", "In the end", "There is none", "a", "Never, ever"]
-PAIRS = [
-    (
-        f"Is it {'not ' * (number % 7)}number {number}?",
-        f"{WORDS[number % 6]} {'and so on ' * (number % 4)}",
-        f"{WORDS[(number + 1) % 6]} {'or not ' * (number % 3)}",
-    )
-    for number in range(60)
-]
+pytestmark = pytest.mark.usefixtures("small_shards_and_short_leases", "models_one_at_a_time")
+
+PAIRS = list(SHORT_PAIRS)
 PAIRS[7] = (PAIRS[6][0], "<|im_end|> in the text", "No")
 PAIRS[20] = ("Is it? " * 30, "the same until the cut is made", "the same until the cut comes")
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -57,30 +44,6 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "evaluate": {"batch_tokens": 200},
     "generate": {"batch_tokens": 200, "samples": 2, "answer_tokens": 6, "max_prompt_tokens": 150},
 }
-
-
-@pytest.fixture(autouse=True)
-def _small_shards_and_short_leases(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(planning, "CHARACTERS_A_SHARD", 500)
-    monkeypatch.setattr(planning, "PAIRS_A_SHARD", 6)
-    monkeypatch.setenv("CHESBOARD_LEASE", "PT1S")
-    monkeypatch.setenv("CHESBOARD_HEARTBEAT", "PT0.2S")
-    get_settings.cache_clear()
-    yield
-    get_settings.cache_clear()
-
-
-@pytest.fixture(autouse=True)
-def _models_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """transformers loads with settings of the whole process: two threads at once break each other's
-    models. Worker processes do not."""
-    lock, really = threading.Lock(), ModelCache.load
-
-    def load(cache: ModelCache, *arguments: Any) -> Any:
-        with lock:
-            return really(cache, *arguments)
-
-    monkeypatch.setattr(ModelCache, "load", load)
 
 
 def queued(kind: str = "score", pairs: Any = PAIRS, **config: Any) -> int:
@@ -107,88 +70,6 @@ def summary_of(run: Run) -> dict[str, Any]:
     return {name: value for name, value in run.summary.items() if name not in times}
 
 
-def wait_for(run_id: int, names: tuple[str, ...], seconds: float = 60) -> Run:
-    """Workers of these names do what there is, as a worker's process does, until the run is over;
-    the sweeper comes by."""
-    is_over, problems = threading.Event(), []
-
-    def work(name: str) -> None:
-        models = ModelCache(get_settings())
-        while not is_over.is_set():
-            try:
-                with transaction() as session:
-                    waiting = queue.next_claimable(session, name, get_settings().lease)
-                if waiting is None or not execute(waiting, name, models):
-                    time.sleep(0.05)
-            except Exception as error:
-                problems.append(error)
-                return
-
-    workers = [threading.Thread(target=work, args=[name]) for name in names]
-    for worker in workers:
-        worker.start()
-    deadline = time.monotonic() + seconds
-    while (run := stored(run_id)).status in ("queued", "running"):
-        assert time.monotonic() < deadline, (run.status, run.messages)
-        with transaction() as session:
-            claims.expire(session)
-            leases.expire(session)
-        time.sleep(0.05)
-    is_over.set()
-    for worker in workers:
-        worker.join()
-    assert problems == []
-    return run
-
-
-def done_by(run_id: int) -> Counter[str | None]:
-    with transaction() as session:
-        return Counter(session.scalars(select(RunShard.worker).where(RunShard.run_id == run_id)))
-
-
-class Harm:
-    """What befalls workers at their n-th look at their lease, counted over all of them."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, kills: list[int], freezes: list[int]):
-        self._checks, self._lock = 0, threading.Lock()
-        self._kills, self._freezes = set(kills), set(freezes)
-        self.refused: list[str] = []
-        """Tokens of leases that were lost to another worker and written under all the same."""
-        really = LeaseKeeper.check
-
-        def check(keeper: LeaseKeeper) -> None:
-            with self._lock:
-                self._checks += 1
-                number = self._checks
-            if number in self._kills:
-                # Nothing more is stored, nothing handed back: its lease has to run out.
-                self._silence(keeper)
-                raise LeaseLostError("killed")
-            if number in self._freezes:
-                self._silence(keeper)
-                time.sleep(1.5 * get_settings().lease.total_seconds())
-                return  # and goes on as if nothing had happened
-            really(keeper)
-
-        monkeypatch.setattr(LeaseKeeper, "check", check)
-        hold = shard_recording._hold
-
-        def counted(*arguments: Any, **named: Any) -> int:
-            try:
-                return hold(*arguments, **named)
-            except StaleLeaseError:
-                self.refused.append(arguments[2])
-                raise
-
-        monkeypatch.setattr(shard_recording, "_hold", counted)
-
-    @staticmethod
-    def _silence(keeper: LeaseKeeper) -> None:
-        """No heartbeat any more."""
-        keeper._stop.set()
-        keeper._thread.join()
-
-
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_three_workers_under_kills_and_freezes_are_as_one(
     models: ModelCache, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -205,7 +86,7 @@ def test_three_workers_under_kills_and_freezes_are_as_one(
         return ended
 
     monkeypatch.setattr(claims, "finish", counted)
-    harm = Harm(monkeypatch, kills=[9, 24, 41], freezes=[15, 33])
+    harm = Harm(monkeypatch, [9, 24, 41], [15, 33], (shard_recording, "_hold"))
     run_id = queued(kind)
     run = wait_for(run_id, ("ada", "grace", "barbara"))
     assert run.status == "succeeded", run.error

@@ -17,6 +17,7 @@ from worker.launching import (
     refuse_unsupported,
     write_result,
 )
+from worker.pulse import Watch
 
 ERROR = {"message": "too little memory", "hint": None, "traceback": "..."}
 FAILED = {"status": "failed", "error": ERROR, "lost_another": False}
@@ -87,7 +88,7 @@ def test_nobody_waits_for_others_where_the_first_has_the_last_word(tmp_path, sta
         assert result(tmp_path, first, LOST_ANOTHER, others=Others()) == {"steps": 3}
 
 
-def test_processes_that_have_lost_others_get_a_moment_and_are_ended(monkeypatch):
+def test_processes_that_have_lost_others_get_a_moment_and_are_ended(monkeypatch, tmp_path):
     monkeypatch.setattr(launching, "LOST_SECONDS", 0.3)
     process = subprocess.Popen(["sleep", "60"])
     asked = []
@@ -97,7 +98,7 @@ def test_processes_that_have_lost_others_get_a_moment_and_are_ended(monkeypatch)
         return True
 
     try:
-        assert launching._wait(process, GoOn(), is_lost) is None
+        assert launching._wait(process, GoOn(), Watch(tmp_path, range(1), 60), is_lost) is None
         assert process.poll() is None  # who waits ends it
         assert len(asked) == 1
         assert time.monotonic() - asked[0] >= 0.3

@@ -342,6 +342,36 @@ def test_a_phase_is_written_seldom_but_to_its_end(
     assert len(written) < 10
 
 
+def test_a_phase_that_counts_something_else_keeps_its_count(claim: leases.Claim) -> None:
+    with Recorder(claim.run_id, claim.token) as recorder:
+        recorder.phase("scoring")
+        recorder.progress(0, 60, "pairs")
+        recorder.flush()
+        assert phase_of(claim.run_id) == ("scoring", 0, 60, "pairs")
+        recorder.phase("scoring", 2, 6, "layers")
+        recorder.progress(20, 60, "pairs")
+        recorder.flush()
+        assert phase_of(claim.run_id) == ("scoring", 2, 6, "layers")
+    with transaction() as session:
+        run = session.get_one(Run, claim.run_id)
+    assert (run.progress_done, run.progress_total, run.progress_unit) == (20, 60, "pairs")
+
+
+def test_a_count_that_went_back_begins_anew(
+    claim: leases.Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("worker.recorder.time.monotonic", lambda: now)
+    with Recorder(claim.run_id, claim.token) as recorder:
+        for layer in (0, 4, 0, 2):
+            now += 5.0
+            recorder.phase("comparing forward passes", layer, 6, "layers")
+        recorder.flush()
+    with transaction() as session:
+        run = session.get_one(Run, claim.run_id)
+    assert run.phase_eta_seconds == pytest.approx(4 * 5.0 / 2)
+
+
 def test_the_time_left_counts_from_where_a_phase_began(
     claim: leases.Claim, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,8 +1,8 @@
 """A training run from its pairs to its saved model: probes, stored reference, loop, result."""
 
 import random
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import select
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.core.arrays import among
 from app.core.settings import get_settings
 from app.store import leases
-from app.store.runs import ReferenceLogprob, Run
+from app.store.runs import Run
 from app.store.scores import Score
 from app.store.selection import read_pairs
 from chesboard.configs import ProbesConfig, TrainConfig
@@ -27,11 +27,12 @@ from chesboard.tokenization import tokenize_pairs
 from worker import disk
 from worker.models.files import save_folder
 from worker.models.sharded import whole_model
+from worker.pulse import busy
 from worker.retry import run_with_retry
 from worker.training.filtering import make_filter
-from worker.training.inputs import read_inputs
+from worker.training.inputs import read_inputs, stored_reference
 from worker.training.loop import train
-from worker.training.reference import Reference, ReferenceLogprobs
+from worker.training.reference import Reference
 from worker.training.sharing import Ranks, SharedControl, current_ranks
 from worker.training.terms import PairInputs
 from worker.training.weights import merge_adapters
@@ -45,10 +46,12 @@ def train_run(
     reporter: Reporter,
     control: Control,
     saved_tokenizer: Any,
+    complete_reference: Callable[[list[TokenizedPair], Reference], Reference],
 ) -> dict[str, Any]:
     """Train on a run's pairs, save the model in the run's folder, and return the summary.
 
-    saved_tokenizer: the tokenizer that is saved with the model.
+    saved_tokenizer: the tokenizer that is saved with the model. complete_reference: of
+    the pairs and what is known of their reference makes all that can be had with other workers.
 
     Raises:
         DiskFullError: there is no room for the trained model.
@@ -57,6 +60,8 @@ def train_run(
         What `train` raises.
     """
     prepared = _prepare(claim, config, loaded, pairs, reporter, saved_tokenizer)
+    known = complete_reference(prepared.pairs, prepared.reference)
+    prepared = replace(prepared, reference=known)
     pair_filter = make_filter(claim, config, loaded, reporter, control)
     return train_prepared(
         claim.run_id, config, loaded, agreed(prepared), reporter, control, pair_filter
@@ -101,7 +106,9 @@ def _prepare(
             session, claim.run_id, claim.dataset_id, config.probes, trained, reporter
         ),
     )
-    reference = run_with_retry(f"run {claim.run_id}", partial(_stored_reference, claim.run_id))
+    reference = run_with_retry(
+        f"run {claim.run_id}", lambda session: stored_reference(session, claim.run_id)
+    )
     inputs = run_with_retry(
         f"run {claim.run_id}",
         lambda session: read_inputs(session, claim.dataset_id, config, trained, reporter),
@@ -152,7 +159,8 @@ def train_prepared(
     )
     control.check()
     if config.save_model:
-        _save_model(run_id, config, loaded, reporter, prepared.saved_tokenizer, ranks)
+        with busy():
+            _save_model(run_id, config, loaded, reporter, prepared.saved_tokenizer, ranks)
     return {**summary, "pairs": len(prepared.pairs)}
 
 
@@ -176,17 +184,6 @@ def _save_model(
             f"The saved model (run:{run_id}) carries the chat template of this run, with its "
             "chat_template_kwargs as defaults."
         )
-
-
-def _stored_reference(run_id: int, session: Session) -> Reference:
-    """What earlier attempts at the run computed."""
-    rows = session.scalars(select(ReferenceLogprob).where(ReferenceLogprob.run_id == run_id))
-    return {
-        row.pair: ReferenceLogprobs(
-            row.preferred, row.dispreferred, row.preferred_tail, row.dispreferred_tail
-        )
-        for row in rows
-    }
 
 
 def choose_probes(

@@ -12,6 +12,7 @@ from chesboard.probing.observer import ProbeObserver
 from chesboard.probing.probes import ProbeState
 from chesboard.reporting import Reporter
 from chesboard.sharding import agreed
+from worker.pulse import busy
 from worker.training import checkpoints
 from worker.training.checkpoints import CheckpointSchedule, Progress, RandomState
 from worker.training.optim import make_optimizer
@@ -86,6 +87,11 @@ class TrainingState:
     def checkpoint(self) -> None:
         if self.at.step == 0:
             return  # nothing is lost by starting over
+        with busy():
+            self._write()
+        self._reporter.checkpointed()
+
+    def _write(self) -> None:
         # The store must not lag behind the checkpoint, or a resumed run would leave a gap in it.
         self._reporter.flush()
         with self._schedule.writing():
@@ -99,4 +105,3 @@ class TrainingState:
                 self._config.model_dump(mode="json"),
                 self._ranks,
             )
-        self._reporter.checkpointed()

@@ -2,22 +2,30 @@
 
 As of whole runs (app/store/leases.py), with a lease a shard. A run that is done in shards has no
 token of its own; its `lease_expires_at` is renewed with each of theirs, so that it runs out when
-nothing was heard of any of its workers. Whatever changes the run and a shard locks the run's row
-first: two workers that finish the last two shards at once see each other's.
+nothing was heard of any of its workers.
 """
 
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, any_, exists, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, literal, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from app.store.leases import GAVE_UP, MAX_TRIES, NO_PHASE, LeaseState, clock, ended
 from app.store.recording import add_messages
 from app.store.runs import SHARDED, Run, Worker
+from app.store.shards.leasing import (
+    NO_LEASE,
+    change_own,
+    has_failed,
+    is_free,
+    is_held,
+    is_own,
+    lock,
+    take,
+)
 from app.store.shards.planning import plan
 from app.store.shards.tables import RunShard
 
@@ -47,9 +55,6 @@ class Ended(NamedTuple):
     """The run's: running where other shards are left."""
 
 
-_NO_LEASE: dict[str, Any] = {"lease_token": None, "lease_expires_at": None}
-
-
 def is_open(now: datetime | None = None) -> ColumnElement[bool]:
     """Condition on a run: it is done in shards, and a worker may take one that is free."""
     no_other = or_(Run.lease_token.is_(None), Run.lease_expires_at < clock(now))
@@ -63,21 +68,10 @@ def is_open(now: datetime | None = None) -> ColumnElement[bool]:
     )
 
 
-def is_free(now: datetime | None = None) -> ColumnElement[bool]:
-    """Condition on a shard: nobody has it, and it was not tried too often."""
-    return and_(
-        RunShard.tries_here < MAX_TRIES,
-        or_(
-            RunShard.status == "queued",
-            and_(RunShard.status == "running", RunShard.lease_expires_at < clock(now)),
-        ),
-    )
-
-
 def may_try(run_id: ColumnElement[int], worker: str, silent_for: timedelta) -> ColumnElement[bool]:
     """Condition on a worker: it has failed at no shard of the run, or nobody else is there who has
     not."""
-    return or_(~_has_failed(run_id, literal(worker)), ~_another_may(run_id, silent_for))
+    return or_(~has_failed(run_id, literal(worker)), ~_another_may(run_id, silent_for))
 
 
 def _another_may(run_id: ColumnElement[int], silent_for: timedelta) -> ColumnElement[bool]:
@@ -86,13 +80,8 @@ def _another_may(run_id: ColumnElement[int], silent_for: timedelta) -> ColumnEle
     return exists().where(
         worker.seen_at > func.clock_timestamp() - silent_for,
         or_(worker.run_id.is_(None), worker.run_id == run_id),
-        ~_has_failed(run_id, worker.name),
+        ~has_failed(run_id, worker.name),
     )
-
-
-def _has_failed(run_id: ColumnElement[int], worker: Any) -> ColumnElement[bool]:
-    shard = aliased(RunShard)
-    return exists().where(shard.run_id == run_id, worker == any_(shard.failed_by))
 
 
 def claim(
@@ -111,29 +100,7 @@ def claim(
         return None
     run: Run = found.Run
     plan(session, run)
-    free = (
-        select(RunShard.shard)
-        .where(RunShard.run_id == run_id, is_free(now))
-        .order_by(RunShard.shard)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    token = uuid.uuid4().hex
-    taken = session.execute(
-        update(RunShard)
-        .where(RunShard.run_id == run_id, RunShard.shard == free.scalar_subquery())
-        .values(
-            status="running",
-            worker=worker,
-            lease_token=token,
-            lease_expires_at=clock(now) + lease,
-            tries_here=RunShard.tries_here + 1,
-            advanced=0,
-            seconds=0,
-            started_at=clock(now),
-        )
-        .returning(RunShard.shard, RunShard.pairs)
-    ).one_or_none()
+    taken = take(session, run_id, worker, lease, is_free(now), now)
     if taken is None:
         return None
     total, done = session.execute(
@@ -165,40 +132,12 @@ def claim(
         run.dataset_id,
         run.config,
         taken.pairs,
-        token,
+        taken.lease_token,
         row.attempts,
         row.revision,
         run.created_at,
         found.begins,
     )
-
-
-def _held(run_id: int) -> ColumnElement[bool]:
-    return and_(RunShard.run_id == run_id, RunShard.status == "running")
-
-
-def _own(run_id: int, token: str) -> ColumnElement[bool]:
-    return and_(_held(run_id), RunShard.lease_token == token)
-
-
-def lock(session: Session, run_id: int, *statuses: str) -> Any | None:
-    """Lock the row of a run of one of these statuses: that before those of its shards. Records that
-    refer to the run can be written meanwhile."""
-    return session.execute(
-        select(Run.status, Run.cancel_requested, Run.phase)
-        .where(Run.id == run_id, Run.status.in_(statuses or ("running",)))
-        .with_for_update(key_share=True)
-    ).one_or_none()
-
-
-def change_own(session: Session, run_id: int, token: str, **values: Any) -> Any | None:
-    """Change a shard under its lease; the caller has locked the run. None: the lease is lost."""
-    return session.execute(
-        update(RunShard)
-        .where(_own(run_id, token))
-        .values(**values)
-        .returning(RunShard.shard, RunShard.tries_here, RunShard.worker)
-    ).one_or_none()
 
 
 def renew(
@@ -219,7 +158,7 @@ def read_state(session: Session, run_id: int, token: str) -> LeaseState:
     cancel = session.execute(
         select(Run.cancel_requested)
         .join(RunShard, RunShard.run_id == Run.id)
-        .where(Run.id == run_id, Run.status == "running", _own(run_id, token))
+        .where(Run.id == run_id, Run.status == "running", is_own(run_id, token))
     ).scalar_one_or_none()
     return LeaseState(cancel is not None, bool(cancel))
 
@@ -243,7 +182,7 @@ def finish(
         session,
         run_id,
         token,
-        **_NO_LEASE,
+        **NO_LEASE,
         status="done",
         found=RunShard.found.op("||")(found),
         finished_at=clock(now),
@@ -260,7 +199,7 @@ def cancel(session: Session, run_id: int, token: str, now: datetime | None = Non
     """End a run as cancelled, for all of its workers. None: the lease is lost."""
     if lock(session, run_id) is None:
         return None
-    if change_own(session, run_id, token, **_NO_LEASE, status="queued") is None:
+    if change_own(session, run_id, token, **NO_LEASE, status="queued") is None:
         return None
     return end(session, run_id, "cancelled", now=now)
 
@@ -290,7 +229,7 @@ def fail(
     hopeful = session.scalar(select(_another_may(literal(run_id), lease)))
     if for_good or own.tries_here >= MAX_TRIES or not hopeful:
         return end(session, run_id, "failed", error=error, now=now)
-    change_own(session, run_id, token, **_NO_LEASE, status="queued")
+    change_own(session, run_id, token, **NO_LEASE, status="queued")
     add_messages(
         session,
         run_id,
@@ -304,7 +243,7 @@ def hand_back(session: Session, run_id: int, token: str) -> Ended | None:
     if lock(session, run_id) is None:
         return None
     tries = RunShard.tries_here - 1
-    own = change_own(session, run_id, token, **_NO_LEASE, status="queued", tries_here=tries)
+    own = change_own(session, run_id, token, **NO_LEASE, status="queued", tries_here=tries)
     if own is None:
         return None
     return _wait_unless_held(session, run_id, attempts=Run.attempts - 1)
@@ -318,21 +257,26 @@ def expire(session: Session, now: datetime | None = None) -> list[tuple[int, int
         (run id, revision) of each run that was changed.
     """
     is_silent = and_(RunShard.status == "running", RunShard.lease_expires_at < clock(now))
-    silent = session.scalars(select(RunShard.run_id).where(is_silent).distinct()).all()
+    silent = session.scalars(
+        select(RunShard.run_id)
+        .join(Run, Run.id == RunShard.run_id)
+        .where(is_silent, Run.kind.in_(SHARDED))
+        .distinct()
+    ).all()
     changed = []
     for run_id in sorted(silent):
         run = lock(session, run_id, "running", "queued")
         released = session.scalars(
             update(RunShard)
             .where(RunShard.run_id == run_id, is_silent)
-            .values(**_NO_LEASE, status="queued")
+            .values(**NO_LEASE, status="queued")
             .returning(RunShard.tries_here)
         ).all()
         if run is None or not released:
             continue
         if max(released) >= MAX_TRIES:
             done = end(session, run_id, "failed", error=GAVE_UP, now=now)
-        elif run.cancel_requested and not _is_held(session, run_id):
+        elif run.cancel_requested and not _is_worked_on(session, run_id):
             done = end(session, run_id, "cancelled", now=now)
         else:
             done = _wait_unless_held(session, run_id)
@@ -350,7 +294,7 @@ def end(
     now: datetime | None = None,
 ) -> Ended:
     """End a run, which the caller has locked; whoever has a shard of it loses it."""
-    session.execute(update(RunShard).where(_held(run_id)).values(**_NO_LEASE, status="queued"))
+    session.execute(update(RunShard).where(is_held(run_id)).values(**NO_LEASE, status="queued"))
     revision = session.execute(
         update(Run)
         .where(Run.id == run_id)
@@ -365,17 +309,17 @@ def allow_again(session: Session, run_id: int) -> None:
     session.execute(
         update(RunShard)
         .where(RunShard.run_id == run_id, RunShard.status != "done")
-        .values(**_NO_LEASE, status="queued", tries_here=0, failed_by=[])
+        .values(**NO_LEASE, status="queued", tries_here=0, failed_by=[])
     )
 
 
-def _is_held(session: Session, run_id: int) -> bool:
-    return bool(session.scalar(select(exists().where(_held(run_id)))))
+def _is_worked_on(session: Session, run_id: int) -> bool:
+    return bool(session.scalar(select(exists().where(is_held(run_id)))))
 
 
 def _wait_unless_held(session: Session, run_id: int, **values: Any) -> Ended:
     """Queue a run again unless somebody has a shard of it. values: changed only where it waits."""
-    if _is_held(session, run_id):
+    if _is_worked_on(session, run_id):
         return _changed(session, run_id)
     return _changed(
         session,

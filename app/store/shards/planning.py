@@ -1,9 +1,11 @@
-"""Cutting a run into shards, in SQL and once: when it is first claimed.
+"""Cutting a run into shards, in SQL and once: when it is first claimed, or a training run comes to
+its reference pass.
 
 The longest pairs come first, and every shard is about as much work. Batches are made within a
 shard, so what is computed does not depend on how many workers there are.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import (
@@ -13,6 +15,7 @@ from sqlalchemy import (
     Select,
     Text,
     cast,
+    delete,
     func,
     insert,
     literal,
@@ -21,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session
 
+from app.core.arrays import among
 from app.store.datasets import Pair
 from app.store.runs import Run, RunSelection
 from app.store.selection import record_selection
@@ -46,7 +50,35 @@ def plan(session: Session, run: Run) -> None:
         session.add(RunShard(run_id=run.id, shard=0, pairs=[], characters=0, total=0))
         session.flush()
         return
-    placed = _by_prompt(run, config) if isinstance(config, GenerateConfig) else _by_pair(run)
+    given = _given(run)
+    placed = _by_prompt(given, config) if isinstance(config, GenerateConfig) else _by_pair(given)
+    _cut(session, run, placed)
+
+
+def plan_reference(session: Session, run: Run, pairs: Collection[int]) -> int:
+    """Cut the pairs that a run trains on into the shards of its reference pass, and return how many
+    there are; 0 where they are no more than one worker's. The caller holds the run's row.
+
+    Shards of an earlier attempt stay if they are of the same pairs.
+    """
+    planned = session.scalars(select(func.unnest(RunShard.pairs)).where(RunShard.run_id == run.id))
+    if sorted(planned) != sorted(pairs):
+        drop(session, run.id)
+        _cut(session, run, _by_pair(_given(run, pairs)))
+    count = select(func.count()).select_from(RunShard).where(RunShard.run_id == run.id)
+    shards = session.scalar(count) or 0
+    if shards > 1:
+        return shards
+    drop(session, run.id)
+    return 0
+
+
+def drop(session: Session, run_id: int) -> None:
+    """Remove a run's shards. Whoever has one loses it."""
+    session.execute(delete(RunShard).where(RunShard.run_id == run_id))
+
+
+def _cut(session: Session, run: Run, placed: Select[Any]) -> None:
     found = placed.subquery("placed")
     session.execute(
         insert(RunShard).from_select(
@@ -73,13 +105,13 @@ def _has_pairs(session: Session, run: Run, selection: Selection) -> bool:
     return record_selection(session, run.id, run.dataset_id, selection) is not None
 
 
-def _given(run: Run) -> Any:
-    """A run's pairs, with the characters of their texts."""
+def _given(run: Run, only: Collection[int] | None = None) -> Any:
+    """A run's pairs, with the characters of their texts. only: leaves out all but these."""
     pair = func.unnest(RunSelection.pairs).label("pair")
     chosen = select(pair).where(RunSelection.run_id == run.id).subquery("chosen")
     prompt = cast(Pair.prompt, Text)
     length = func.length(prompt)
-    return (
+    query = (
         select(
             Pair.pair,
             length.label("prompt_characters"),
@@ -90,17 +122,18 @@ def _given(run: Run) -> Any:
         )
         .join(chosen, chosen.c.pair == Pair.pair)
         .where(Pair.dataset_id == run.dataset_id)
-        .subquery("given")
     )
+    if only is not None:
+        query = query.where(among(Pair.pair, only))
+    return query.subquery("given")
 
 
 def _shard_at(before: ColumnElement[int]) -> ColumnElement[int]:
     return cast(before, BigInteger) // CHARACTERS_A_SHARD
 
 
-def _by_pair(run: Run) -> Select[Any]:
+def _by_pair(given: Any) -> Select[Any]:
     """Of each pair its `place`, which orders the shards, and how many results are `wanted`."""
-    given = _given(run)
     # A short pair counts as if it had the characters that PAIRS_A_SHARD of them may have.
     work = func.greatest(given.c.characters, CHARACTERS_A_SHARD // PAIRS_A_SHARD)
     until = func.sum(work).over(order_by=(given.c.characters.desc(), given.c.pair))
@@ -112,10 +145,9 @@ def _by_pair(run: Run) -> Select[Any]:
     )
 
 
-def _by_prompt(run: Run, config: GenerateConfig) -> Select[Any]:
+def _by_prompt(given: Any, config: GenerateConfig) -> Select[Any]:
     """The same of pairs whose prompts are answered: those with the same prompt are kept together,
     since it is answered once."""
-    given = _given(run)
     is_first = func.row_number().over(partition_by=given.c.prompt, order_by=given.c.pair) == 1
     answers = config.samples * config.answer_tokens * CHARACTERS_A_TOKEN
     marked = select(given, is_first.label("is_first")).subquery("marked")

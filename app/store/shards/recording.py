@@ -14,14 +14,15 @@ from app.store.leases import clock
 from app.store.recording import (
     Batch,
     Phase,
+    Progress,
     StaleLeaseError,
     add_messages,
     columns_of,
     write_records,
 )
 from app.store.runs import Run
-from app.store.shards.claims import change_own, lock
-from app.store.shards.progress import read_progress
+from app.store.shards.leasing import change_own, lock
+from app.store.shards.progress import RunProgress, read_progress
 from app.store.shards.tables import RunShard
 from chesboard.reporting import PhaseName
 from chesboard.tallies import Tallies
@@ -38,6 +39,13 @@ def write(session: Session, run_id: int, token: str, batch: Batch, lease: timede
     Raises:
         StaleLeaseError: the lease is no longer this worker's; nothing is written.
     """
+    revision = _hold(session, run_id, token, lease, batch, **columns_of_shard(batch))
+    write_records(session, run_id, revision, batch.records)
+    return revision
+
+
+def columns_of_shard(batch: Batch) -> dict[str, Any]:
+    """What a batch changes in the row of its shard."""
     values: dict[str, Any] = {}
     if batch.progress is not None:
         values |= {
@@ -47,9 +55,7 @@ def write(session: Session, run_id: int, token: str, batch: Batch, lease: timede
         }
     if batch.has_durable_progress:
         values["tries_here"] = 1  # the current one
-    revision = _hold(session, run_id, token, lease, batch, **values)
-    write_records(session, run_id, revision, batch.records)
-    return revision
+    return values
 
 
 def record_read(
@@ -104,20 +110,11 @@ def _hold(
         raise StaleLeaseError(f"a shard of run {run_id} is no longer this worker's")
     columns = columns_of(batch) | {"lease_expires_at": until}
     if batch.progress is not None:
-        progress = read_progress(session, run_id)
-        columns |= {
-            "progress_done": progress.done,
-            "progress_total": progress.total,
-            "progress_unit": batch.progress.unit,
-            "eta_seconds": progress.eta_seconds,
-        }
-        if batch.phase is not None and batch.phase.name in COMPUTING:
-            columns |= {
-                "phase_done": progress.done,
-                "phase_total": progress.total,
-                "phase_unit": batch.progress.unit,
-                "phase_eta_seconds": progress.eta_seconds,
-            }
+        columns |= progress_of_all(
+            read_progress(session, run_id),
+            batch.progress.unit,
+            is_of_phase=_counts_for(batch.phase, batch.progress),
+        )
     if not _is_shown(run.phase, batch.phase):
         columns = {name: value for name, value in columns.items() if name not in _OF_PHASE}
     revision = session.execute(
@@ -125,6 +122,31 @@ def _hold(
     ).scalar_one()
     add_messages(session, run_id, batch.messages)
     return revision
+
+
+def progress_of_all(progress: RunProgress, unit: str, *, is_of_phase: bool) -> dict[str, Any]:
+    """The columns of a run that say how far all of its workers are. is_of_phase: those of its
+    present phase, too."""
+    columns = {
+        "progress_done": progress.done,
+        "progress_total": progress.total,
+        "progress_unit": unit,
+        "eta_seconds": progress.eta_seconds,
+    }
+    if is_of_phase:
+        columns |= {
+            "phase_done": progress.done,
+            "phase_total": progress.total,
+            "phase_unit": unit,
+            "phase_eta_seconds": progress.eta_seconds,
+        }
+    return columns
+
+
+def _counts_for(phase: Phase | None, progress: Progress) -> bool:
+    """Whether the progress of a run is that of its phase, which may count something else: layers,
+    of a model of which one at a time is in memory."""
+    return phase is not None and phase.name in COMPUTING and phase.unit == progress.unit
 
 
 _OF_PHASE = frozenset({"phase", "phase_done", "phase_total", "phase_unit", "phase_eta_seconds"})

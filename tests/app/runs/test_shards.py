@@ -90,3 +90,22 @@ def test_notices_that_count_pairs_stand_behind_the_others(
     )
     session.commit()
     assert client.get(f"/api/v1/runs/{run.id}").json()["messages"] == ["a notice", "of 3 pairs"]
+
+
+def test_a_training_run_has_those_of_its_reference_pass(
+    client: TestClient, session: Session
+) -> None:
+    dataset_id = factories.dataset(session, 4).id
+    run = factories.run(session, dataset_id, progress_unit="steps", progress_done=3)
+    common = {"run_id": run.id, "characters": 100, "started_at": NOON, "status": "done"}
+    done: dict[str, Any] = {"total": 2, "done": 2, "advanced": 2, "seconds": 1.0}
+    for shard, worker in enumerate(("ada", "grace")):
+        pairs = [2 * shard, 2 * shard + 1]
+        session.add(RunShard(shard=shard, pairs=pairs, worker=worker, **done, **common))
+    session.commit()
+    found = shards(client, run.id)
+    assert (found["total"], found["shards_done"], found["unit"]) == (2, 2, "pairs")
+    assert [one["worker"] for one in found["workers"]] == ["ada", "grace"]
+    page = client.get(f"/runs/{run.id}").text
+    assert "Workers of the reference pass" in page
+    assert '<th class="num">Pairs</th>' in page

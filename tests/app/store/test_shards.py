@@ -468,6 +468,24 @@ def test_the_run_shows_the_phase_of_the_worker_that_is_furthest(run_id: int) -> 
     assert enter(ada, "tokenizing") == "scoring"
 
 
+def test_a_phase_that_counts_layers_keeps_its_count(run_id: int) -> None:
+    taken = claimed(run_id)
+
+    def count(done: int, total: int, unit: str) -> tuple[int | None, int | None, str | None]:
+        batch = recording.Batch(
+            phase=recording.Phase("scoring", done, total, unit),
+            progress=recording.Progress(1, 2, "pairs", 1, 1.0),
+        )
+        with transaction() as session:
+            shard_recording.write(session, run_id, taken.token, batch, LEASE)
+        run = stored(run_id)
+        assert (run.progress_done, run.progress_total) == (1, 6)
+        return run.phase_done, run.phase_total, run.phase_unit
+
+    assert count(3, 80, "layers") == (3, 80, "layers")
+    assert count(1, 2, "pairs") == (1, 6, "pairs")
+
+
 def test_what_is_said_of_pairs_is_written_anew_as_more_are_read(run_id: int) -> None:
     said: list[tuple[int, dict[str, int]]] = []
 

@@ -3,8 +3,11 @@ and each layer read once for all batches."""
 
 import json
 import math
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +23,7 @@ from chesboard.configs import ScoreConfig
 from chesboard.forward import stream_schedule
 from chesboard.forward.layer_stream import LayerStream, stream_of
 from chesboard.forward.streamed import read_streamed
+from chesboard.forward.two_pass import TwoPassForward
 from chesboard.loading import load
 from chesboard.model import LoadedModel
 from chesboard.pairs import Pair, TokenizedPair
@@ -183,6 +187,106 @@ def test_a_stopped_run_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     assert scores(loaded, pairs)[0] == expected
 
 
+class CountingReporter(KeepingReporter):
+    """Keeps how far the layers were, by phase."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers: dict[str, list[tuple[int, int]]] = {}
+
+    def phase(self, name: str, *count: Any) -> None:
+        super().phase(name)
+        if count and count[2] == "layers":
+            self.layers.setdefault(name, []).append(count[:2])
+
+
+@pytest.mark.parametrize(
+    ("free", "pairs", "batch_tokens", "groups", "passes"),
+    [
+        (1 << 40, random_pairs(60), 256, 1, 1),
+        (0, random_pairs(60), 256, 7, 1),  # a batch at a time
+        (1 << 40, ALIKE, 2048, 1, 2),  # what all begin with is a pass of its own
+    ],
+)
+def test_layers_are_counted_of_all_that_are_to_be_read(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    free: int,
+    pairs: list[TokenizedPair],
+    batch_tokens: int,
+    groups: int,
+    passes: int,
+) -> None:
+    loaded, reporter = streamed(save(tmp_path)), CountingReporter()
+    monkeypatch.setattr(stream_schedule, "free_bytes", lambda _: free)
+    score_pairs(loaded, pairs, ScoreConfig(batch_tokens=batch_tokens), reporter, GoOn())
+    layers = 6 * groups * passes
+    found = reporter.layers["scoring"]
+    assert sorted(set(found)) == [(done, layers) for done in range(layers + 1)]
+    assert found == sorted(found)
+    compared = reporter.layers["comparing forward passes"]
+    assert {done for done, _ in compared} == set(range(6))
+
+
+def test_two_passes_over_the_layers_are_counted_once_the_second_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, reporter = streamed(save(tmp_path)), CountingReporter()
+    monkeypatch.setattr(
+        "chesboard.scoring.ready_forward", lambda loaded, *_: TwoPassForward(loaded)
+    )
+    score_pairs(loaded, random_pairs(20), ScoreConfig(), reporter, GoOn())
+    found = reporter.layers["scoring"]
+    assert [done for done, _ in found] == [*range(13)]
+    assert {total for done, total in found if done > 6} == {12}
+    assert all(done < total for done, total in found[:-1])
+
+
+def test_a_stop_waits_for_no_layer_to_be_read_nor_for_all_batches_in_one(tmp_path: Path) -> None:
+    loaded, pairs = streamed(save(tmp_path)), random_pairs(60)
+    scores(loaded, random_pairs(2))
+    held, go_on = stream(loaded), Event()
+    read, reads = held._read, []
+
+    def slow(index: int) -> dict[str, torch.Tensor]:
+        reads.append(index)
+        if index == 3:
+            assert go_on.wait(30)
+        return read(index)
+
+    held._read = slow  # type: ignore[method-assign]
+    stopping = StopOnce(lambda: 3 in reads and held._held == 2 and held._ahead is None)
+    began = time.monotonic()
+    try:
+        with pytest.raises(RunInterruptedError):
+            score_pairs(loaded, pairs, ScoreConfig(batch_tokens=256), KeepingReporter(), stopping)
+        assert time.monotonic() - began < 10
+    finally:
+        go_on.set()
+    computed: list[int] = []
+    loaded.model.model.layers[4].register_forward_hook(lambda *_: computed.append(1))
+    with pytest.raises(RunInterruptedError):
+        score_pairs(
+            loaded,
+            pairs,
+            ScoreConfig(batch_tokens=256),
+            KeepingReporter(),
+            StopOnce(lambda: len(computed) == 3),
+        )
+    assert len(computed) == 3  # of 7 batches
+
+
+class StopOnce:
+    """A control that interrupts once something is so."""
+
+    def __init__(self, is_so: Callable[[], bool]) -> None:
+        self._is_so = is_so
+
+    def check(self) -> None:
+        if self._is_so():
+            raise RunInterruptedError("asked to stop")
+
+
 def test_one_layer_is_in_memory_at_a_time(tmp_path: Path) -> None:
     loaded = streamed(save(tmp_path))
     held: list[int] = []
@@ -259,7 +363,15 @@ def test_the_library_opens_and_scores_a_streamed_model(tmp_path: Path) -> None:
     model, tokenizer = chesboard.open_streamed(str(folder), device="cpu")
     plain, _ = load(ScoreConfig(model=str(folder), device="cpu"))
     assert stream_of(plain) is None
-    expected = chesboard.score(plain, tokenizer, pairs)
+    layers: list[tuple[int, int]] = []
+
+    def count(done: int, total: int) -> None:
+        layers.append((done, total))
+
+    expected = chesboard.score(plain, tokenizer, pairs, layer_progress=count)
+    assert layers == []
+    assert chesboard.score(model, tokenizer, pairs, layer_progress=count) == expected
+    assert layers == [(done, 6) for done in range(7)]
     for _ in range(2):
         assert chesboard.score(model, tokenizer, pairs) == expected
         assert all(weight.is_meta for weight in model.model.layers.parameters())
