@@ -83,16 +83,24 @@ def worker(
             "each (on a machine without GPUs they share the CPU, to try it). Other runs take one."
         ),
     ] = None,
+    seats: Annotated[
+        int | None,
+        typer.Option(
+            help="Train each model together with other workers, on other machines: so many in "
+            "all, each started with the same --gpus and --seats. They have to share the data "
+            "folder."
+        ),
+    ] = None,
 ) -> None:
     """Start one worker, on the services at DATABASE_URL and REDIS_URL."""
     from app.local.gpus import claim_gpus
     from app.local.stack import worker_command
 
-    settings = _settings(gpus=gpus)
+    settings = _settings(gpus=gpus, seats=seats)
     _require_services(settings)
     claim_gpus(settings.data_dir / "gpus", settings.gpus)
     # The worker reads its settings from the environment.
-    os.environ["CHESBOARD_GPUS"] = str(settings.gpus)
+    os.environ.update(CHESBOARD_GPUS=str(settings.gpus), CHESBOARD_SEATS=str(settings.seats))
     _become(worker_command(settings))
 
 

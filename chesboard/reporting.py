@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 from chesboard.records import Record
 
 PhaseName = Literal[
+    "waiting for seats",
     "downloading",
     "dequantizing",
     "loading",

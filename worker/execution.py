@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.core.broker import enqueue, wake
 from app.core.database import transaction
 from app.core.settings import get_settings
-from app.store import leases
+from app.store import leases, seats
 from app.store.selection import chosen_pairs
 from chesboard.configs import (
     CONFIGS,
@@ -48,6 +48,7 @@ from worker.preparing import (
 from worker.recorder import Recorder
 from worker.reference_shards import complete_reference, help_with_reference
 from worker.retry import retry_while_unreachable, run_with_retry
+from worker.seats import take_seat, train_on_seats
 from worker.shards import execute_shards
 from worker.template_bounds import bounded_templates
 from worker.training import checkpoints
@@ -57,18 +58,28 @@ log = logging.getLogger(__name__)
 
 
 def execute(run_id: int, worker: str, models: ModelCache) -> bool:
-    """Execute a run, or those shards of it that this worker gets, be it of the run or of its
-    reference pass. False if nothing of it can be claimed: it is finished, cancelled, or another
-    worker's.
+    """Execute a run, or those shards of it or the seat that this worker gets, be it of the run or
+    of its reference pass. False if nothing of it can be claimed: it is finished, cancelled, or
+    another worker's.
 
     While PostgreSQL is unreachable the worker retries: an outage does not fail the run.
 
     Raises:
         RunInterruptedError: the worker was asked to stop before it could claim the run.
     """
+    settings = get_settings()
+    offer = seats.Offer(settings.gpus, settings.seats)
+    if offer.seats > 1:
+        seat = run_with_retry(
+            f"run {run_id}",
+            lambda session: seats.sit(session, run_id, worker, settings.lease, offer),
+        )
+        if seat is not None:
+            take_seat(seat, worker, models)
+            return True
     claim = run_with_retry(
         f"run {run_id}",
-        lambda session: leases.claim(session, run_id, worker, get_settings().lease),
+        lambda session: seats.claim(session, run_id, worker, settings.lease, offer),
     )
     if claim is None:
         return execute_shards(run_id, worker, models) or help_with_reference(run_id, worker, models)
@@ -82,13 +93,15 @@ def execute(run_id: int, worker: str, models: ModelCache) -> bool:
             bounded_templates(control.check),
         ):
             control.check()
-            if claim.kind == "train" and get_settings().gpus > 1:
+            if claim.kind == "train" and offer.seats > 1:
+                summary = train_on_seats(claim, recorder, control, models)
+            elif claim.kind == "train" and offer.gpus > 1:
                 summary = train_on_ranks(claim, recorder, control, models)
             else:
                 summary = work(claim, recorder, control, models)
         outcome.finish("succeeded", summary=summary)
         # Only now: a worker that died before the run is finished would otherwise lose every step.
-        checkpoints.remove(get_settings().run_path(run_id))
+        checkpoints.remove(settings.run_path(run_id))
     except LeaseLostError as error:
         log.warning("run %s: %s", run_id, error)
     except RunCancelledError:

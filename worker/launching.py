@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 import torch
@@ -39,7 +40,40 @@ from worker.training.sharing import STOPS
 POLL_SECONDS = 0.1
 CANCEL_SECONDS = 60.0
 """How long processes of a cancelled run may take to end by themselves."""
+LOST_SECONDS = 5.0
+"""How long processes that have lost others, on another machine, may take to tell what they know."""
 TASK = "task.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """Where the torchruns of several workers meet: at the first's address. seat: this worker's of
+    `seats`, from 0. interface: the network interface that the processes talk over; None: any."""
+
+    seat: int
+    seats: int
+    host: str
+    port: int
+    interface: str | None = None
+
+
+class Others(Protocol):
+    """The workers on a run's other seats (`worker.seats`)."""
+
+    def gather(self, location: str, reporter: Reporter, control: Control) -> Meeting:
+        """Return once all are ready. location: the folder of the run's model.
+
+        Raises:
+            RankFailedError: one of them cannot begin.
+            ValueError: too few came.
+            RunStoppedError: the run was cancelled, must stop, or is another worker's.
+        """
+
+    def are_lost(self) -> bool:
+        """Whether processes of theirs have failed or died. Called several times a second."""
+
+    def results(self) -> list[dict[str, Any] | None]:
+        """How each of their processes ended; None: without a word."""
 
 
 class RanksLostError(Exception):
@@ -56,9 +90,15 @@ class RankFailedError(Exception):
 
 
 def train_on_ranks(
-    claim: Claim, reporter: Reporter, control: Control, models: ModelCache
+    claim: Claim,
+    reporter: Reporter,
+    control: Control,
+    models: ModelCache,
+    others: Others | None = None,
 ) -> dict[str, Any]:
     """Train a claimed run on as many processes as the settings say, and return its summary.
+
+    others: the workers with the other seats, where the settings say that there are some.
 
     Raises:
         ValueError: the run needs what several processes cannot do yet.
@@ -67,30 +107,59 @@ def train_on_ranks(
         RankFailedError: a process failed.
         RanksLostError: processes died, or are stuck.
     """
-    config, gpus = TrainConfig.model_validate(claim.config), get_settings().gpus
-    refuse_unsupported(config, gpus)
+    settings = get_settings()
+    config, gpus = TrainConfig.model_validate(claim.config), settings.gpus
+    refuse_unsupported(config, gpus, settings.seats)
     on_phase = phases(reporter, control)
-    location = models.prepare(config, on_phase, gpus)
+    location = models.prepare(config, on_phase, gpus * settings.seats)
+    meeting = None if others is None else others.gather(location, reporter, control)
     on_phase("loading")
     with TemporaryDirectory(prefix="chesboard-ranks-") as name:
         folder = Path(name)
-        about = {**asdict(claim), "created_at": claim.created_at.isoformat()}
-        (folder / TASK).write_text(json.dumps({"claim": about, "location": location}))
-        torchrun = _start(claim.run_id, folder, gpus, _environment(config, gpus))
-        watch = Watch(folder, gpus, get_settings().rank_timeout.total_seconds())
-        try:
-            stop = _wait(torchrun, control, watch)
-        finally:
-            _kill(torchrun)
-        return _result(folder, gpus, torchrun.returncode, stop)
+        is_lost = None if others is None else others.are_lost
+        status, stop = run_ranks(claim, location, folder, control, meeting, is_lost)
+        return _result(folder, gpus, status, stop, others)
 
 
-def refuse_unsupported(config: TrainConfig, gpus: int) -> None:
+def run_ranks(
+    claim: Claim,
+    location: str,
+    folder: Path,
+    control: Control,
+    meeting: Meeting | None = None,
+    is_lost: Callable[[], bool] | None = None,
+) -> tuple[int, RunStoppedError | None]:
+    """Start this worker's processes and wait until they have ended. Returns torchrun's exit status,
+    and why they were asked to stop, if they were.
+
+    folder: where they leave how they ended. is_lost: whether processes elsewhere are gone.
+
+    Raises:
+        LeaseLostError: the run is another worker's; the processes were killed.
+        RanksLostError: they are stuck.
+    """
+    config, gpus = TrainConfig.model_validate(claim.config), get_settings().gpus
+    about = {**asdict(claim), "created_at": claim.created_at.isoformat()}
+    (folder / TASK).write_text(json.dumps({"claim": about, "location": location}))
+    environment = _environment(config, gpus, meeting)
+    torchrun = _start(claim.run_id, folder, gpus, environment, meeting)
+    first = 0 if meeting is None else meeting.seat * gpus
+    limit = get_settings().rank_timeout.total_seconds()
+    watch = Watch(folder, range(first, first + gpus), limit)
+    try:
+        stop = _wait(torchrun, control, watch, is_lost)
+    finally:
+        _kill(torchrun)
+    return torchrun.returncode, stop
+
+
+def refuse_unsupported(config: TrainConfig, gpus: int, seats: int = 1) -> None:
     """Raises:
     ValueError: the configuration needs what several processes cannot do yet, or more GPUs than
         there are.
     """
-    asked = f"This worker trains each model on {gpus} GPUs (`chesboard worker --gpus {gpus}`)"
+    command = f"chesboard worker --gpus {gpus}" + f" --seats {seats}" * (seats > 1)
+    asked = f"This worker trains each model on {gpus * seats} GPUs (`{command}`)"
     if config.refresh_filter is not None:
         raise ValueError(
             f"{asked}, where refresh_filter is not supported: the model's answers and the reward "
@@ -117,7 +186,13 @@ def write_result(folder: Path, rank: int, result: dict[str, Any]) -> None:
     unfinished.replace(folder / f"rank-{rank}.json")
 
 
-def _environment(config: TrainConfig, gpus: int) -> dict[str, str]:
+def read_results(folder: Path, ranks: range) -> list[dict[str, Any] | None]:
+    """How these processes ended; None: without a word."""
+    files = [folder / f"rank-{rank}.json" for rank in ranks]
+    return [json.loads(file.read_text()) if file.exists() else None for file in files]
+
+
+def _environment(config: TrainConfig, gpus: int, meeting: Meeting | None = None) -> dict[str, str]:
     environment = {
         **os.environ,
         # Else a package of the user's in the current folder could come before ours.
@@ -127,14 +202,26 @@ def _environment(config: TrainConfig, gpus: int) -> dict[str, str]:
     }
     if config.device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
+    if meeting is not None and meeting.interface is not None:
+        # By a host's name they would find its own loopback on many machines.
+        environment.setdefault("GLOO_SOCKET_IFNAME", meeting.interface)
+        environment.setdefault("NCCL_SOCKET_IFNAME", f"={meeting.interface}")
     return environment
 
 
 def _start(
-    run_id: int, folder: Path, gpus: int, environment: dict[str, str]
+    run_id: int,
+    folder: Path,
+    gpus: int,
+    environment: dict[str, str],
+    meeting: Meeting | None = None,
 ) -> "subprocess.Popen[bytes]":
+    place = ["--standalone"]
+    if meeting is not None:
+        place = [f"--nnodes={meeting.seats}", f"--node-rank={meeting.seat}"]
+        place += [f"--master-addr={meeting.host}", f"--master-port={meeting.port}"]
     command = [
-        *(sys.executable, "-P", "-m", "torch.distributed.run", "--standalone"),
+        *(sys.executable, "-P", "-m", "torch.distributed.run", *place),
         *(f"--nproc-per-node={gpus}", "--max-restarts=0"),
         *("--module", "worker.ranks", str(run_id), str(folder)),
     ]
@@ -148,7 +235,10 @@ def _start(
 
 
 def _wait(
-    torchrun: "subprocess.Popen[bytes]", control: Control, watch: Watch
+    torchrun: "subprocess.Popen[bytes]",
+    control: Control,
+    watch: Watch,
+    is_lost: Callable[[], bool] | None = None,
 ) -> RunStoppedError | None:
     """Return once all processes have ended; why they were asked to, if they were.
 
@@ -166,6 +256,8 @@ def _wait(
             _ask_to_stop(torchrun)
         except RunCancelledError as error:
             stop, ends = error, time.monotonic() + CANCEL_SECONDS  # the first rank sees it itself
+        if is_lost is not None and is_lost():
+            ends, is_lost = min(ends, time.monotonic() + LOST_SECONDS), None
         stuck = watch.look()
         if stuck is not None and not isinstance(stop, RunCancelledError):
             raise RanksLostError(f"processes of the run are stuck: {stuck}")
@@ -186,9 +278,14 @@ def _kill(torchrun: "subprocess.Popen[bytes]") -> None:
     torchrun.wait()
 
 
-def _result(folder: Path, gpus: int, status: int, stop: RunStoppedError | None) -> dict[str, Any]:
-    files = [folder / f"rank-{rank}.json" for rank in range(gpus)]
-    results = [json.loads(file.read_text()) if file.exists() else None for file in files]
+def _result(
+    folder: Path,
+    gpus: int,
+    status: int,
+    stop: RunStoppedError | None,
+    others: Others | None = None,
+) -> dict[str, Any]:
+    results = read_results(folder, range(gpus))
     first = results[0]
     if first is not None and first["status"] == "succeeded":
         summary: dict[str, Any] = first["summary"]
@@ -196,6 +293,8 @@ def _result(folder: Path, gpus: int, status: int, stop: RunStoppedError | None) 
     for kind in STOPS:
         if first is not None and first["status"] == kind.__name__:
             raise kind(first["message"])
+    if others is not None:
+        results += others.results()
     failed = [one for one in results if one is not None and one["status"] == "failed"]
     # Those that only found another one gone do not tell why.
     own = [one for one in failed if not one["lost_another"]]
@@ -205,6 +304,6 @@ def _result(folder: Path, gpus: int, status: int, stop: RunStoppedError | None) 
         raise stop
     silent = [str(rank) for rank, one in enumerate(results) if one is None]
     raise RanksLostError(
-        f"processes of the run ended without a word: {', '.join(silent) or 'none'} of {gpus} "
-        f"(status {status})"
+        f"processes of the run ended without a word: {', '.join(silent) or 'none'} of "
+        f"{len(results)} (status {status})"
     )

@@ -9,6 +9,7 @@ import torch
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from app.core.settings import get_settings
 from app.store.lookup import find_run
 from chesboard.configs import ModelConfig
 from chesboard.loading import ModelError
@@ -24,7 +25,7 @@ from worker.models.cache import ModelCache
 from worker.models.loading import describe_loaded, other_precision
 from worker.models.progress import OnPhase
 from worker.retry import run_with_retry
-from worker.training.sharing import current_ranks
+from worker.training.sharing import Ranks, current_ranks
 
 TOKENIZED_AT_A_TIME = 1024
 """Pairs between two updates of the phase, and checks for a cancel, while tokenizing."""
@@ -75,8 +76,7 @@ def prepare(
 ) -> Prepared:
     """Load the model of a run, and report what is to be said of it."""
     loaded = models.load(config, on_phase)
-    of_ranks = "" if (ranks := current_ranks()).is_alone else f"{ranks.count} processes, first on "
-    reporter.device(of_ranks + describe_loaded(loaded))
+    reporter.device(_among(current_ranks()) + describe_loaded(loaded))
     if other := other_precision(config, loaded):
         reporter.message(other)
     for note in loaded.notes:
@@ -84,6 +84,14 @@ def prepare(
     template = chat_template(claim, config, loaded.tokenizer, reporter)
     # A copy: the model cache keeps the tokenizer as it was loaded.
     return Prepared(replace(loaded, tokenizer=template.tokenizer), template)
+
+
+def _among(ranks: Ranks) -> str:
+    """ "8 processes of 2 workers, first on "; nothing where one process is alone."""
+    if ranks.is_alone:
+        return ""
+    seats = get_settings().seats
+    return f"{ranks.count} processes{f' of {seats} workers' * (seats > 1)}, first on "
 
 
 def chat_template(

@@ -82,12 +82,17 @@ class Marking:
 class Watch:
     """Sees by the signs of life of a run's processes whether they are stuck."""
 
-    def __init__(self, folder: Path, processes: int, limit: float) -> None:
-        """limit: seconds without a sign of life."""
-        self._limit = limit
-        files = [_files(folder, rank) for rank in range(processes)]
+    def __init__(self, folder: Path, ranks: range, limit: float) -> None:
+        """ranks: of the processes of this worker. limit: seconds without a sign of life.
+
+        Processes of other workers wait for the first as long as it reads and tokenizes: only the
+        worker that has it sees whether any goes on.
+        """
+        self._limit, self._ranks = limit, ranks
+        files = [_files(folder, rank) for rank in ranks]
         self._alive = [_Silence([alive]) for alive, _ in files]
-        self._progress = _Silence([progress for _, progress in files])
+        has_first = 0 in ranks
+        self._progress = _Silence([progress for _, progress in files] if has_first else [])
         self._looked = time.monotonic()
 
     def look(self) -> str | None:
@@ -96,7 +101,11 @@ class Watch:
         now = time.monotonic()
         passed, self._looked = min(now - self._looked, BEAT_SECONDS), now
         silences = [one.after(passed) for one in self._alive]
-        frozen = [str(rank) for rank, silence in enumerate(silences) if silence > self._limit]
+        frozen = [
+            str(rank)
+            for rank, silence in zip(self._ranks, silences, strict=True)
+            if silence > self._limit
+        ]
         if frozen:
             return f"no sign of life for {self._limit:g} s of process {', '.join(frozen)}"
         if self._progress.after(passed) > self._limit:

@@ -28,6 +28,9 @@ MAX_WAITING = 20_000
 Write = Callable[[Session, int, str, recording.Batch], int]
 """Stores a batch of a run under the lease with this token, and returns the run's revision."""
 
+UNFORESEEN = frozenset({"waiting for seats"})
+"""Phases of which nobody knows how long they take."""
+
 PHASE_SECONDS = 0.5
 """Least time between two updates of a phase's count, so that a download is not a write a chunk."""
 
@@ -107,7 +110,7 @@ class Recorder:
 
     def _put_phase(self, name: str, done: int | None, total: int | None, unit: str | None) -> None:
         eta = None
-        if done is not None and total is not None:
+        if done is not None and total is not None and name not in UNFORESEEN:
             eta = self._phase_clock.progress(done, total, unit or "").eta_seconds
         self._phase = self._waiting.phase = recording.Phase(name, done, total, unit, eta)
         self._phase_at = time.monotonic()

@@ -24,6 +24,7 @@ from app.core.database import limit_idle_transactions, transaction
 from app.core.settings import get_settings
 from app.store import queue
 from app.store.runs import Worker
+from app.store.seats import Offer
 from chesboard.loading import choose_device
 from chesboard.reporting import RunInterruptedError
 from worker import telemetry
@@ -64,7 +65,9 @@ def execute_run(run_id: int) -> None:
 
 
 def _next(session: Session) -> int | None:
-    return queue.next_claimable(session, WORKER_NAME, get_settings().lease)
+    settings = get_settings()
+    offer = Offer(settings.gpus, settings.seats)
+    return queue.next_claimable(session, WORKER_NAME, settings.lease, offer=offer)
 
 
 class _Heartbeat:

@@ -5,6 +5,7 @@ from typing import Any
 import psutil
 import torch
 
+from app.core.settings import get_settings
 from chesboard.loading import choose_device
 from chesboard.memory import room_bytes, total_bytes
 
@@ -18,13 +19,15 @@ def report_recorder(waiting: int, lag_seconds: float) -> None:
 
 
 def report() -> dict[str, Any]:
-    """The device and what runs may take of its memory; memory in bytes of the process, and of its
-    GPU where there is one; the recorder's backlog."""
+    """The device, and what runs may take of its memory; with how many a model is trained; memory in
+    bytes of the process, and of its GPU where there is one; the recorder's backlog."""
     waiting, lag_seconds = _recorder
-    device = choose_device("auto")
+    device, settings = choose_device("auto"), get_settings()
     found: dict[str, Any] = {
         "device_kind": device.type,
         "devices": torch.cuda.device_count() if device.type == "cuda" else 1,
+        "gpus": settings.gpus,
+        "seats": settings.seats,
         "device_memory_bytes": total_bytes(device),
         "room_bytes": room_bytes(device),
         "ram_bytes": total_bytes(torch.device("cpu")),

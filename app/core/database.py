@@ -3,6 +3,8 @@
 Transactions are opened and committed at the edge (a request, a short step of a task), never below.
 """
 
+import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,6 +16,8 @@ from sqlalchemy import CheckConstraint, Engine, MetaData, create_engine, event
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
 from app.core.settings import get_settings
+
+LOOPBACK = "127.0.0.1"
 
 
 class Base(DeclarativeBase):
@@ -99,6 +103,15 @@ def transaction() -> Iterator[Session]:
     """One transaction: commits at the end, rolls back on any exception."""
     with _session_factory().begin() as session:
         yield session
+
+
+def local_address(session: Session) -> str:
+    """The address from which this process reaches the database: that of this machine, as others in
+    the same network see it, or its loopback where the database is on it."""
+    connection = session.connection().connection.driver_connection
+    assert connection is not None
+    with socket.socket(fileno=os.dup(connection.fileno())) as opened:
+        return LOOPBACK if opened.family == socket.AF_UNIX else str(opened.getsockname()[0])
 
 
 @contextmanager

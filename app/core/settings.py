@@ -205,6 +205,22 @@ class Settings(BaseSettings):
         le=64,
         description="How many processes, one for each GPU, a worker trains one model with.",
     )
+    seats: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="How many workers, on any machines, train one model together.",
+    )
+    seat_host: Annotated[str | None, BeforeValidator(_none_if_empty)] = Field(
+        None,
+        description="Address at which the others of these reach this worker; default: that from "
+        "which it reaches the database.",
+    )
+    seat_timeout: timedelta = Field(
+        timedelta(minutes=10),
+        gt=timedelta(0),
+        description="How long a training run waits for workers where too few of them are there.",
+    )
     rank_timeout: timedelta = Field(
         timedelta(minutes=10),
         gt=timedelta(seconds=2),  # each gives a sign of life every second

@@ -29,6 +29,7 @@ import app.store.reviews
 import app.store.runs
 import app.store.score_summaries
 import app.store.scores
+import app.store.seats
 import app.store.sessions
 import app.store.shards.tables
 import app.store.studies  # noqa: F401 - the imports register the tables

@@ -2,7 +2,7 @@
 before it is queued, from headers and configurations alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,6 +56,10 @@ class WorkerCapacity(BaseModel):
 
     worker: str
     device: str
+    gpus: int = Field(
+        description="Over how many the model would be spread, those of other workers on its seats "
+        "included. Memory is of each."
+    )
     memory_bytes: int = Field(description="Of its device.")
     room_bytes: int = Field(description="What a run may take of it at present.")
     needs_bytes: int
@@ -65,6 +69,10 @@ class WorkerCapacity(BaseModel):
         description="tight: an estimate says that the memory may not do; batches are then halved."
     )
     remedies: list[CapacityRemedy] = Field(description="Each would make it fit.")
+    lacks_workers: bool = Field(
+        description="Whether too few of the workers are there that would train the model together "
+        "(`chesboard worker --seats N`)."
+    )
     sentence: str
 
 
@@ -119,18 +127,18 @@ def of_run(session: Session, config: RunConfig, dataset: Dataset) -> Capacity:
         device = _device_for(config, worker)
         setup = None if device is None else setup_of(config, size, device, longest, beside)
         if setup is not None:
-            found.append(_on_worker(config, setup, worker))
+            there = sum((one.gpus, one.seats) == (worker.gpus, worker.seats) for one in workers)
+            found.append(_on_worker(config, setup, worker, there))
     if not found:
         other: Device = "cuda" if config.device.startswith("cuda") else "cpu"
         setup = setup_of(config, size, other, longest, beside)
         assert setup is not None
         _, needs = fitting(config, setup, 1 << 62)
         return _unknown(f"{_needed(needs)} No worker has told what memory it has.")
-    found.sort(key=lambda one: (_ORDER.index(one.verdict), -one.room_bytes))
+    found.sort(key=lambda one: (_ORDER.index(one.verdict), one.lacks_workers, -one.room_bytes))
     best = found[0]
-    return Capacity(
-        level="ok" if best.verdict == "fits" else "warn", sentence=best.sentence, workers=found
-    )
+    fits = best.verdict == "fits" and not best.lacks_workers
+    return Capacity(level="ok" if fits else "warn", sentence=best.sentence, workers=found)
 
 
 _ORDER: tuple[Verdict, ...] = ("fits", "tight", "too large")
@@ -159,6 +167,9 @@ class _Announced:
     memory: int
     room: int
     ram: int
+    gpus: int
+    seats: int
+    """With how many GPUs, and workers of its kind, it trains a model."""
 
 
 def _announced(session: Session) -> list[_Announced]:
@@ -174,6 +185,8 @@ def _announced(session: Session) -> list[_Announced]:
             memory=int(row.report["device_memory_bytes"]),
             room=int(row.report["room_bytes"]),
             ram=int(row.report["ram_bytes"]),
+            gpus=int(row.report.get("gpus", 1)),
+            seats=int(row.report.get("seats", 1)),
         )
         for row in rows
         if "room_bytes" in row.report
@@ -187,9 +200,14 @@ def _device_for(config: ModelConfig, worker: _Announced) -> Device | None:
     return worker.kind if config.device == "auto" else "cpu"
 
 
-def _on_worker(config: ModelConfig, setup: Setup, worker: _Announced) -> WorkerCapacity:
+def _on_worker(config: ModelConfig, setup: Setup, worker: _Announced, there: int) -> WorkerCapacity:
+    """there: how many workers train with as many GPUs and seats, this one included."""
     is_main = setup.device != worker.kind  # the processor of a worker that has a GPU
     memory, room = (worker.ram, worker.ram) if is_main else (worker.memory, worker.room)
+    if setup.work == "train" and setup.device == "cuda":
+        setup = replace(setup, gpus=worker.gpus * worker.seats)
+    lacking = setup.work == "train" and there < worker.seats
+    begins = f" It begins once {worker.seats} workers like it are there: {there} is now." * lacking
     setup, needs = fitting(config, setup, room)
     verdict: Verdict = (
         "fits"
@@ -203,6 +221,7 @@ def _on_worker(config: ModelConfig, setup: Setup, worker: _Announced) -> WorkerC
     return WorkerCapacity(
         worker=worker.name,
         device=worker.device,
+        gpus=setup.gpus,
         memory_bytes=memory,
         room_bytes=room,
         needs_bytes=needs.total,
@@ -215,7 +234,9 @@ def _on_worker(config: ModelConfig, setup: Setup, worker: _Announced) -> WorkerC
             )
             for one in remedies
         ],
-        sentence=_sentence(worker, room, setup, needs, verdict, [one.words for one in remedies]),
+        lacks_workers=lacking,
+        sentence=_sentence(worker, room, setup, needs, verdict, [one.words for one in remedies])
+        + begins,
     )
 
 
@@ -228,7 +249,8 @@ def _sentence(
     would_fit: list[str],
 ) -> str:
     streamed = " The model is read layer by layer, as it does not fit whole." * setup.streamed
-    has = f"Worker {worker.name} has {gigabytes(room)} for a run"
+    each = f" on each of {setup.gpus} GPUs" * (setup.gpus > 1)
+    has = f"Worker {worker.name} has {gigabytes(room)} for a run{each}"
     judged = {
         "fits": "that fits",
         "tight": "that may not do",

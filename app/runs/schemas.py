@@ -85,8 +85,9 @@ class Phase(BaseModel):
     """What a run is doing. Counts are null in phases that have no progress of their own."""
 
     name: str = Field(
-        description="'waiting for a worker', 'downloading', 'dequantizing', 'loading', "
-        "'tokenizing', 'comparing forward passes', 'reference pass', 'initial probes', 'scoring', "
+        description="'waiting for a worker', 'waiting for seats', 'downloading', "
+        "'dequantizing', 'loading', 'tokenizing', 'comparing forward passes', 'reference pass', "
+        "'initial probes', 'scoring', "
         "'training', 'measuring displacement' or 'saving the model'."
     )
     done: int | None = None

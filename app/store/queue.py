@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import and_, exists, func, literal, or_, select
 from sqlalchemy.orm import Session
 
-from app.store import leases
+from app.store import leases, seats
 from app.store.runs import Run, Worker
+from app.store.seats import RunSeat
 from app.store.shards import claims, reference
 from app.store.shards.leasing import has_failed, is_free
 from app.store.shards.tables import RunShard
@@ -17,12 +18,17 @@ def next_claimable(
     worker: str | None = None,
     silent_for: timedelta = timedelta(0),
     now: datetime | None = None,
+    offer: seats.Offer | None = None,
 ) -> int | None:
     """The oldest run that can be claimed, or of which a shard can be, of its reference pass if it
-    is a training run.
+    is a training run; before these a run of which a seat is free.
 
-    worker: leaves out those that it should leave to others, seen within `silent_for`.
+    worker: leaves out those that it should leave to others, seen within `silent_for`. offer: what
+    it trains with; None: the seats that any worker may take.
     """
+    seated = session.scalar(select(func.min(RunSeat.run_id)).where(seats.is_free(offer, now)))
+    if seated is not None:
+        return seated
     run_id = Run.__table__.c.id
     in_shards = and_(
         claims.is_open(now),
@@ -42,8 +48,13 @@ def next_claimable(
 
 
 def places(session: Session, run_id: int, now: datetime | None = None) -> int:
-    """How many workers can take a part of a run that is not over: its free shards; one where it was
-    not cut into any."""
+    """How many workers can take a part of a run that is not over: its free seats or shards; one
+    where it has neither."""
+    free_seats = session.scalar(
+        select(func.count()).where(RunSeat.run_id == run_id, seats.is_free(now=now))
+    )
+    if free_seats:
+        return free_seats
     free, shards = session.execute(
         select(func.count().filter(is_free(now)), func.count()).where(RunShard.run_id == run_id)
     ).one()

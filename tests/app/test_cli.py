@@ -130,6 +130,10 @@ def test_a_worker_needs_at_least_one_gpu_or_the_cpu(tmp_path: Path) -> None:
     assert_one_clear_line(chesboard("worker", "--gpus", "0", folder=tmp_path), "gpus")
 
 
+def test_a_model_has_at_least_one_worker(tmp_path: Path) -> None:
+    assert_one_clear_line(chesboard("worker", "--seats", "0", folder=tmp_path), "seats")
+
+
 def test_migrate_brings_a_database_up_to_date(tmp_path: Path, services: Services) -> None:
     done = chesboard("migrate", folder=tmp_path, DATABASE_URL=services.database_url)
     assert (done.returncode, done.stdout) == (0, "The database is up to date.\n")

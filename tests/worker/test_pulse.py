@@ -43,12 +43,12 @@ def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Clock:
 
 
 def test_processes_that_live_and_get_on_are_let_be(clock: Clock, tmp_path: Path) -> None:
-    watch = Watch(tmp_path, 2, LIMIT)
+    watch = Watch(tmp_path, range(2), LIMIT)
     assert clock.watched(watch, 300, "alive-0", "alive-1", "progress-1") is None
 
 
 def test_a_process_that_stands_still_is_named(clock: Clock, tmp_path: Path) -> None:
-    watch = Watch(tmp_path, 3, LIMIT)
+    watch = Watch(tmp_path, range(3), LIMIT)
     clock.touch("alive-0", "alive-1", "alive-2", "progress-0")
     assert clock.watched(watch, LIMIT - 1, "alive-0", "alive-1", "progress-0") is None
     found = clock.watched(watch, 2, "alive-0", "alive-1", "progress-0")
@@ -56,7 +56,7 @@ def test_a_process_that_stands_still_is_named(clock: Clock, tmp_path: Path) -> N
 
 
 def test_processes_that_live_and_wait_in_vain_are_stuck(clock: Clock, tmp_path: Path) -> None:
-    watch = Watch(tmp_path, 2, LIMIT)
+    watch = Watch(tmp_path, range(2), LIMIT)
     clock.touch("progress-0", "progress-1")
     assert clock.watched(watch, LIMIT - 1, "alive-0", "alive-1") is None
     assert clock.watched(watch, LIMIT - 1, "alive-0", "alive-1", "progress-1") is None
@@ -65,13 +65,13 @@ def test_processes_that_live_and_wait_in_vain_are_stuck(clock: Clock, tmp_path: 
 
 
 def test_processes_that_have_not_begun_are_waited_for(clock: Clock, tmp_path: Path) -> None:
-    assert clock.watched(Watch(tmp_path, 2, LIMIT), 300) is None
+    assert clock.watched(Watch(tmp_path, range(2), LIMIT), 300) is None
 
 
 def test_time_in_which_the_worker_itself_stood_still_does_not_count(
     clock: Clock, tmp_path: Path
 ) -> None:
-    watch = Watch(tmp_path, 1, LIMIT)
+    watch = Watch(tmp_path, range(1), LIMIT)
     clock.touch("alive-0", "progress-0")
     assert clock.watched(watch, 5) is None
     clock.now += 3600.0
@@ -89,7 +89,7 @@ def test_a_process_that_is_done_is_not_missed(
     wait_for(tmp_path / "alive-0")
     own.end()
     assert not (tmp_path / "alive-0").exists()
-    watch = Watch(tmp_path, 1, 0.05)
+    watch = Watch(tmp_path, range(1), 0.05)
     until = time.monotonic() + 0.5
     while time.monotonic() < until:
         assert watch.look() is None
@@ -128,3 +128,13 @@ def wait_for(file: Path) -> None:
     while not file.exists():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def test_processes_of_another_seat_may_wait_for_the_first_and_not_stand_still(
+    clock: Clock, tmp_path: Path
+) -> None:
+    watch = Watch(tmp_path, range(2, 4), LIMIT)
+    clock.touch("alive-2", "alive-3", "progress-2", "progress-3")
+    assert clock.watched(watch, 300, "alive-2", "alive-3") is None
+    found = clock.watched(watch, LIMIT + 1, "alive-2")
+    assert found == "no sign of life for 10 s of process 3"

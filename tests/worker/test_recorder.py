@@ -305,6 +305,21 @@ def test_a_phase_is_stored_and_progress_counts_for_it(claim: leases.Claim) -> No
     assert (run.progress_done, run.progress_total, run.progress_unit) == (2, 9, "steps")
 
 
+def test_nobody_foresees_when_other_workers_come(
+    claim: leases.Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("worker.recorder.time.monotonic", lambda: now)
+    with Recorder(claim.run_id, claim.token) as recorder:
+        recorder.phase("waiting for seats", 1, 3, "taken")
+        now += 60.0
+        recorder.phase("waiting for seats", 2, 3, "taken")
+        recorder.flush()
+        assert phase_of(claim.run_id) == ("waiting for seats", 2, 3, "taken")
+    with transaction() as session:
+        assert session.get_one(Run, claim.run_id).phase_eta_seconds is None
+
+
 def test_a_phase_is_written_seldom_but_to_its_end(
     claim: leases.Claim, monkeypatch: pytest.MonkeyPatch
 ) -> None:

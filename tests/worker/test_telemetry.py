@@ -3,6 +3,7 @@
 import psutil
 import torch
 
+from app.core.settings import get_settings
 from chesboard import memory
 from worker import telemetry
 
@@ -17,6 +18,15 @@ def test_a_worker_says_what_its_device_has_and_what_a_run_may_take() -> None:
     if report["device_kind"] == "cpu":
         assert report["device_memory_bytes"] == report["ram_bytes"]
         assert report["room_bytes"] > report["memory_bytes"]
+
+
+def test_a_worker_says_with_how_many_it_trains_a_model(monkeypatch) -> None:
+    monkeypatch.setenv("CHESBOARD_GPUS", "4")
+    monkeypatch.setenv("CHESBOARD_SEATS", "2")
+    get_settings.cache_clear()
+    report = telemetry.report()
+    get_settings.cache_clear()
+    assert (report["gpus"], report["seats"]) == (4, 2)
 
 
 def test_a_container_s_limit_is_what_it_has(monkeypatch, tmp_path) -> None:

@@ -23,10 +23,10 @@ from torch.nn import Parameter
 
 from chesboard.configs import TrainConfig
 from chesboard.probing.probes import ProbeState
-from chesboard.sharding import gathered, part_like
+from chesboard.sharding import agreed, gathered, part_like
 from worker import disk
 from worker.training import sharded_checkpoints
-from worker.training.sharded_checkpoints import Parts, has_parts, step_folders
+from worker.training.sharded_checkpoints import Parts, has_parts, step_folders, wait_until_seen
 from worker.training.sharing import ALONE, Ranks
 
 FOLDER = "checkpoint"
@@ -125,7 +125,8 @@ class CheckpointSchedule:
 
 
 def exists(folder: Path) -> bool:
-    return _newest(folder / FOLDER) is not None
+    """Whether there is one; of several ranks, for the first, which is so for all."""
+    return bool(agreed(_newest(folder / FOLDER) is not None))
 
 
 def remove(folder: Path) -> None:
@@ -170,8 +171,8 @@ def write(
     numbers = {name: tensor for name, tensor in weights.items() if tensor.ndim == 0}
     parts = {name: tensor for name, tensor in weights.items() if tensor.ndim > 0}
     path = sharded_checkpoints.begin(into, progress.step, parts, ranks)
+    names = sharded_checkpoints.part_names(path)
     if ranks.is_first:
-        names = sharded_checkpoints.part_names(path)
         _replace(path / FILE, numbers | about, {**described, "parts": names})
         (into / FILE).unlink(missing_ok=True)
         sharded_checkpoints.remove_all(into, but=path)
@@ -222,8 +223,7 @@ def read(
     Raises:
         CheckpointMismatchError: it was written with another configuration or for another model.
     """
-    path = _newest(folder / FOLDER)
-    assert path is not None, "see exists"
+    path = _same_newest(folder / FOLDER)
     with safe_open(path, framework="pt", device=str(device)) as file:
         described = _described(file)
         # An earlier version wrote checkpoints without the settings that are new since.
@@ -260,6 +260,22 @@ def read(
 def _described(file: Any) -> dict[str, Any]:
     described: dict[str, Any] = json.loads(file.metadata()["chesboard"])
     return described
+
+
+def _same_newest(folder: Path) -> Path:
+    """`_newest` of the first rank, as this one sees it."""
+    newest = _newest(folder)
+    name = agreed(None if newest is None else newest.relative_to(folder))
+    assert name is not None, "see exists"
+    path: Path = folder / name
+    wait_until_seen(path.parent, path.name, _part_names_in)
+    return path
+
+
+def _part_names_in(file: Path) -> list[str]:
+    with safe_open(file, framework="pt") as opened:
+        names: list[str] = _described(opened).get("parts", [])
+    return names
 
 
 def _newest(folder: Path) -> Path | None:

@@ -6,11 +6,17 @@
 
 A folder without its last file, or without one that this names, is no checkpoint. The parts are
 safetensors too (no pickle), and are read onto any number of processes: each reads what it holds.
+
+Processes may be on several machines, which have the folder at paths of their own and do not see
+each other's files at once: the first says which checkpoint it is, by its name, and each says what
+it wrote.
 """
 
+import errno
 import random
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +31,14 @@ from torch.distributed.checkpoint.hf_storage import (
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from chesboard.sharding import agreed, is_distributed
+from chesboard.sharding import agreed, gathered, is_distributed
 from worker import disk
 from worker.training.sharing import Ranks
 
 PREFIX = "step-"
 PARTS = "parts"
+SEEN_SECONDS = 60.0
+"""How long a file may take to be seen on another machine (NFS keeps what it has listed)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +91,8 @@ def begin(folder: Path, step: int, weights: dict[str, Tensor], ranks: Ranks) -> 
         DiskFullError: it does not fit; the earlier checkpoint is kept.
     """
     # Never into the folder of an earlier one of the same step, which must stay whole meanwhile.
-    path: Path = agreed(folder / f"{PREFIX}{step}-{random.getrandbits(32):08x}")
+    name: str = agreed(f"{PREFIX}{step}-{random.getrandbits(32):08x}")
+    path = folder / name
     try:
         with disk.writing("a checkpoint", folder.parent):
             try:
@@ -103,8 +112,26 @@ def begin(folder: Path, step: int, weights: dict[str, Tensor], ranks: Ranks) -> 
 
 
 def part_names(folder: Path) -> list[str]:
-    """The files of the parts in a folder named `step-…`."""
-    return sorted(path.name for path in (folder / PARTS).iterdir())
+    """The files of the parts in a folder named `step-…`; called by all processes."""
+    own = [path.name for path in (folder / PARTS).iterdir()]
+    return sorted({name for names in gathered(own) for name in names})
+
+
+def wait_until_seen(folder: Path, file: str, parts: Callable[[Path], list[str]]) -> None:
+    """Return once this machine sees a checkpoint that the first process has named.
+
+    file: its last. parts: the names of the files that this names.
+
+    Raises:
+        FileNotFoundError: it does not.
+    """
+    ends = time.monotonic() + SEEN_SECONDS
+    while not ((folder / file).is_file() and has_parts(folder, parts(folder / file))):
+        if time.monotonic() > ends:
+            raise FileNotFoundError(
+                errno.ENOENT, "the run's checkpoint is not seen on this machine", str(folder)
+            )
+        time.sleep(0.1)
 
 
 def remove_all(folder: Path, but: Path | None = None) -> None:

@@ -124,6 +124,7 @@ def _fill(
     _load(driver, archive, manifest, scratch)
     _migrate(connection, "head")
     driver.execute("DELETE FROM workers")
+    driver.execute("DELETE FROM run_seats")
     driver.execute(
         "UPDATE run_shards SET status = 'queued', lease_token = NULL, lease_expires_at = NULL, "
         "tries_here = greatest(tries_here - 1, 0) WHERE status = 'running'"

@@ -32,10 +32,14 @@ def _models(tiny_model_dir: Path, models_dir: Path) -> None:
     write_adapter(models_dir / "adapter", "tiny")
 
 
-def announce(name: str, memory: float, kind: str = "cpu", devices: int = 1, **columns: Any) -> None:
+def announce(
+    name: str, memory: float, kind: str = "cpu", gpus: int = 1, seats: int = 1, **columns: Any
+) -> None:
     report = {
         "device_kind": kind,
-        "devices": devices,
+        "devices": gpus,
+        "gpus": gpus,
+        "seats": seats,
         "device_memory_bytes": memory,
         "room_bytes": memory,
         "ram_bytes": 64 * GB,
@@ -99,6 +103,44 @@ def test_where_no_setting_is_enough_what_else_would_be_is_said(
     assert found["sentence"].endswith(
         "What would make it fit: a smaller model, or a larger device."
     )
+
+
+def test_a_worker_with_several_gpus_spreads_what_it_trains_over_them(
+    client: TestClient, dataset_id: int
+) -> None:
+    announce("one", 24 * GB, "cuda")
+    alone = ask(client, dataset_id)["workers"][0]
+    with transaction() as session:
+        session.execute(delete(Worker))
+    announce("four", 24 * GB, "cuda", gpus=4)
+    found = ask(client, dataset_id)
+    [worker] = found["workers"]
+    assert (alone["gpus"], worker["gpus"]) == (1, 4)
+    parts = [{part["name"]: part["bytes"] for part in one["parts"]} for one in (alone, worker)]
+    assert parts[1]["gradients"] == parts[0]["gradients"] // 4
+    assert found["sentence"].endswith("has 24 GB for a run on each of 4 GPUs: that fits.")
+    # Other runs take one of them.
+    assert ask(client, dataset_id, "evaluate")["workers"][0]["gpus"] == 1
+
+
+def test_workers_that_train_together_are_one_place_once_all_are_there(
+    client: TestClient, dataset_id: int
+) -> None:
+    announce("ada", 24 * GB, "cuda", gpus=4, seats=2)
+    announce("alan", 16 * GB, "cuda", gpus=2, seats=2)  # of another kind
+    found = ask(client, dataset_id)
+    assert found["level"] == "warn"
+    first = found["workers"][0]
+    assert (first["worker"], first["gpus"], first["lacks_workers"]) == ("ada", 8, True)
+    assert found["sentence"].endswith(
+        "on each of 8 GPUs: that fits. It begins once 2 workers like it are there: 1 is now."
+    )
+    assert ask(client, dataset_id, "score")["level"] == "ok"
+    announce("grace", 24 * GB, "cuda", gpus=4, seats=2)
+    found = ask(client, dataset_id)
+    assert found["level"] == "ok"
+    assert found["sentence"].endswith("for a run on each of 8 GPUs: that fits.")
+    assert not found["workers"][0]["lacks_workers"]
 
 
 def test_a_score_run_that_does_not_fit_whole_is_read_layer_by_layer(

@@ -504,3 +504,33 @@ def test_shards_go_on_the_way_down_and_what_was_done_of_a_run_stays(
     assert [row.status for row in found] == ["queued", "running", "running"]
     migrations.upgrade(empty_url)
     assert counts(engine)["run_shards"] == 0
+
+
+BEFORE_SEATS = "202611290040"
+
+
+def test_seats_go_on_the_way_down_and_their_runs_wait_for_one_worker(
+    empty_url: str, engine: Engine
+) -> None:
+    migrations.upgrade(empty_url, BEFORE_SEATS)
+    with engine.begin() as connection:
+        filling.fill(connection)
+        connection.exec_driver_sql(
+            "UPDATE runs SET kind = 'train', status = 'running', lease_token = 'token ' || id"
+        )
+    before = counts(engine)
+    migrations.upgrade(empty_url)
+    assert before.items() <= counts(engine).items()
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO run_seats (run_id, seat, attempt_token, seats, gpus) "
+            "VALUES (1, 0, 'token 1', 2, 4), (1, 1, 'token 1', 2, 4), (2, 0, 'an older one', 2, 4)"
+        )
+    migrations.downgrade(empty_url, BEFORE_SEATS)
+    assert counts(engine) == before
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql("SELECT status, lease_token FROM runs ORDER BY id").all()
+    assert found[0] == ("queued", None)
+    assert found[1] == ("running", "token 2")
+    migrations.upgrade(empty_url)
+    assert counts(engine)["run_seats"] == 0

@@ -18,7 +18,7 @@ def test_an_archive_of_format_1_is_restored(full: str, elsewhere: str, tmp_path:
     made = restore_all(elsewhere, tmp_path / "new", tmp_path / "old.tar")
     assert made.rows == sum(map(len, before.values())) - 1
     after = content(elsewhere)
-    same = set(before) - {"runs", "run_shards", "workers", "audit_events"}
+    same = set(before) - {"runs", "run_shards", "run_seats", "workers", "audit_events"}
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
     assert query(elsewhere, "SELECT status FROM runs WHERE id = 2") == ("queued",)
     assert files(tmp_path / "new") == {"1/model/config.json": b"{}"}

@@ -27,9 +27,9 @@ def test_everything_comes_back(full: str, elsewhere: str, runs: Path, tmp_path: 
     assert made.rows == sum(map(len, before.values())) - 1  # but the schema's own version
     restore_all(elsewhere, tmp_path / "new" / "runs", tmp_path / "all.tar")
     after = content(elsewhere)
-    same = set(before) - {"runs", "run_shards", "workers", "audit_events"}
+    same = set(before) - {"runs", "run_shards", "run_seats", "workers", "audit_events"}
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
-    assert after["workers"] == []
+    assert after["workers"] == after["run_seats"] == []
     # What was done is written down, in both logs.
     assert set(after["audit_events"]) > set(before["audit_events"])
     assert query(full, "SELECT action FROM audit_events WHERE id > 3") == ("backup.create",)

@@ -1,0 +1,132 @@
+"""What is checked before several workers begin: way, folder and model."""
+
+import errno
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.core.database import local_address, transaction
+from app.core.settings import get_settings
+from chesboard.reporting import RunCancelledError
+from tests.tiny_models import GoOn
+from worker import seat_checks
+from worker.seat_checks import (
+    check_folder,
+    check_way,
+    describe_model,
+    interface_of,
+    listening,
+    marked,
+    own_host,
+)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "a model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"12345")
+    return folder
+
+
+def check(model: Path, marker: str = "m") -> None:
+    check_folder(7, 1, marker, str(model), GoOn())
+
+
+def test_a_file_of_the_first_that_is_seen_shows_that_the_folder_is_shared(
+    data_dir: Path, model: Path
+) -> None:
+    with marked(7, "m", str(model)):
+        check(model)
+    assert list(get_settings().run_path(7).iterdir()) == []
+
+
+def test_a_folder_that_is_not_shared(
+    data_dir: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seat_checks, "FOLDER_SECONDS", 0.3)
+    with marked(7, "m", str(model)):
+        monkeypatch.setenv("CHESBOARD_DATA_DIR", str(tmp_path / "another machine's"))
+        get_settings.cache_clear()
+        with pytest.raises(ValueError, match=r"one folder for all.*CHESBOARD_DATA_DIR"):
+            check(model)
+
+
+def test_while_the_file_is_awaited_the_run_can_be_cancelled(data_dir: Path, model: Path) -> None:
+    class Cancelled:
+        def check(self) -> None:
+            raise RunCancelledError
+
+    with pytest.raises(RunCancelledError):
+        check_folder(7, 1, "m", str(model), Cancelled())
+
+
+def test_a_folder_that_cannot_be_written_to(
+    data_dir: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_read_only(self: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+
+    with marked(7, "m", str(model)):
+        monkeypatch.setattr(Path, "touch", is_read_only)
+        with pytest.raises(ValueError, match=r"cannot write to .*/runs/7, .*Read-only"):
+            check(model)
+
+
+def test_two_models_of_one_name(data_dir: Path, model: Path, tmp_path: Path) -> None:
+    other = tmp_path / "another machine's" / "a model"
+    other.mkdir(parents=True)
+    (other / "config.json").write_text("{}")
+    (other / "model.safetensors").write_bytes(b"54321")
+    with marked(7, "m", str(model)):
+        check(other)  # a copy, as far as can be told without reading it
+        (other / "model.safetensors").write_bytes(b"543210")
+        with pytest.raises(ValueError, match="is not that of the first worker"):
+            check(other)
+    (other / "model.safetensors").write_bytes(b"54321")
+    (other / "config.json").write_text('{"tie_word_embeddings": true}')
+    assert describe_model(model) != describe_model(other)
+
+
+def test_of_the_hub_s_models_the_commit_counts(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "snapshots").mkdir()
+    one, other = tmp_path / "snapshots" / "4f2a", tmp_path / "snapshots" / "9b1c"
+    model.rename(one)
+    found = describe_model(one)
+    one.rename(other)
+    assert describe_model(other) != found
+
+
+def test_a_way_to_the_first_is_tried() -> None:
+    with listening("127.0.0.1", 2) as port:
+        check_way("127.0.0.1", port)
+    with pytest.raises(ValueError, match=rf"127.0.0.1, port {port}.*CHESBOARD_SEAT_HOST"):
+        check_way("127.0.0.1", port)
+
+
+def test_torchrun_can_take_the_port_at_once_where_others_have_just_tried_it() -> None:
+    with listening("127.0.0.1", 2) as port:
+        check_way("127.0.0.1", port)
+    with socket.create_server(("127.0.0.1", port)):
+        check_way("127.0.0.1", port)
+
+
+def test_a_worker_tells_the_address_that_was_set_or_that_of_its_way_to_the_database(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with transaction() as session:
+        assert own_host(7) == local_address(session) == "127.0.0.1"
+    monkeypatch.setenv("CHESBOARD_SEAT_HOST", "10.0.0.1")
+    get_settings.cache_clear()
+    assert own_host(7) == "10.0.0.1"
+
+
+def test_the_interface_of_an_address_is_found() -> None:
+    names = {name for _, name in socket.if_nameindex()}
+    assert interface_of("127.0.0.1") in names
+    assert interface_of("192.0.2.1") is None  # of nobody: a documentation address
+    assert interface_of("no such host.invalid") is None
