@@ -93,7 +93,7 @@ class Phase(BaseModel):
     done: int | None = None
     total: int | None = None
     unit: str | None = Field(
-        None, description="What is counted: 'bytes', 'tensors', 'pairs', 'steps'."
+        None, description="What is counted: 'bytes', 'tensors', 'pairs', 'steps', seats 'taken'."
     )
     eta_seconds: float | None = Field(None, description="Estimated time left of the phase.")
 
