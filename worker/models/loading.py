@@ -144,7 +144,7 @@ def prepare_files(
                 f"“{config.revision}”. Only models of the hub have revisions; leave it out."
             )
         return prepared(source.location, size_of(source.path))
-    found = hub.look_up(source.location, config.revision)
+    found = hub.look_up(source.location, config.revision, on_phase)
     if found is None:  # the hub does not answer: a model that is in its cache loads without it
         folder = hub.cached(source.location, config.revision)
         return prepared(folder, size_of(Path(folder)))

@@ -430,7 +430,7 @@ def test_the_starter_model_is_dequantized_once_and_answers(
 ) -> None:
     settings = Settings(models_dir=starter_model.parent, data_dir=tmp_path)
     loaded = ModelCache(settings).load(ScoreConfig(model="smollm2-135m-instruct", device="cpu"))
-    [kept] = (tmp_path / "cache" / "gguf").iterdir()
+    [kept] = (tmp_path / "cache" / "gguf").glob("*/")
     written = (kept / "model.safetensors").stat().st_mtime_ns
     ModelCache(settings).load(ScoreConfig(model="smollm2-135m-instruct", device="cpu"))
     assert (kept / "model.safetensors").stat().st_mtime_ns == written
