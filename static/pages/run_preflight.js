@@ -276,6 +276,7 @@ if (isActive()) {
       if (pairs !== finished) loadSoon();
       finished = pairs;
     },
+    quiet: head.showQuiet,
     connection: head.showConnection,
     end: async () => {
       head.showConnection(null);
