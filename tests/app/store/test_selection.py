@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.runs.selection_text import selection_text
@@ -15,7 +16,7 @@ from app.store.datasets import Pair, PairIssue
 from app.store.issues import CHECKS, CHECKS_KEY
 from app.store.reviews import Review
 from app.store.scores import Flag
-from app.store.selection import chosen_pairs, count_selected, selected
+from app.store.selection import chosen_pairs, count_selected, record_selection, selected
 from chesboard.configs import MeasureRule, RandomSubset, Rules, Selection
 from chesboard.issues import ISSUES, IssueKind
 from tests.app import factories
@@ -406,3 +407,27 @@ class TestRuns:
             [error] = answer.json()["errors"]
             assert error["field"] == "config.selection.measures.0.score_run"
             assert f"Run {run.id}" in error["message"]
+
+
+def test_a_run_is_given_its_pairs_at_once_though_the_planner_does_not_know_of_them(
+    session: Session,
+) -> None:
+    many = 30_000
+    factories.dataset(session, pairs=30)
+    session.execute(text("ANALYZE pairs"))
+    dataset = factories.dataset(session, pairs=1)
+    columns = [column.name for column in Pair.__table__.columns]
+    session.execute(
+        text(
+            f"INSERT INTO pairs ({', '.join(columns)}) "
+            f"SELECT {', '.join('n' if name == 'pair' else name for name in columns)} "
+            "FROM pairs, generate_series(1, :last) AS n WHERE dataset_id = :id"
+        ),
+        {"id": dataset.id, "last": many - 1},
+    )
+    run = factories.run(session, dataset.id)
+    session.execute(text("SET LOCAL statement_timeout = '2s'"))
+    given = record_selection(session, run.id, dataset.id, Selection())
+    assert given is not None
+    assert (given.pairs[0], given.pairs[-1], len(given.pairs)) == (0, many - 1, many)
+    assert set(given.versions) == {1}
