@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 def wake_prefix() -> str:
     """Of the channels of wake-ups. Channels, unlike keys, belong to the whole server, so they are
     named by the database, which another deployment does not share."""
-    database = parse_url(get_settings().required_redis_url()).get("db", 0)
+    url = get_settings().required_redis_url()
+    database = parse_url(url).get("db", 0)  # type: ignore[no-untyped-call]
     return f"chesboard:{database}:run:"
 
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.reviews.filters import QueueFilter, filtered
+from app.runs.selection import SAMPLE, preview
 from app.runs.selection_text import selection_text
 from app.store.datasets import Pair, PairIssue
 from app.store.issues import CHECKS, CHECKS_KEY
@@ -409,13 +411,14 @@ class TestRuns:
             assert f"Run {run.id}" in error["message"]
 
 
-def test_a_run_is_given_its_pairs_at_once_though_the_planner_does_not_know_of_them(
-    session: Session,
-) -> None:
-    many = 30_000
-    factories.dataset(session, pairs=30)
-    session.execute(text("ANALYZE pairs"))
-    dataset = factories.dataset(session, pairs=1)
+MANY = 30_000
+
+
+def many_pairs(session: Session) -> int:
+    """A dataset of MANY pairs. Statements may take 2 s from here on: a comparison of all pairs with
+    all takes a multiple."""
+    dataset = factories.dataset(session, pairs=1, statistics=CHECKED)
+    dataset.pairs = MANY
     columns = [column.name for column in Pair.__table__.columns]
     session.execute(
         text(
@@ -423,11 +426,43 @@ def test_a_run_is_given_its_pairs_at_once_though_the_planner_does_not_know_of_th
             f"SELECT {', '.join('n' if name == 'pair' else name for name in columns)} "
             "FROM pairs, generate_series(1, :last) AS n WHERE dataset_id = :id"
         ),
-        {"id": dataset.id, "last": many - 1},
+        {"id": dataset.id, "last": MANY - 1},
     )
-    run = factories.run(session, dataset.id)
     session.execute(text("SET LOCAL statement_timeout = '2s'"))
-    given = record_selection(session, run.id, dataset.id, Selection())
+    return dataset.id
+
+
+def test_a_run_is_given_its_pairs_at_once_though_the_planner_does_not_know_of_them(
+    session: Session,
+) -> None:
+    factories.dataset(session, pairs=30)
+    session.execute(text("ANALYZE pairs"))
+    dataset_id = many_pairs(session)
+    run = factories.run(session, dataset_id)
+    given = record_selection(session, run.id, dataset_id, Selection())
     assert given is not None
-    assert (given.pairs[0], given.pairs[-1], len(given.pairs)) == (0, many - 1, many)
+    assert (given.pairs[0], given.pairs[-1], len(given.pairs)) == (0, MANY - 1, MANY)
     assert set(given.versions) == {1}
+
+
+def test_what_is_left_out_of_many_pairs_is_found_though_they_do_not_fit_into_memory(
+    session: Session,
+) -> None:
+    dataset_id = many_pairs(session)
+    run = factories.run(session, dataset_id, kind="score", status="succeeded")
+    session.execute(
+        text(
+            "INSERT INTO flags (dataset_id, pair, score_run, measure, value) "
+            "SELECT dataset_id, pair, :run, 'ches', 0 FROM pairs WHERE dataset_id = :id"
+        ),
+        {"id": dataset_id, "run": run.id},
+    )
+    session.execute(text("ANALYZE pairs, flags"))
+    session.execute(text("SET LOCAL work_mem = '64kB'"))
+    everything = preview(session, dataset_id, Selection())
+    assert (everything.count, everything.sample_left_out) == (MANY, [])
+    assert [pair.pair for pair in everything.sample] == list(range(SAMPLE))
+    nothing = preview(session, dataset_id, Selection(exclude_flagged=True))
+    assert (nothing.count, nothing.sample) == (0, [])
+    queue = filtered(session, dataset_id, QueueFilter(flagged=False))
+    assert session.scalars(queue).all() == []
