@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.reviews.filters import QueueFilter, filtered
+from app.reviews.filters import filtered
+from app.reviews.schemas import QueueFilter
 from app.runs.selection import SAMPLE, preview
 from app.runs.selection_text import selection_text
 from app.store.datasets import Pair, PairIssue
