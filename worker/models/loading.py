@@ -5,6 +5,7 @@ Weights are read from safetensors only, and no code that comes with a model is r
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -75,12 +76,8 @@ def load_model(
         else:
             read = read_streamed(config.model, Path(found.location), weights_dtype, device)
             model = read.model
-    if isinstance(config, ObjectiveConfig) and getattr(model, "is_quantized", False):
-        raise unusable(
-            config.model,
-            "Its weights are quantized, and such have no gradients to train by: take the model in "
-            "its original precision.",
-        )
+    if isinstance(config, ObjectiveConfig):
+        refuse_if_quantized(config.model, model)
 
     def refuse_if_too_large_when_widened() -> None:
         if found.streamed is None:  # else each layer is widened by itself
@@ -105,6 +102,18 @@ def load_model(
             *tokenizer_notes(tokenizer, model),
         ),
     )
+
+
+def refuse_if_quantized(name: str, model: Any) -> None:
+    """Raises:
+    ModelError: the model cannot be trained.
+    """
+    if getattr(model, "is_quantized", False):
+        raise unusable(
+            name,
+            "Its weights are quantized, and such have no gradients to train by: take the model in "
+            "its original precision.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
