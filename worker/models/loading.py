@@ -24,6 +24,9 @@ from worker.models import hub
 from worker.models.files import Source
 from worker.models.progress import OnPhase, tensors_reported
 
+MOST_PACKED = 16
+"""Parameters that quantized weights hold in one number of their files, at most."""
+
 
 def describe_device(device: torch.device) -> str:
     """For people: "cuda:0 (NVIDIA H100, 80 GiB)", "cpu (2 threads)"."""
@@ -137,8 +140,25 @@ def prepare_files(
     """Find the model's size, refuse one that is too large, and only then download it.
 
     gpus: over how many its weights are spread.
-    """
 
+    Raises:
+        ModelError: it is too large, cannot be downloaded, or its configuration is that of a much
+            larger model.
+        RunStoppedError: `on_phase` raised it.
+    """
+    found = _find_files(config, source, device, weights_dtype, on_phase, gpus)
+    _refuse_if_inflated(config.model, size_of(Path(found.location)))
+    return found
+
+
+def _find_files(
+    config: ModelConfig,
+    source: Source,
+    device: torch.device,
+    weights_dtype: torch.dtype,
+    on_phase: OnPhase,
+    gpus: int,
+) -> Prepared:
     def prepared(location: str, size: ModelSize) -> Prepared:
         setup = _setup(config, size, device, weights_dtype, gpus)
         streamed = why_streamed(config, lambda: estimate(setup).certain, device, source.adapter)
@@ -164,6 +184,21 @@ def prepare_files(
 def size_of(folder: Path) -> ModelSize:
     """The size of a model by its headers; where they cannot be read, loading says why."""
     return ModelSize.at(folder) or ModelSize.of_parameters(0)
+
+
+def _refuse_if_inflated(name: str, size: ModelSize) -> None:
+    """What the files lack of a matrix would be made first, of any size, and refused then."""
+    shape = size.shape
+    if shape is None:
+        return
+    largest = shape.hidden * max(shape.vocabulary, shape.inner, shape.attended)
+    if largest > MOST_PACKED * size.parameters:
+        raise unusable(
+            name,
+            f"Its config.json describes a matrix of {largest / 1e6:,.0f} million parameters, and "
+            f"its files hold {size.parameters / 1e6:,.3g} million in all: they belong to different "
+            "models, or one of them is damaged.",
+        )
 
 
 def _setup(
