@@ -148,13 +148,10 @@ def _fetched(name: str, revision: str) -> str:
         raise ModelError(str(error)) from error
 
 
-def read_tokenizer(
-    name: str, location: str, adapter: Path | None = None, revision: str | None = None
-) -> Any:
+def read_tokenizer(name: str, location: str, adapter: Path | None = None) -> Any:
     """The tokenizer of a model, or the one that its adapter brings.
 
-    name: what messages call the model. location: a folder, a GGUF file or a hub name; revision: of
-    the last.
+    name: what messages call the model. location: a folder, a GGUF file or a hub name.
 
     Raises:
         ModelError: it cannot be read.
@@ -163,9 +160,7 @@ def read_tokenizer(
         location = str(adapter)
     source, gguf = source_of(location)
     try:
-        return AutoTokenizer.from_pretrained(
-            source, revision=revision or "main", trust_remote_code=False, **gguf
-        )
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False, **gguf)
     except Exception as error:
         reason = _sentencepiece_reason(source) or reason_of(error)
         of = "tokenizer or the configuration of the model" if Path(source).exists() else "model"

@@ -35,7 +35,7 @@ from worker.launching import RankFailedError, RanksLostError, train_on_ranks
 from worker.lease_keeper import LeaseKeeper
 from worker.models.cache import ModelCache
 from worker.models.progress import OnPhase
-from worker.models.tokenizer import count_embeddings, load_tokenizer
+from worker.models.tokenizer import count_embeddings, load_tokenizer, source_without_weights
 from worker.phases import phases
 from worker.preflight import preflight
 from worker.preparing import (
@@ -88,7 +88,7 @@ def execute(run_id: int, worker: str, models: ModelCache) -> bool:
     outcome = _Outcome(claim)
     try:
         with (
-            LeaseKeeper(run_id, claim.token) as control,
+            LeaseKeeper(run_id, claim.token, cancel=outcome.cancel) as control,
             Recorder(run_id, claim.token) as recorder,
             bounded_templates(control.check),
         ):
@@ -105,7 +105,7 @@ def execute(run_id: int, worker: str, models: ModelCache) -> bool:
     except LeaseLostError as error:
         log.warning("run %s: %s", run_id, error)
     except RunCancelledError:
-        outcome.finish("cancelled")
+        outcome.cancel()
     except RunInterruptedError:
         outcome.hand_back()
     except RanksLostError as error:
@@ -135,6 +135,9 @@ class _Outcome:
                 return leases.finish(session, claim.run_id, claim.token, status, **details)
 
         self._announce(status, retry_while_unreachable(f"run {claim.run_id}", finish))
+
+    def cancel(self) -> None:
+        self.finish("cancelled")
 
     def hand_back(self) -> None:
         claim = self._claim
@@ -185,8 +188,9 @@ def work(
     on_phase = phases(recorder, control)
     on_phase("loading")
     if isinstance(config, CheckConfig):
-        tokenizer = load_tokenizer(config, get_settings())
-        embeddings = count_embeddings(config, get_settings())
+        source = source_without_weights(config, get_settings(), on_phase)
+        tokenizer = load_tokenizer(config, source)
+        embeddings = count_embeddings(source)
         template = chat_template(claim, config, tokenizer, recorder)
         check = TextCheck(template.tokenizer, embeddings)
         pairs = _tokenize(template.tokenizer, raw_pairs, config, check, recorder, on_phase)

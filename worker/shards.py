@@ -151,9 +151,10 @@ class _Runner:
     def execute(self, claim: claims.ShardClaim) -> bool:
         """Execute a claimed shard. False if this worker must not claim another one now."""
         check: TextCheck | None = None
+        cancel = partial(self._end, claim, "cancelled", claims.cancel)
         try:
             with (
-                LeaseKeeper(claim.run_id, claim.token, claims) as control,
+                LeaseKeeper(claim.run_id, claim.token, claims, cancel) as control,
                 ShardRecorder(claim.run_id, claim.token, recording.write) as recorder,
                 bounded_templates(control.check),
             ):
@@ -165,7 +166,7 @@ class _Runner:
         except LeaseLostError as error:
             log.warning("run %s, shard %s: %s", claim.run_id, claim.shard, error)
         except RunCancelledError:
-            self._end(claim, "cancelled", claims.cancel)
+            cancel()
         except RunInterruptedError:
             self._end(claim, "handed back", claims.hand_back)
             enqueue(claim.run_id)  # so that an idle worker takes it at once

@@ -33,6 +33,7 @@ from worker.lease_keeper import shutting_down
 from worker.memory import keep_freed_memory, return_freed_memory
 from worker.models.cache import ModelCache
 from worker.models.loading import describe_device
+from worker.replacing import allow_replacement
 from worker.retry import run_with_retry
 
 log = logging.getLogger(__name__)
@@ -134,6 +135,11 @@ def _set_up_memory(**_: object) -> None:
 def _set_up_database(**_: object) -> None:
     # After a lease without a heartbeat the run is another worker's anyway.
     limit_idle_transactions(get_settings().lease)
+
+
+@signals.worker_init.connect  # type: ignore[untyped-decorator]
+def _set_up_replacement(**_: object) -> None:
+    allow_replacement()
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]

@@ -8,6 +8,7 @@ from app.alarms import queries
 from app.alarms.schemas import AlarmList, AlarmOut, NewRule, RuleList, RuleOut
 from app.auth.authentication import LOCAL, visitor_of
 from app.core.database import transaction
+from app.core.json_body import JsonBody
 from app.core.paging import PAGE_SIZE, Offset
 from app.store.lookup import Id
 from app.web.session import SessionDep
@@ -43,7 +44,7 @@ def list_rules(session: SessionDep) -> RuleList:
 
 
 @router.post("/alarm-rules", status_code=201)
-def add_rule(wanted: NewRule) -> RuleOut:
+def add_rule(wanted: JsonBody[NewRule]) -> RuleOut:
     """Have alarms raised, also by what is recorded already. A rule is raised once a run."""
     with transaction() as session:
         return queries.add_rule(session, wanted)

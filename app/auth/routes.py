@@ -9,6 +9,7 @@ from app.auth import recorders
 from app.auth.authentication import LOCAL, visitor_of
 from app.auth.recorders import MadeToken, RecorderTokenOut
 from app.core.database import transaction
+from app.core.json_body import JsonBody
 from app.core.text import STORABLE_PATTERN, storable
 
 router = APIRouter(tags=["recorder tokens"])
@@ -36,7 +37,7 @@ def list_tokens() -> RecorderTokenList:
 
 
 @router.post("/recorder-tokens", status_code=201)
-def make_token(request: Request, wanted: NewToken) -> MadeToken:
+def make_token(request: Request, wanted: JsonBody[NewToken]) -> MadeToken:
     """Make an access token of the role recorder. It is in this answer alone.
 
     A server without tokens takes what any program on its machine sends; there it has no effect.

@@ -9,19 +9,27 @@ from functools import lru_cache
 
 import redis
 from celery import Celery
+from redis.connection import parse_url
 
 from app.core.settings import get_settings
 
 EXECUTE_RUN = "chesboard.execute_run"
 QUEUE = "chesboard"
-CHANNEL_PREFIX = "chesboard:run:"
 NO_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0}
 
 log = logging.getLogger(__name__)
 
 
+def wake_prefix() -> str:
+    """Of the channels of wake-ups. Channels, unlike keys, belong to the whole server, so they are
+    named by the database, which another deployment does not share."""
+    url = get_settings().required_redis_url()
+    database = parse_url(url).get("db", 0)  # type: ignore[no-untyped-call]
+    return f"chesboard:{database}:run:"
+
+
 def wake_channel(run_id: int) -> str:
-    return f"{CHANNEL_PREFIX}{run_id}"
+    return f"{wake_prefix()}{run_id}"
 
 
 @lru_cache

@@ -19,7 +19,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from pydantic import ValidationError
+
 from chesboard.formats.errors import ErrorItem as ErrorItem  # the same items in every answer
+
+MOST_FIELD_ERRORS = 100
+"""Of a request that are listed; a client's mistake may be one for each of a million items."""
 
 
 class ChesboardError(Exception):
@@ -111,10 +116,14 @@ def invalid_field(field: str, message: str) -> InvalidInputError:
 
 
 def field_errors(error: ValidationFailure, *, prefix: str = "") -> list[ErrorItem]:
-    """Validation errors with dotted field paths: `{field: "config.beta", message: ...}`.
+    """Validation errors with dotted field paths: `{field: "config.beta", message: ...}`. Of more
+    than MOST_FIELD_ERRORS only their number.
 
     prefix: path of the validated value within the request, for example "config".
     """
+    if isinstance(error, ValidationError) and error.error_count() > MOST_FIELD_ERRORS:
+        message = f"{error.error_count():,} fields or items are invalid, too many to list them"
+        return [{"field": prefix, "message": message} if prefix else {"message": message}]
     return [_field_error(found, prefix) for found in error.errors()]
 
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, File, Form, Query, Response, UploadFile
 from pydantic import BaseModel, Field
 
 from app.core.errors import ConflictError
+from app.core.json_body import JsonBody
 from app.core.paging import Offset
 from app.core.settings import get_settings
 from app.datasets import exporting, progress, queries
@@ -118,13 +119,13 @@ Pairing = Annotated[
 
 
 @_hub_router.post("/datasets", status_code=201)
-def create_from_hub(wanted: HubDatasetRequest, key: UploadKey = None) -> DatasetOut:
+def create_from_hub(wanted: JsonBody[HubDatasetRequest], key: UploadKey = None) -> DatasetOut:
     with progress.begin(key).ending() as upload:
         return store_from_hub(wanted, upload)
 
 
 @_hub_router.post("/datasets/preview")
-def preview_of_hub(wanted: HubPreviewRequest, key: UploadKey = None) -> Preview:
+def preview_of_hub(wanted: JsonBody[HubPreviewRequest], key: UploadKey = None) -> Preview:
     with progress.begin(key).ending() as upload:
         return preview_from_hub(wanted, upload)
 

@@ -14,12 +14,13 @@ import psycopg
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
+from app.core.database import analyze
 from app.core.errors import TooLargeError, invalid_field
 from app.datasets.fingerprints import hash_texts
 from app.datasets.intake import Intake
 from app.datasets.issues import store_issues
 from app.datasets.progress import Progress
-from app.store.datasets import Dataset, Rejection
+from app.store.datasets import Dataset, Pair, Rejection
 from app.store.issues import CHECKS_KEY
 from chesboard.doctor.examination import Examination
 from chesboard.formats.mapping import parse_mapping
@@ -31,6 +32,8 @@ from chesboard.formats.unpacking import without_suffix
 
 MAX_NAME_CHARACTERS = 200
 HASHED_BYTES = 1 << 20
+MANY_PAIRS = 5000
+"""From so many on, PostgreSQL is told at once of the pairs."""
 COPY = (
     "COPY pairs (dataset_id, pair, prompt, preferred, dispreferred, meta, source, fingerprint) "
     "FROM STDIN"
@@ -166,6 +169,8 @@ def store_rows(
     _copy(session, dataset.id, intake.usable(rows), examination)
     if intake.pairs == 0:
         raise intake.why_nothing_is_usable("Nothing was stored.")
+    if intake.pairs >= MANY_PAIRS:
+        analyze(session, Pair)
     progress.phase = "checking"
     _describe(session, dataset, intake, examination, warnings, member)
     progress.check()

@@ -1,13 +1,12 @@
 """Reading the decisions of a training run's filter: counts by epoch, pages, and downloads."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Double, case, func, literal, select
 from sqlalchemy.orm import Session
 
-from app.core.database import snapshot
 from app.core.errors import NotFoundError
 from app.core.exports import RowFormat, export_rows
 from app.core.nonfinite import finite_or_none
@@ -67,7 +66,8 @@ def list_decisions(
         .limit(limit)
         .offset(offset)
     ).all()
-    items = _decisions(session, run, rows)
+    pairs = pairs_of(session, run, rows)
+    items = [_decision(row, pairs[row.pair]) for row in rows]
     for item in items:
         item.prompt = clip_prompt(item.prompt, SHOWN_CHARACTERS, SHOWN_TURNS)
     return DecisionPage(
@@ -94,15 +94,13 @@ def export_decisions(run_id: int, wanted: Filter, format: RowFormat) -> Iterator
 
 
 def _exported(run_id: int, wanted: Filter) -> Iterator[list[dict[str, Any]]]:
-    with snapshot() as session:
-        run = require_run(session, run_id)
-        query = (
-            select(FilterDecision)
-            .where(*wanted.conditions(run_id))
-            .order_by(FilterDecision.epoch, FilterDecision.pair)
-        )
-        for rows in in_parts(session, query):
-            yield [one.model_dump() for one in _decisions(session, run, rows)]
+    query = (
+        select(FilterDecision)
+        .where(*wanted.conditions(run_id))
+        .order_by(FilterDecision.epoch, FilterDecision.pair)
+    )
+    for rows, pairs in in_parts(run_id, query):
+        yield [_decision(row, pairs[row.pair]).model_dump() for row in rows]
 
 
 def _by_epoch(session: Session, run_id: int) -> list[FilterEpoch]:
@@ -134,11 +132,6 @@ def _by_epoch(session: Session, run_id: int) -> list[FilterEpoch]:
         )
         for row in rows
     ]
-
-
-def _decisions(session: Session, run: Run, rows: Sequence[FilterDecision]) -> list[DecisionOut]:
-    pairs = pairs_of(session, run, rows)
-    return [_decision(row, pairs[row.pair]) for row in rows]
 
 
 def _decision(row: FilterDecision, pair: Pair) -> DecisionOut:

@@ -9,7 +9,6 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from app.core.arrays import among
-from app.core.database import snapshot
 from app.core.errors import NotFoundError
 from app.core.exports import RowFormat, export_rows
 from app.core.nonfinite import finite_or_none
@@ -108,16 +107,13 @@ def export_generations(run_id: int, wanted: Filter, format: RowFormat) -> Iterat
 
 
 def _exported(run_id: int, wanted: Filter) -> Iterator[list[dict[str, Any]]]:
-    with snapshot() as session:
-        run = require_run(session, run_id)
-        query = (
-            select(Generation)
-            .where(*wanted.conditions(run_id))
-            .order_by(Generation.pair, Generation.sample)
-        )
-        for rows in in_parts(session, query):
-            pairs = pairs_of(session, run, rows)
-            yield [_row(row, pairs[row.pair].prompt) for row in rows]
+    query = (
+        select(Generation)
+        .where(*wanted.conditions(run_id))
+        .order_by(Generation.pair, Generation.sample)
+    )
+    for rows, pairs in in_parts(run_id, query):
+        yield [_row(row, pairs[row.pair].prompt) for row in rows]
 
 
 def _row(row: Generation, prompt: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from app.core.json_body import JsonBody
 from app.core.paging import PAGE_SIZE, Offset
 from app.judgments import pairs, queries
 from app.judgments.schemas import (
@@ -71,7 +72,7 @@ def compare_judges(session: SessionDep, runs: RunIds) -> AgreementList:
 
 
 @router.post("/runs/{run_id}/pairs", status_code=201)
-def make_pairs(session: SessionDep, run_id: int, wanted: PairsRequest) -> PairsMade:
+def make_pairs(session: SessionDep, run_id: int, wanted: JsonBody[PairsRequest]) -> PairsMade:
     """Make a dataset of preference pairs from judged answers, one a prompt.
 
     Of two answers the one with the preferred verdict is preferred. The dataset is like an uploaded

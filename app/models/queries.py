@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.core.errors import InvalidInputError
 from app.core.settings import get_settings
+from app.models.folder import within_time
 from app.models.schemas import ModelOut
 from app.store.lookup import there_is_no
 from app.store.runs import Run
@@ -22,7 +23,7 @@ RESULT_FOLDER = "model"
 
 def list_models(session: Session) -> list[ModelOut]:
     """The models folder's by name, then the results of training runs, newest first."""
-    found = list_folder(get_settings().models_path)
+    found = within_time(lambda: list_folder(get_settings().models_path))
     return [_model_out(model) for model in found] + _run_results(session)
 
 
@@ -33,7 +34,7 @@ def check_model_exists(session: Session, name: str) -> None:
         InvalidInputError: there is no such model, and the message lists those that exist; or it
             cannot be used, and the message says why.
     """
-    found = find_model(get_settings().models_path, name)
+    found = within_time(lambda: find_model(get_settings().models_path, name))
     if found is not None and found.problem:
         _refuse(f"The model {name!r} cannot be used. {found.problem}")
     if found is not None or HUB_NAME.fullmatch(name):
@@ -96,14 +97,16 @@ def _run_results(session: Session) -> list[ModelOut]:
         select(Run.id, Run.name)
         .where(Run.kind == "train", Run.status == "succeeded")
         .order_by(Run.id.desc())
+    ).all()
+    return within_time(
+        lambda: [
+            ModelOut(
+                name=f"run:{run.id}",
+                kind="run",
+                label=f"Result of run {run.id}: {run.name}",
+                bytes=_bytes(sorted(folder.glob("*.safetensors"))),
+            )
+            for run in runs
+            if (folder := get_settings().run_path(run.id) / RESULT_FOLDER).is_dir()
+        ]
     )
-    return [
-        ModelOut(
-            name=f"run:{run.id}",
-            kind="run",
-            label=f"Result of run {run.id}: {run.name}",
-            bytes=_bytes(sorted(folder.glob("*.safetensors"))),
-        )
-        for run in runs
-        if (folder := get_settings().run_path(run.id) / RESULT_FOLDER).is_dir()
-    ]

@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 
 from app.core.paging import PAGE_SIZE
 from app.core.settings import get_settings
+from app.models.folder import within_time
 from app.runs import queries as runs
 from app.runs.schemas import RunPage
 from chesboard.judging.classifier_files import REWARD_LABELS, ClassifierFiles, list_classifiers
@@ -23,5 +24,5 @@ def finished_score_runs(session: Session, dataset_id: int | None = None) -> RunP
 
 
 def reward_models() -> list[ClassifierFiles]:
-    found = list_classifiers(get_settings().models_path)
+    found = within_time(lambda: list_classifiers(get_settings().models_path))
     return [one for one in found if len(one.labels) <= REWARD_LABELS]

@@ -10,6 +10,7 @@ from app.core.errors import NotFoundError
 from app.core.settings import get_settings
 from app.datasets import queries as datasets
 from app.models import queries as models
+from app.models.folder import within_time
 from app.pages import forms
 from app.pages.choices import finished_score_runs, named, reward_models
 from app.pages.selection import keep_lowest, prefilled
@@ -130,7 +131,7 @@ def show_new_judge(
     if run.kind != "generate":
         raise NotFoundError(f"Run {run_id} generated no answers to judge.")
     earlier = {} if like is None else runs.get_run(session, like).config
-    classifiers = list_classifiers(get_settings().models_path)
+    classifiers = within_time(lambda: list_classifiers(get_settings().models_path))
     values = JudgeConfig.model_construct(generate_run=run_id).model_dump() | earlier
     return render(
         request,

@@ -7,7 +7,7 @@ from typing import Any, get_args
 from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.orm import Session
 
-from app.core.arrays import among
+from app.core.arrays import among, not_among
 from app.core.errors import ConflictError, invalid_field
 from app.reviews import displacement
 from app.reviews.agreement import disputed, last_verdicts
@@ -126,14 +126,14 @@ def _conditions(
     if wanted.not_by:
         verdicts = last_verdicts(dataset_id)
         own = select(verdicts.c.pair).where(verdicts.c.reviewer == wanted.not_by)
-        yield Pair.pair.not_in(own)
+        yield not_among(Pair.pair, own)
     yield from _displaced(wanted, sources)
     yield from _bounds(wanted, sources)
 
 
 def _is_among(is_wanted: bool | None, pairs: Select[int]) -> Iterator[ColumnElement[bool]]:
     if is_wanted is not None:
-        yield Pair.pair.in_(pairs) if is_wanted else Pair.pair.not_in(pairs)
+        yield Pair.pair.in_(pairs) if is_wanted else not_among(Pair.pair, pairs)
 
 
 def _has_verdict(dataset_id: int, verdicts: Sequence[str]) -> ColumnElement[bool]:
@@ -144,7 +144,7 @@ def _has_verdict(dataset_id: int, verdicts: Sequence[str]) -> ColumnElement[bool
     if given:
         ways.append(Pair.pair.in_(reviews.where(Review.verdict.in_(given))))
     if "none" in verdicts:
-        ways.append(Pair.pair.not_in(reviews.where(Review.verdict.is_not(None))))
+        ways.append(not_among(Pair.pair, reviews.where(Review.verdict.is_not(None))))
     return or_(*ways)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 
 from app.core.errors import InvalidInputError
+from app.core.json_body import JsonBody
 from app.reviews import bulk, queries, queue, verdicts
 from app.reviews.schemas import (
     BatchList,
@@ -43,7 +44,9 @@ def get_pair(session: SessionDep, dataset_id: int, pair: int) -> QueueItem:
 
 
 @router.patch("/datasets/{dataset_id}/pairs/{pair}")
-def edit_pair(session: SessionDep, dataset_id: int, pair: int, wanted: PairEdit) -> QueueItem:
+def edit_pair(
+    session: SessionDep, dataset_id: int, pair: int, wanted: JsonBody[PairEdit]
+) -> QueueItem:
     """Edit a pair's text: stores a new version, with the verdict 'fix'. Old versions are kept.
 
     New runs and exports use the newest version; earlier runs keep the version that they had.
@@ -63,7 +66,7 @@ def decide(
     response: Response,
     dataset_id: int,
     pair: int,
-    wanted: ReviewRequest,
+    wanted: JsonBody[ReviewRequest],
     if_match: IfMatch = None,
 ) -> ReviewOut:
     """Set a verdict. 409, with the current one as `current`, if it changed since it was seen."""
@@ -99,7 +102,7 @@ def undo(
     response: Response,
     dataset_id: int,
     pair: int,
-    wanted: UndoRequest,
+    wanted: JsonBody[UndoRequest],
     if_match: IfMatch = None,
 ) -> ReviewOut:
     """Undo the last change: a verdict, a note or an edit. Repeated, undo the one before it."""
@@ -147,7 +150,7 @@ def get_progress(session: SessionDep, dataset_id: int) -> ReviewProgress:
 
 
 @router.post("/datasets/{dataset_id}/reviews/bulk")
-def decide_many(session: SessionDep, dataset_id: int, wanted: BulkRequest) -> BatchOut:
+def decide_many(session: SessionDep, dataset_id: int, wanted: JsonBody[BulkRequest]) -> BatchOut:
     """Give one verdict to all pairs that a filter matches. 409 if their number has changed."""
     return bulk.decide_many(session, dataset_id, wanted)
 

@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.core.settings import get_settings
+from app.models.folder import within_time
 from app.models.queries import RESULT_FOLDER
 from app.runs.validation import check_config, invalid_field
 from app.store.datasets import Dataset
@@ -271,6 +272,10 @@ def _needed(needs: Needs) -> str:
 
 def model_size(config: ModelConfig) -> ModelSize | None:
     """The size of a run's model by its files on this server; None where these are not here."""
+    return within_time(lambda: _model_size(config))
+
+
+def _model_size(config: ModelConfig) -> ModelSize | None:
     settings = get_settings()
     if config.model.startswith("run:"):
         number = config.model.removeprefix("run:")
@@ -298,8 +303,13 @@ def _filter_bytes(config: ModelConfig) -> int:
     """Of the reward model that a training run holds beside its own."""
     if not isinstance(config, TrainConfig) or config.refresh_filter is None:
         return 0
-    found = find_model(get_settings().models_path, config.refresh_filter.reward_model)
-    size = None if found is None else ModelSize.at(found.path)
+    name = config.refresh_filter.reward_model
+
+    def look() -> ModelSize | None:
+        found = find_model(get_settings().models_path, name)
+        return None if found is None else ModelSize.at(found.path)
+
+    size = within_time(look)
     return 0 if size is None else size.parameters * 4
 
 

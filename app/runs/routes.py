@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from app.core.broker import enqueue, wake
 from app.core.database import transaction
 from app.core.errors import ForbiddenError
+from app.core.json_body import JsonBody
 from app.core.paging import PAGE_SIZE, Offset
 from app.core.settings import get_settings
 from app.core.text import STORABLE_PATTERN
@@ -48,7 +49,9 @@ BROKER_UNREACHABLE = (
 
 
 @router.post("/runs", status_code=201, responses={200: {"model": ExternalRunOut}})
-def create_run(request: Request, wanted: NewRun, response: Response) -> RunOut | ExternalRunOut:
+def create_run(
+    request: Request, wanted: JsonBody[NewRun], response: Response
+) -> RunOut | ExternalRunOut:
     """Queue a run, or begin to record one that is trained elsewhere (kind external): 200 with the
     run there is where its key was used before. 422 names the invalid field."""
     if is_recorder(request) and wanted.kind != EXTERNAL:
@@ -78,7 +81,9 @@ def _begin_external(request: Request, wanted: NewRun) -> tuple[ExternalRunOut, b
 
 
 @router.post("/runs/capacity")
-def foresee_capacity(session: SessionDep, asked: capacity.CapacityAsked) -> capacity.Capacity:
+def foresee_capacity(
+    session: SessionDep, asked: JsonBody[capacity.CapacityAsked]
+) -> capacity.Capacity:
     """What a run would need of a worker's memory, what the workers have, and what would make it
     fit. Nothing is stored."""
     return capacity.foresee(session, asked)
@@ -105,7 +110,7 @@ def get_run(session: SessionDep, run_id: int) -> RunOut:
 
 
 @router.patch("/runs/{run_id}")
-def rename_run(run_id: int, changes: RunChanges) -> RunOut:
+def rename_run(run_id: int, changes: JsonBody[RunChanges]) -> RunOut:
     with transaction() as session:
         run = queries.describe(session, [requests.rename(session, run_id, changes.name)])[0]
     wake(run.id, run.revision)
@@ -209,7 +214,9 @@ def list_run_shards(
 
 
 @router.post("/datasets/{dataset_id}/selection")
-def preview_selection(session: SessionDep, dataset_id: int, wanted: Selection) -> SelectionPreview:
+def preview_selection(
+    session: SessionDep, dataset_id: int, wanted: JsonBody[Selection]
+) -> SelectionPreview:
     """How many pairs a `selection` matches at present. Nothing is stored."""
     return selection.preview(session, dataset_id, wanted)
 

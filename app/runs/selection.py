@@ -7,6 +7,7 @@ from sqlalchemy import Text, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
+from app.core.arrays import among
 from app.core.csv import csv_line
 from app.runs.schemas import LikeRun, RunPairs, SelectionPreview
 from app.runs.selection_text import selection_text
@@ -35,23 +36,27 @@ def preview(session: Session, dataset_id: int, selection: Selection) -> Selectio
     """
     dataset = require_dataset(session, dataset_id)
     check_selection(session, dataset, selection, "")
-    matching = selected(dataset_id, selection)
+    matching = select(selected(dataset_id, selection).subquery("matching").c.pair)
+    # A difference of sets: the pairs that are left out may be few, and far behind.
+    left_out = select(Pair.pair).where(Pair.dataset_id == dataset_id).except_(matching)
     count = count_selected(session, dataset_id, selection)
     return SelectionPreview(
         total=dataset.pairs,
         count=count,
         left_out=dataset.pairs - count,
-        sample=_sample(session, dataset_id, Pair.pair.in_(matching)),
-        sample_left_out=_sample(session, dataset_id, Pair.pair.not_in(matching)),
+        sample=_sample(session, dataset_id, matching),
+        sample_left_out=_sample(session, dataset_id, left_out),
     )
 
 
-def _sample(session: Session, dataset_id: int, condition: Any) -> list[TextPair]:
+def _sample(session: Session, dataset_id: int, pairs: Any) -> list[TextPair]:
+    """The texts of the first of these pairs."""
+    found = pairs.subquery("found")
+    first = session.scalars(select(found.c.pair).order_by(found.c.pair).limit(SAMPLE)).all()
     rows = session.execute(
         select(Pair.pair, Pair.prompt, Pair.preferred, Pair.dispreferred)
-        .where(Pair.dataset_id == dataset_id, condition)
+        .where(Pair.dataset_id == dataset_id, among(Pair.pair, first))
         .order_by(Pair.pair)
-        .limit(SAMPLE)
     )
     return [TextPair(**row._asdict()) for row in rows]
 

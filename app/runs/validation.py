@@ -17,6 +17,7 @@ from app.core.errors import ErrorItem, InvalidInputError, field_errors
 from app.core.settings import get_settings
 from app.core.text import storable
 from app.forecast.fitting import ALIKE, why_unfit
+from app.models.folder import within_time
 from app.store.datasets import Dataset, Pair
 from app.store.issues import require_checked
 from app.store.lookup import MAX_ID, find_run, there_is_no
@@ -35,7 +36,12 @@ from chesboard.configs import (
     TrainConfig,
 )
 from chesboard.judging.answers import JudgeError
-from chesboard.judging.classifier_files import check_label, check_reward, find_classifier
+from chesboard.judging.classifier_files import (
+    ClassifierFiles,
+    check_label,
+    check_reward,
+    find_classifier,
+)
 from chesboard.measures.registry import SIMILARITY_MEASURES
 
 MAX_NAMED = 10
@@ -228,7 +234,7 @@ def check_judge(config: JudgeConfig, field: str) -> None:
 def _check_classifier(config: JudgeConfig, field: str) -> None:
     assert config.classifier is not None
     with _told_at(_join(field, "classifier")):
-        files = find_classifier(get_settings().models_path, config.classifier)
+        files = _find_classifier(config.classifier)
     with _told_at(_join(field, "label")):
         check_label(files, config.label)
 
@@ -252,10 +258,14 @@ def check_reward_model(name: str, label: str | None, fields: tuple[str, str]) ->
         InvalidInputError: as `check_filter`.
     """
     with _told_at(fields[0]):
-        files = find_classifier(get_settings().models_path, name)
+        files = _find_classifier(name)
         check_reward(files)
     with _told_at(fields[1]):
         check_label(files, label)
+
+
+def _find_classifier(name: str) -> ClassifierFiles:
+    return within_time(lambda: find_classifier(get_settings().models_path, name))
 
 
 @contextmanager

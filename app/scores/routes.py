@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from app.core.json_body import JsonBody
 from app.core.paging import PAGE_SIZE, Offset
 from app.scores import distribution, flags, queries
 from app.scores.schemas import FlagQueue, FlagRequest, ScorePage, ScoreSummary, SortKey
@@ -43,7 +44,7 @@ def summarize_scores(session: SessionDep, run_id: int) -> ScoreSummary:
 
 
 @router.post("/datasets/{dataset_id}/flags")
-def flag_pairs(session: SessionDep, dataset_id: int, wanted: FlagRequest) -> FlagQueue:
+def flag_pairs(session: SessionDep, dataset_id: int, wanted: JsonBody[FlagRequest]) -> FlagQueue:
     """Flag the pairs with the most similar responses for review, replacing the previous queue."""
     return flags.flag_pairs(session, dataset_id, wanted)
 

@@ -1,14 +1,16 @@
 """What tables of models' answers have in common: which rows match, their pairs, and their parts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Select
 from sqlalchemy.orm import Session
 
+from app.core.database import snapshot
 from app.core.paging import EXPORT_ROWS
 from app.store.filtering import FilterDecision
 from app.store.generations import Generation
+from app.store.lookup import require_run
 from app.store.runs import Run
 from app.store.selection import read_pairs
 from chesboard.pairs import Pair
@@ -41,9 +43,14 @@ def pairs_of(session: Session, run: Run, rows: Sequence[Any]) -> dict[int, Pair]
     return {pair.pair: pair for pair in found}
 
 
-def in_parts(session: Session, query: Select[Row]) -> Iterator[Sequence[Row]]:
-    """The rows of a query, however many, a part in memory at a time."""
-    found = session.scalars(query.execution_options(yield_per=EXPORT_ROWS))
-    for rows in found.partitions():
-        yield rows
-        session.expunge_all()
+def in_parts(run_id: int, query: Select[Row]) -> Iterator[tuple[Sequence[Row], Mapping[int, Pair]]]:
+    """The rows of a query over a run, however many, a part in memory at a time with its pairs.
+
+    Opens its own transaction.
+    """
+    with snapshot() as session:
+        run = require_run(session, run_id)
+        found = session.scalars(query.execution_options(yield_per=EXPORT_ROWS))
+        for rows in found.partitions():
+            yield rows, pairs_of(session, run, rows)
+            session.expunge_all()

@@ -15,6 +15,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import distinct_on
 
+from app.core.arrays import not_among
 from app.store.probes import ProbeStep
 from app.store.runs import ReferenceLogprob
 from chesboard.records import STILL_NATS
@@ -44,8 +45,9 @@ def measured_changes(run_id: int) -> Subquery:
     """
     watched = watched_changes(run_id)
     others = watched.where(
-        watched.selected_columns.pair.not_in(
-            ended(ReferenceLogprob.pair).where(ReferenceLogprob.run_id == run_id)
+        not_among(
+            watched.selected_columns.pair,
+            ended(ReferenceLogprob.pair).where(ReferenceLogprob.run_id == run_id),
         )
     )
     return union_all(ended_changes(run_id), others).subquery("displacement")

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from app.core.arrays import among, rows_among
+from app.core.arrays import among, not_among, rows_among
 from app.store.datasets import Dataset, Pair
 from app.store.issues import with_issue
 from app.store.reviews import PairVersion, Review
@@ -63,13 +63,13 @@ def _conditions(dataset_id: int, rules: Rules) -> Iterator[ColumnElement[bool]]:
     if rules.pairs is not None:
         yield among(Pair.pair, rules.pairs)
     if rules.exclude_flagged:
-        yield Pair.pair.not_in(select(Flag.pair).where(Flag.dataset_id == dataset_id))
+        yield not_among(Pair.pair, select(Flag.pair).where(Flag.dataset_id == dataset_id))
     if rules.exclude_verdicts:
-        yield Pair.pair.not_in(_with_verdict(dataset_id, rules.exclude_verdicts))
+        yield not_among(Pair.pair, _with_verdict(dataset_id, rules.exclude_verdicts))
     if rules.only_verdicts:
         yield Pair.pair.in_(_with_verdict(dataset_id, rules.only_verdicts))
     if rules.exclude_issues:
-        yield Pair.pair.not_in(with_issue(dataset_id, rules.exclude_issues))
+        yield not_among(Pair.pair, with_issue(dataset_id, rules.exclude_issues))
     if rules.only_issues:
         yield Pair.pair.in_(with_issue(dataset_id, rules.only_issues))
     for rule in rules.measures:
@@ -135,11 +135,7 @@ def record_selection(
 ) -> RunSelection | None:
     """Record the pairs that the selection matches now, with the version of their texts, as the
     run's own. None where it matches no pair."""
-    rows = session.execute(
-        select(Pair.pair, Pair.version)
-        .where(Pair.dataset_id == dataset_id, Pair.pair.in_(selected(dataset_id, selection)))
-        .order_by(Pair.pair)
-    ).all()
+    rows = session.execute(selected(dataset_id, selection).add_columns(Pair.version)).all()
     if not rows:
         return None
     dataset = session.get_one(Dataset, dataset_id)

@@ -44,6 +44,7 @@ class Feed:
         self.deleted = False
         self.closed = False
         self.database_is_up = True
+        self.quiet_since = run.quiet_since
         self.watchers = 0
         self._redis_is_up = redis_is_up
         self._chunks: deque[Chunk] = deque(maxlen=MAX_CHUNKS)
@@ -95,6 +96,9 @@ class Feed:
             self.deleted = True
             self._notify()
             return
+        if now.quiet_since != self.quiet_since:
+            self.quiet_since = now.quiet_since
+            self._notify()
         if now.revision <= self.position:
             return
         closing = events.change_event(self.run, now)
@@ -127,11 +131,16 @@ class Feed:
         # A position beyond this run's revision is from another database: start from 0.
         position = since if since <= self.position else await self._valid_position(since)
         sent_database_state = True
+        sent_quiet_since = None
         while not self.closed:
             changed = self._changed
             if sent_database_state != self.database_is_up:
                 sent_database_state = self.database_is_up
                 yield events.encode("store", {"answers": sent_database_state})
+            elif sent_quiet_since != self.quiet_since:
+                sent_quiet_since = self.quiet_since
+                if sent_quiet_since is not None:
+                    yield events.encode("quiet", {"since": sent_quiet_since.isoformat()})
             elif position < self.position:
                 chunk = self._buffered_after(position) or await self._read_after(position)
                 if chunk is None:

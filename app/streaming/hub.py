@@ -7,7 +7,7 @@ from typing import Any
 import redis.asyncio
 import redis.exceptions
 
-from app.core.broker import CHANNEL_PREFIX
+from app.core.broker import wake_prefix
 from app.core.settings import get_settings
 from app.runs.schemas import RunOut
 from app.streaming.feed import Feed
@@ -81,7 +81,7 @@ class Hub:
             get_settings().required_redis_url(), socket_connect_timeout=2, decode_responses=True
         )
         async with client, client.pubsub(ignore_subscribe_messages=True) as subscriber:
-            await subscriber.psubscribe(f"{CHANNEL_PREFIX}*")
+            await subscriber.psubscribe(f"{wake_prefix()}*")
             if self._listener is not me:
                 return
             self.redis_is_up = True
@@ -97,7 +97,7 @@ class Hub:
             feed.wake(feed.position + 1)
 
     def _wake(self, message: dict[str, Any]) -> None:
-        run_id = str(message["channel"]).removeprefix(CHANNEL_PREFIX)
+        run_id = str(message["channel"]).rpartition(":")[2]
         revision = str(message["data"])
         if run_id.isdigit() and revision.isdigit() and (feed := self.feeds.get(int(run_id))):
             feed.wake(int(revision))

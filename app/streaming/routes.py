@@ -11,6 +11,8 @@
                 that step is deleted, and what follows may repeat its steps
       store     {answers}: false when the database stops answering, so that no event can follow;
                 true when it answers again. Has no id, since it is not part of the run
+      quiet     {since}: the run has reported nothing since then, which is too long. Has no id, as
+                nothing was written; whatever follows says that it reports again
       end       {reason: "finished" or "deleted", status}: no event will follow. A browser must
                 close its EventSource here, or it would reconnect and get the same again; it opens
                 a new one after it resumed the run.
@@ -107,7 +109,7 @@ async def stream_events(
     ] = None,
 ) -> StreamingResponse:
     """What a run writes, as it is written: events `status`, `progress`, `metric`, `probe`,
-    `answer`, `rewound`, `store`, `end`.
+    `answer`, `rewound`, `store`, `quiet`, `end`.
 
     An event's id is the run's revision. A client must close the stream at `end`.
     """

@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from app.core.broker import enqueue, wake
 from app.core.database import transaction
 from app.core.errors import NotFoundError
+from app.core.json_body import JsonBody
 from app.core.paging import PAGE_SIZE, Offset
 from app.core.settings import get_settings
 from app.runs.weights import remove_result
@@ -93,7 +94,7 @@ def resume_study(study_id: int) -> StudyOut:
 
 
 @router.post("/studies/{study_id}/extend")
-def extend_study(study_id: int, more: Extension) -> StudyOut:
+def extend_study(study_id: int, more: JsonBody[Extension]) -> StudyOut:
     """Add to the lists of a plan that may grow, for example `{"seeds": [3, 4]}`."""
     with transaction() as session:
         requests.extend(session, study_id, more.model_dump())

@@ -1,12 +1,15 @@
 """Which pairs of a dataset a run uses."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from chesboard.configs.base import Config, Count, Ordinal
 from chesboard.issues import IssueKind
 from chesboard.measures.registry import MeasureName
+
+Ordinals = Annotated[list[Ordinal], Field(fail_fast=True)]
+"""As many as a dataset has pairs: the first that is wrong is told alone."""
 
 Verdict = Literal["keep", "drop", "fix", "unsure"]
 """A reviewer's verdict on a pair."""
@@ -35,7 +38,7 @@ class MeasureRule(Config):
 class Rules(Config):
     """Selects the pairs of the dataset that pass every rule. Without rules: all pairs."""
 
-    pairs: list[Ordinal] | None = Field(None, description="Only these pairs (ordinals).")
+    pairs: Ordinals | None = Field(None, description="Only these pairs (ordinals).")
     exclude_flagged: bool = Field(False, description="Exclude flagged pairs.")
     exclude_verdicts: list[Verdict] = Field(
         default_factory=list, description="Exclude pairs with one of these verdicts."

@@ -1,4 +1,5 @@
-"""Downloads the files of a split into one temporary file: resumed, verified and stoppable.
+"""Waiting for the hub, and downloads of a split's files into one temporary file: resumed, verified
+and stoppable.
 
 A file counts only if its size and checksum are those that the hub lists. What a broken connection
 has left is continued from there; after `ATTEMPTS` tries without a byte the download has failed.
@@ -9,6 +10,7 @@ import logging
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
@@ -38,7 +40,15 @@ MAX_WAIT_SECONDS = 30.0
 """A rate limit that lasts longer ends the download."""
 WATCH_SECONDS = 0.2
 """Between two reports of the progress, and two checks whether to stop."""
+SLOW_SECONDS = 120.0
+LEAST_BYTES = 4096
+"""What brings fewer bytes in SLOW_SECONDS has failed: the timeout of a connection does not end an
+answer of a byte a second. A look-up, which counts none, has SLOW_SECONDS in all."""
+MOST_WAITING = 16
+"""Threads that may wait for the hub. Some have no caller any more, and end with their answer."""
 COPY_BYTES = 1 << 20
+
+_waiting = threading.BoundedSemaphore(MOST_WAITING)
 
 T = TypeVar("T")
 OnBytes = Callable[[int], None]
@@ -66,6 +76,11 @@ def run_watched(work: Callable[[Transfer], T], on_bytes: OnBytes) -> T:
     """Do the work in a thread, so that the caller can leave although no data arrive.
 
     The thread then ends at its next chunk, or when its connection times out.
+
+    Raises:
+        HubUnreachableError: fewer than LEAST_BYTES came in SLOW_SECONDS, or too many threads wait
+            for the hub already.
+        What `work` or `on_bytes` raises.
     """
     transfer = Transfer()
     done: Future[T] = Future()
@@ -75,11 +90,26 @@ def run_watched(work: Callable[[Transfer], T], on_bytes: OnBytes) -> T:
             done.set_result(work(transfer))
         except BaseException as error:
             done.set_exception(error)
+        finally:
+            _waiting.release()
 
+    if not _waiting.acquire(blocking=False):
+        raise HubUnreachableError(
+            f"The hub does not answer: {MOST_WAITING} earlier requests still wait for it. Try "
+            "again in a few minutes."
+        )
     threading.Thread(target=run, name="hub", daemon=True).start()
     try:
+        counted, since = 0, time.monotonic()
         while not done.done():
             on_bytes(transfer.bytes)
+            if abs(transfer.bytes - counted) >= LEAST_BYTES:  # fewer: begun anew
+                counted, since = transfer.bytes, time.monotonic()
+            elif time.monotonic() - since > SLOW_SECONDS:
+                raise HubUnreachableError(
+                    f"The hub does not answer: {transfer.bytes - counted:,} bytes came in the last "
+                    f"{SLOW_SECONDS:.0f} seconds. Try again in a few minutes."
+                )
             wait([done], timeout=WATCH_SECONDS)
     except BaseException:
         transfer.stopped.set()

@@ -35,10 +35,9 @@ def look_up(name: str, revision: str | None = None) -> HubModel:
     Raises:
         HubError: no such model or revision, no access, no safetensors, offline.
     """
+    commit = find_commit(name, revision)
     try:
         api = HfApi(endpoint=constants.ENDPOINT)
-        info = api.model_info(name, revision=revision, timeout=LOOKUP_SECONDS)
-        commit = info.sha or revision or "main"
         metadata = api.get_safetensors_metadata(name, revision=commit)
     except NotASafetensorsRepoError:
         raise HubRequestError(
@@ -50,6 +49,21 @@ def look_up(name: str, revision: str | None = None) -> HubModel:
     return HubModel(
         name, commit, sum(metadata.parameter_count.values()), tuple(metadata.files_metadata)
     )
+
+
+def find_commit(name: str, revision: str | None = None) -> str:
+    """The commit of a model that a branch, tag or commit names; default: its main branch.
+
+    Raises:
+        HubError: no such model or revision, no access, offline.
+    """
+    try:
+        info = HfApi(endpoint=constants.ENDPOINT).model_info(
+            name, revision=revision, timeout=LOOKUP_SECONDS
+        )
+    except (HFValidationError, *TRANSPORT_ERRORS) as error:
+        raise explain(error, name, revision, "model") from None
+    return info.sha or revision or "main"
 
 
 def fetch(name: str, revision: str) -> str:

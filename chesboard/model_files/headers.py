@@ -3,6 +3,7 @@
 import json
 from functools import lru_cache
 from pathlib import Path
+from stat import S_ISREG
 from typing import BinaryIO
 
 _POINTER = b"version https://git-lfs.github.com/"
@@ -22,6 +23,8 @@ def find_fault(file: Path) -> str | None:
         )
     except OSError as error:
         return f"{file.name} cannot be read: {error.strerror}."
+    if not S_ISREG(stat.st_mode):  # a pipe would never end
+        return f"{file.name} is no file: copy or download it again."
     return _find_fault(file, stat.st_size, stat.st_mtime_ns)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from chesboard.model_files.headers import pointer_fault
@@ -20,7 +21,10 @@ def read_json(file: Path) -> dict[str, Any]:
         FaultyFileError: it is missing, not JSON, or no object.
     """
     try:
-        if file.stat().st_size > _MOST_BYTES:
+        stat = file.stat()
+        if not S_ISREG(stat.st_mode):
+            raise FaultyFileError(f"{file.name} is no file: put the model's there.")
+        if stat.st_size > _MOST_BYTES:
             raise FaultyFileError(f"{file.name} is too large to be a configuration.")
         content = file.read_bytes()
     except FileNotFoundError:
@@ -44,6 +48,8 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def find_json_fault(file: Path) -> str | None:
     """Why a JSON file of any size is not whole, judged by both its ends; None if it may be."""
+    if not file.is_file():  # a pipe would never end
+        return f"{file.name} is no file: put the model's there."
     with file.open("rb") as opened:
         start = opened.read(64)
         opened.seek(max(0, file.stat().st_size - 64))

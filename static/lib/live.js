@@ -3,7 +3,7 @@
 
 import { API } from "./api.js";
 
-const EVENTS = ["status", "progress", "rewound", "metric", "probe", "answer"];
+const EVENTS = ["status", "progress", "rewound", "metric", "probe", "answer", "quiet"];
 const RETRY_MS = 1500;
 
 const LOST = "Connection lost; catching up…";

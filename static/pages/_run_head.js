@@ -27,7 +27,9 @@ export function headOf(run) {
   let entered = run.phase?.name;
   const advance = (progress, phase) => {
     showProgress(progress, phase);
-    if (phase?.name === entered) return;
+    // After a silence it has reported something.
+    const wasQuiet = document.querySelector("[data-quiet]") !== null;
+    if (phase?.name === entered && !wasQuiet) return;
     // What a phase found is stored before the next one begins, which may last for hours.
     entered = phase?.name;
     refreshHead();
@@ -39,7 +41,8 @@ export function headOf(run) {
     if (now !== said) refreshHead();
     said = now;
   };
-  return { showProgress: advance, hear, showVerdict, showConnection, refreshHead };
+  const showQuiet = () => refreshHead();
+  return { showProgress: advance, showQuiet, hear, showVerdict, showConnection, refreshHead };
 }
 
 async function act(run, action) {

@@ -16,6 +16,7 @@ if (["queued", "running"].includes(run.status)) {
       last = now.status;
     },
     progress: (now) => head.showProgress(now, now.phase),
+    quiet: head.showQuiet,
     connection: head.showConnection,
     end: () => {
       head.showConnection(null);

@@ -191,6 +191,7 @@ if (isActive) {
       showSoon();
       showShards();
     },
+    quiet: head.showQuiet,
     connection: head.showConnection,
     end: () => {
       isActive = false;

@@ -41,6 +41,7 @@ if (["queued", "running"].includes(run.status)) {
       head.showProgress(now, now.phase);
       loadSoon();
     },
+    quiet: head.showQuiet,
     connection: head.showConnection,
     end: async () => {
       head.showConnection(null);

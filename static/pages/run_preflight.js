@@ -261,6 +261,7 @@ if (isActive()) {
       if (pairs !== finished) loadSoon();
       finished = pairs;
     },
+    quiet: head.showQuiet,
     connection: head.showConnection,
     end: async () => {
       head.showConnection(null);

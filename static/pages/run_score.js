@@ -125,6 +125,7 @@ if (["queued", "running"].includes(run.status)) {
       showSoon();
       showShards();
     },
+    quiet: head.showQuiet,
     connection: head.showConnection,
     end: async () => {
       head.showConnection(null);

@@ -305,6 +305,7 @@ async function start() {
     metric: (row) => batches.put(row),
     probe: putProbe,
     answer: putAnswer,
+    quiet: head.showQuiet,
     connection: head.showConnection,
     end: () => {
       head.showConnection(null);

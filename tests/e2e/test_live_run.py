@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -10,6 +11,11 @@ from urllib.request import Request, urlopen
 import psutil
 import pytest
 
+from app.core.database import transaction
+from app.store.runs import QUIET_AFTER, Run
+from app.streaming import feed
+from tests.app import factories
+from tests.app.serving import serving
 from tests.e2e.test_main_path import SECONDS, plotted
 from tests.support import eventually
 
@@ -241,3 +247,30 @@ def test_pairs_that_are_drawn_around_are_flagged_and_the_flags_come_back(
 
     page.locator("#chart-displacement").scroll_into_view_if_needed()
     expect(page.locator("#chart-displacement .note")).to_contain_text(f"in run {run_id}")
+
+
+def test_the_page_says_that_a_run_reports_nothing_and_no_longer_when_it_does(
+    database: Any, browser_page: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from playwright.sync_api import expect
+
+    monkeypatch.setattr(feed, "SAFETY_POLL_SECONDS", 0.2)
+    with transaction() as session:
+        dataset = factories.dataset(session)
+        run_id = factories.run(session, dataset.id, kind="score", status="running").id
+
+    def report(at: datetime, revision: int) -> None:
+        with transaction() as session:
+            run = session.get_one(Run, run_id)
+            run.reported_at, run.revision, run.progress_done = at, revision, revision
+
+    report(datetime.now(UTC), 1)
+    with serving() as server:
+        browser_page.goto(f"{server.url.removesuffix('/api/v1')}/runs/{run_id}")
+        notice = browser_page.locator("[data-quiet]")
+        expect(notice).to_have_count(0)
+        report(datetime.now(UTC) - 2 * QUIET_AFTER, 1)
+        expect(notice).to_contain_text("Nothing was reported since")
+        report(datetime.now(UTC), 2)
+        expect(notice).to_have_count(0)
+        browser_page.goto("about:blank")

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from glob import escape
 from pathlib import Path
 
 import torch
@@ -100,8 +101,13 @@ def _result_folder(name: str, settings: Settings) -> Path:
 
 
 def save_folder(model: torch.nn.Module, tokenizer: object, folder: Path) -> None:
-    """Write a folder that from_pretrained opens, atomically: an earlier one stays if it fails."""
+    """Write a folder that from_pretrained opens, atomically: an earlier one stays if it fails.
+
+    By one process at a time: what one left that was killed is deleted.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f".{escape(folder.name)}-*"):
+        shutil.rmtree(left, ignore_errors=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         model.save_pretrained(unfinished)  # type: ignore[operator]

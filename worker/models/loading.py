@@ -5,6 +5,7 @@ Weights are read from safetensors only, and no code that comes with a model is r
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,6 +23,9 @@ from chesboard.needs import in_words, remedies_for, setup_of
 from worker.models import hub
 from worker.models.files import Source
 from worker.models.progress import OnPhase, tensors_reported
+
+MOST_PACKED = 16
+"""Parameters that quantized weights hold in one number of their files, at most."""
 
 
 def describe_device(device: torch.device) -> str:
@@ -75,12 +79,8 @@ def load_model(
         else:
             read = read_streamed(config.model, Path(found.location), weights_dtype, device)
             model = read.model
-    if isinstance(config, ObjectiveConfig) and getattr(model, "is_quantized", False):
-        raise unusable(
-            config.model,
-            "Its weights are quantized, and such have no gradients to train by: take the model in "
-            "its original precision.",
-        )
+    if isinstance(config, ObjectiveConfig):
+        refuse_if_quantized(config.model, model)
 
     def refuse_if_too_large_when_widened() -> None:
         if found.streamed is None:  # else each layer is widened by itself
@@ -107,6 +107,18 @@ def load_model(
     )
 
 
+def refuse_if_quantized(name: str, model: Any) -> None:
+    """Raises:
+    ModelError: the model cannot be trained.
+    """
+    if getattr(model, "is_quantized", False):
+        raise unusable(
+            name,
+            "Its weights are quantized, and such have no gradients to train by: take the model in "
+            "its original precision.",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """Where a model's files are, how large it is, and why its layers are read one by one, if they
@@ -128,8 +140,25 @@ def prepare_files(
     """Find the model's size, refuse one that is too large, and only then download it.
 
     gpus: over how many its weights are spread.
-    """
 
+    Raises:
+        ModelError: it is too large, cannot be downloaded, or its configuration is that of a much
+            larger model.
+        RunStoppedError: `on_phase` raised it.
+    """
+    found = _find_files(config, source, device, weights_dtype, on_phase, gpus)
+    _refuse_if_inflated(config.model, size_of(Path(found.location)))
+    return found
+
+
+def _find_files(
+    config: ModelConfig,
+    source: Source,
+    device: torch.device,
+    weights_dtype: torch.dtype,
+    on_phase: OnPhase,
+    gpus: int,
+) -> Prepared:
     def prepared(location: str, size: ModelSize) -> Prepared:
         setup = _setup(config, size, device, weights_dtype, gpus)
         streamed = why_streamed(config, lambda: estimate(setup).certain, device, source.adapter)
@@ -144,7 +173,7 @@ def prepare_files(
                 f"“{config.revision}”. Only models of the hub have revisions; leave it out."
             )
         return prepared(source.location, size_of(source.path))
-    found = hub.look_up(source.location, config.revision)
+    found = hub.look_up(source.location, config.revision, on_phase)
     if found is None:  # the hub does not answer: a model that is in its cache loads without it
         folder = hub.cached(source.location, config.revision)
         return prepared(folder, size_of(Path(folder)))
@@ -155,6 +184,21 @@ def prepare_files(
 def size_of(folder: Path) -> ModelSize:
     """The size of a model by its headers; where they cannot be read, loading says why."""
     return ModelSize.at(folder) or ModelSize.of_parameters(0)
+
+
+def _refuse_if_inflated(name: str, size: ModelSize) -> None:
+    """What the files lack of a matrix would be made first, of any size, and refused then."""
+    shape = size.shape
+    if shape is None:
+        return
+    largest = shape.hidden * max(shape.vocabulary, shape.inner, shape.attended)
+    if largest > MOST_PACKED * size.parameters:
+        raise unusable(
+            name,
+            f"Its config.json describes a matrix of {largest / 1e6:,.0f} million parameters, and "
+            f"its files hold {size.parameters / 1e6:,.3g} million in all: they belong to different "
+            "models, or one of them is damaged.",
+        )
 
 
 def _setup(

@@ -24,6 +24,7 @@ from chesboard.cpu.precision import computed_in
 from chesboard.loading import asked_dtype, read_tokenizer, tokenizer_notes
 from chesboard.model import LoadedModel, without_adapters
 from chesboard.sharding import layer_class, reshard
+from worker.models.loading import refuse_if_quantized
 from worker.models.progress import OnPhase, tensors_reported
 
 
@@ -59,8 +60,7 @@ def load_sharded(config: ModelConfig, location: str, on_phase: OnPhase) -> Loade
         read = read_causal_lm(
             config.model, location, torch.float32, config=own_config, distributed_config=spread
         )
-    if getattr(read.model, "is_quantized", False):
-        raise unusable(config.model, "Its weights are quantized, and have no gradients.")
+    refuse_if_quantized(config.model, read.model)
     _refuse_if_untied(config.model, read.model, skeleton)
     model = placed(config.model, read.model, device)
     reshard(model)  # it was run

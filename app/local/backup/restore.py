@@ -134,6 +134,8 @@ def _fill(
         "attempts = greatest(attempts - 1, 0), tries_here = greatest(tries_here - 1, 0), "
         "revision = revision + 1 WHERE status = 'running'"
     )
+    # The planner knows nothing yet of tables that were just filled; see app.core.database.analyze.
+    driver.execute(f"ANALYZE {', '.join(map(preparer.quote, names))}")
 
 
 def _load(

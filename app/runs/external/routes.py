@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from app.core.broker import wake
 from app.core.database import transaction
 from app.core.errors import TooManyRequestsError
+from app.core.json_body import JsonBody
 from app.core.rate_limit import TokenBuckets
 from app.runs import queries
 from app.runs.external import reading, requests
@@ -61,7 +62,7 @@ def _receive(run_id: int, body: bytes) -> Received:
 
 
 @router.post("/runs/{run_id}/attempts", status_code=201)
-def begin_attempt(run_id: int, wanted: NewAttempt) -> AttemptOut:
+def begin_attempt(run_id: int, wanted: JsonBody[NewAttempt]) -> AttemptOut:
     """Go on from a checkpoint: deletes what was recorded after its step, and refuses what earlier
     attempts still send. Pages cut their curves there."""
     with transaction() as session:
@@ -77,7 +78,7 @@ def begin_attempt(run_id: int, wanted: NewAttempt) -> AttemptOut:
 
 
 @router.post("/runs/{run_id}/finish")
-def finish_run(run_id: int, ending: Ending) -> RunOut:
+def finish_run(run_id: int, ending: JsonBody[Ending]) -> RunOut:
     """End an external run. Idempotent: a run that has ended stays as it is."""
     with transaction() as session:
         run, is_new = requests.finish(session, run_id, ending)

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from app.core.errors import NotFoundError
+from app.core.json_body import JsonBody
 from app.studies.kinds.base import StudyKind
 from app.studies.kinds.remedy_bench import RemedyBench, RemedyBenchPlan
 from app.studies.kinds.similarity import Similarity, SimilarityPlan
@@ -19,7 +20,10 @@ KINDS: Mapping[str, StudyKind] = {
 }
 
 AnyPlan = Annotated[
-    SinglePairPlan | SimilarityPlan | UnalignmentPlan | RemedyBenchPlan,
+    JsonBody[SinglePairPlan]
+    | JsonBody[SimilarityPlan]
+    | JsonBody[UnalignmentPlan]
+    | JsonBody[RemedyBenchPlan],
     Field(discriminator="kind"),
 ]
 """The plan of any kind, as a request's body has it."""

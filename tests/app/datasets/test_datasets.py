@@ -10,11 +10,12 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from app.core.database import transaction
 from app.core.settings import get_settings
+from app.datasets import storing
 from app.datasets.progress import Progress, UploadCancelledError
 from app.datasets.storing import store_dataset
 from app.local.embedded import Services
@@ -61,6 +62,17 @@ def stored_rows(session: Session) -> tuple[int, int]:
         session.scalar(select(count).select_from(Dataset)) or 0,
         session.scalar(select(count).select_from(Pair)) or 0,
     )
+
+
+def test_the_planner_knows_of_many_pairs_at_once(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storing, "MANY_PAIRS", 40)
+    rows = [{"prompt": f"Is {n} odd?", "chosen": "Yes", "rejected": "No"} for n in range(40)]
+    upload(client, jsonl(*rows))
+    with transaction() as session:
+        known = session.scalar(text("SELECT reltuples FROM pg_class WHERE relname = 'pairs'"))
+    assert known == 40
 
 
 def test_upload_is_described(client: TestClient) -> None:

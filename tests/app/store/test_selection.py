@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.reviews.filters import filtered
+from app.reviews.schemas import QueueFilter
+from app.runs.selection import SAMPLE, preview
 from app.runs.selection_text import selection_text
 from app.store.datasets import Pair, PairIssue
 from app.store.issues import CHECKS, CHECKS_KEY
 from app.store.reviews import Review
 from app.store.scores import Flag
-from app.store.selection import chosen_pairs, count_selected, selected
+from app.store.selection import chosen_pairs, count_selected, record_selection, selected
 from chesboard.configs import MeasureRule, RandomSubset, Rules, Selection
 from chesboard.issues import ISSUES, IssueKind
 from tests.app import factories
@@ -406,3 +410,60 @@ class TestRuns:
             [error] = answer.json()["errors"]
             assert error["field"] == "config.selection.measures.0.score_run"
             assert f"Run {run.id}" in error["message"]
+
+
+MANY = 30_000
+
+
+def many_pairs(session: Session) -> int:
+    """A dataset of MANY pairs. Statements may take 2 s from here on: a comparison of all pairs with
+    all takes a multiple."""
+    dataset = factories.dataset(session, pairs=1, statistics=CHECKED)
+    dataset.pairs = MANY
+    columns = [column.name for column in Pair.__table__.columns]
+    session.execute(
+        text(
+            f"INSERT INTO pairs ({', '.join(columns)}) "
+            f"SELECT {', '.join('n' if name == 'pair' else name for name in columns)} "
+            "FROM pairs, generate_series(1, :last) AS n WHERE dataset_id = :id"
+        ),
+        {"id": dataset.id, "last": MANY - 1},
+    )
+    session.execute(text("SET LOCAL statement_timeout = '2s'"))
+    return dataset.id
+
+
+def test_a_run_is_given_its_pairs_at_once_though_the_planner_does_not_know_of_them(
+    session: Session,
+) -> None:
+    factories.dataset(session, pairs=30)
+    session.execute(text("ANALYZE pairs"))
+    dataset_id = many_pairs(session)
+    run = factories.run(session, dataset_id)
+    given = record_selection(session, run.id, dataset_id, Selection())
+    assert given is not None
+    assert (given.pairs[0], given.pairs[-1], len(given.pairs)) == (0, MANY - 1, MANY)
+    assert set(given.versions) == {1}
+
+
+def test_what_is_left_out_of_many_pairs_is_found_though_they_do_not_fit_into_memory(
+    session: Session,
+) -> None:
+    dataset_id = many_pairs(session)
+    run = factories.run(session, dataset_id, kind="score", status="succeeded")
+    session.execute(
+        text(
+            "INSERT INTO flags (dataset_id, pair, score_run, measure, value) "
+            "SELECT dataset_id, pair, :run, 'ches', 0 FROM pairs WHERE dataset_id = :id"
+        ),
+        {"id": dataset_id, "run": run.id},
+    )
+    session.execute(text("ANALYZE pairs, flags"))
+    session.execute(text("SET LOCAL work_mem = '64kB'"))
+    everything = preview(session, dataset_id, Selection())
+    assert (everything.count, everything.sample_left_out) == (MANY, [])
+    assert [pair.pair for pair in everything.sample] == list(range(SAMPLE))
+    nothing = preview(session, dataset_id, Selection(exclude_flagged=True))
+    assert (nothing.count, nothing.sample) == (0, [])
+    queue = filtered(session, dataset_id, QueueFilter(flagged=False))
+    assert session.scalars(queue).all() == []

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import httpx
@@ -20,7 +21,7 @@ from app.core.database import transaction
 from app.core.settings import get_settings
 from app.local.embedded import Services, free_port
 from app.store.revisions import next_revision
-from app.store.runs import Run
+from app.store.runs import QUIET_AFTER, Run
 from app.streaming import events, feed
 from app.streaming.hub import Hub
 from tests import PROJECT_ROOT
@@ -400,6 +401,27 @@ def test_a_page_is_told_when_the_store_goes_away_and_when_it_is_back(
         taken += take(found, lambda event: event.id is not None) if not steps(taken) else []
         assert steps(taken) == [2]
         assert [event.data for event in taken if event.name == "store"] == [{"answers": True}]
+
+
+def test_a_run_that_falls_silent_says_so_once_and_then_that_it_reports_again(
+    server: Server, run_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "SAFETY_POLL_SECONDS", 0.05)
+    with stream(server.url, run_id, since=1) as found:
+        long_ago = datetime.now(UTC) - QUIET_AFTER - timedelta(seconds=1)
+        with transaction() as session:
+            session.get_one(Run, run_id).reported_at = long_ago  # time passes, nothing is written
+        [told] = take(found, lambda event: event.name == "quiet")
+        assert (datetime.fromisoformat(told.data["since"]), told.id) == (long_ago, None)
+        write(run_id, 1, reported_at=datetime.now(UTC))
+        following = take(found, lambda event: event.id is not None)
+        assert "quiet" not in names(following)
+        # Whoever comes to a silent run is told, too.
+        with transaction() as session:
+            session.get_one(Run, run_id).reported_at = long_ago
+        take(found, lambda event: event.name == "quiet")
+        with stream(server.url, run_id, since=2) as later:
+            assert names(take(later, lambda event: event.name == "quiet")) == ["quiet"]
 
 
 def test_a_lost_wake_up_costs_a_while_and_no_step(

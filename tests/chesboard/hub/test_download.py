@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chesboard.hub import download
-from chesboard.hub.download import beginning, downloaded
+from chesboard.hub.download import beginning, downloaded, run_watched
 from chesboard.hub.errors import HubBusyError, HubError, HubRequestError, HubUnreachableError
 from chesboard.hub.repository import Repository, choose, look_up
 from tests.hub_server import HubServer, Repo
@@ -147,3 +147,56 @@ def test_no_room_is_said_before_anything_is_fetched(
     with pytest.raises(HubError, match="has 10 free"):
         contents(repository)
     assert hub.downloads() == []
+
+
+def test_what_brings_too_few_bytes_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "SLOW_SECONDS", 0.4)
+    monkeypatch.setattr(download, "WATCH_SECONDS", 0.05)
+    over, threads = threading.Event(), []
+
+    def drip(transfer: download.Transfer) -> None:
+        threads.append(threading.current_thread())
+        while not over.wait(0.02):
+            transfer.check()
+            transfer.bytes += 1
+
+    with pytest.raises(HubUnreachableError, match=r"does not answer: \d+ bytes came in the last"):
+        run_watched(drip, lambda _: None)
+    threads[0].join(5)
+    assert not threads[0].is_alive()
+
+
+def test_what_goes_on_may_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "SLOW_SECONDS", 0.3)
+    monkeypatch.setattr(download, "WATCH_SECONDS", 0.05)
+
+    def work(transfer: download.Transfer) -> str:
+        for _ in range(6):
+            time.sleep(0.1)
+            transfer.bytes += download.LEAST_BYTES
+        return "whole"
+
+    assert run_watched(work, lambda _: None) == "whole"
+
+
+def test_only_so_many_threads_wait_for_a_hub_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(download, "_waiting", threading.BoundedSemaphore(1))
+    over, left = threading.Event(), []
+
+    def wait_for_it(_: object) -> None:
+        left.append(threading.current_thread())
+        over.wait(30)
+
+    def leave(_: int) -> None:
+        if left:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_watched(wait_for_it, leave)
+    with pytest.raises(HubUnreachableError, match="earlier requests still wait for it"):
+        run_watched(lambda _: "an answer", lambda _: None)
+    over.set()
+    left[0].join(5)
+    assert run_watched(lambda _: "an answer", lambda _: None) == "an answer"

@@ -1,5 +1,6 @@
 """Names of the models folder and what they lead to."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,15 @@ def test_an_adapter_may_bring_the_tokenizer_that_its_base_lacks(tmp_path: Path) 
     (adapter / "tokenizer.json").write_text("{}")
     assert (found := find_model(tmp_path, "adapter")) is not None
     assert found.problem is None
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(
+    tmp_path: Path, name: str
+) -> None:
+    folder = write_model(tmp_path / "held")
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    found = find_model(tmp_path, "held")
+    assert found is not None
+    assert f"{name} is no file" in (found.problem or "")

@@ -1,6 +1,12 @@
 """A GGUF file is dequantized once, tensor by tensor, and can be stopped in between."""
 
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gguf
@@ -11,7 +17,9 @@ from app.core.settings import Settings
 from chesboard.configs import CheckConfig, ScoreConfig
 from chesboard.loading import ModelError
 from chesboard.reporting import PhaseName, RunCancelledError
+from worker.models import gguf as gguf_files
 from worker.models.cache import ModelCache
+from worker.models.files import find_source
 from worker.models.tokenizer import load_tokenizer
 
 WIDTH, HEADS, LAYERS = 32, 2, 1
@@ -85,6 +93,11 @@ class Phases:
 CONFIG = ScoreConfig(model="small", device="cpu")
 
 
+def folders(settings: Settings) -> Iterator[Path]:
+    """What dequantizing left."""
+    return (one for one in (settings.data_dir / "cache" / "gguf").glob("*") if one.is_dir())
+
+
 def test_dequantizing_reports_its_tensors_and_happens_once(settings: Settings) -> None:
     phases = Phases()
     ModelCache(settings).load(CONFIG, phases)
@@ -101,10 +114,51 @@ def test_dequantizing_reports_its_tensors_and_happens_once(settings: Settings) -
 def test_a_run_that_is_cancelled_while_dequantizing_leaves_nothing(settings: Settings) -> None:
     with pytest.raises(RunCancelledError):
         ModelCache(settings).load(CONFIG, Phases(stop_at=("dequantizing", 5)))
-    assert not (settings.data_dir / "cache").exists()
+    assert list(folders(settings)) == []
     phases = Phases()
     ModelCache(settings).load(CONFIG, phases)
     assert phases.names == ["dequantizing", "loading"]
+
+
+def test_a_file_that_memory_or_disk_have_no_room_for_is_not_begun(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gguf_files, "free_bytes", lambda _: 100)
+    with pytest.raises(ModelError, match=r"small\.gguf.*to float32 once.*of main memory free"):
+        ModelCache(settings).load(CONFIG)
+    monkeypatch.undo()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(ModelError, match=r"small\.gguf.* the disk that holds .*gguf has 0\.0 GiB"):
+        ModelCache(settings).load(CONFIG)
+    assert list(folders(settings)) == []
+
+
+def test_two_workers_dequantize_a_file_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gguf_files, "WAIT_SECONDS", 0.05)
+    really, converted, waits = gguf_files._convert, [], threading.Event()
+
+    def convert(*arguments: Any) -> None:
+        converted.append(arguments)
+        assert waits.wait(30)  # until another one waits, which is told its phase then
+        really(*arguments)
+
+    class Waiting(Phases):
+        def __call__(self, name: PhaseName, *arguments: Any, **named: Any) -> None:
+            super().__call__(name, *arguments, **named)
+            if len(self.found) > 2:
+                waits.set()
+
+    monkeypatch.setattr(gguf_files, "_convert", convert)
+    file = settings.models_path / "small" / "small.gguf"
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(gguf_files.dequantized_folder, file, settings, Phases())
+        while not converted:
+            time.sleep(0.01)
+        second = threads.submit(gguf_files.dequantized_folder, file, settings, Waiting())
+        assert first.result(60) == second.result(60)
+    assert len(converted) == 1
 
 
 def test_a_file_that_is_no_gguf_is_refused(settings: Settings) -> None:
@@ -114,7 +168,7 @@ def test_a_file_that_is_no_gguf_is_refused(settings: Settings) -> None:
 
 
 def test_its_tokenizer_alone_is_that_of_the_model_without_dequantizing(settings: Settings) -> None:
-    tokenizer = load_tokenizer(CheckConfig(model="small"), settings)
+    tokenizer = load_tokenizer(CheckConfig(model="small"), find_source("small", settings))
     assert not (settings.data_dir / "cache").exists()
     ids = tokenizer("abcabd").input_ids
     assert TOKENS.index("ab") in ids

@@ -1,7 +1,9 @@
 """Which names load, with which weights, and what is refused before anything is read."""
 
 import io
+import json
 import os
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -430,7 +432,7 @@ def test_the_starter_model_is_dequantized_once_and_answers(
 ) -> None:
     settings = Settings(models_dir=starter_model.parent, data_dir=tmp_path)
     loaded = ModelCache(settings).load(ScoreConfig(model="smollm2-135m-instruct", device="cpu"))
-    [kept] = (tmp_path / "cache" / "gguf").iterdir()
+    [kept] = (tmp_path / "cache" / "gguf").glob("*/")
     written = (kept / "model.safetensors").stat().st_mtime_ns
     ModelCache(settings).load(ScoreConfig(model="smollm2-135m-instruct", device="cpu"))
     assert (kept / "model.safetensors").stat().st_mtime_ns == written
@@ -443,3 +445,22 @@ def test_the_starter_model_is_dequantized_once_and_answers(
     with torch.inference_mode():
         answer = loaded.model.generate(**ids, max_new_tokens=12, do_sample=False)
     assert "Paris" in loaded.tokenizer.decode(answer[0])
+
+
+@pytest.mark.parametrize(
+    "field", ["vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "head_dim"]
+)
+def test_a_configuration_of_a_much_larger_model_is_refused_before_it_is_built(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    folder = tmp_path / "models" / "inflated"
+    shutil.copytree(tiny_model_dir, folder)
+    described = json.loads((folder / "config.json").read_text())
+    described[field] = 10**7
+    if field == "num_attention_heads":
+        described["head_dim"] = 64
+    (folder / "config.json").write_text(json.dumps(described))
+    monkeypatch.setattr("worker.models.loading.read_causal_lm", lambda *_: pytest.fail("built"))
+    cache = ModelCache(Settings(models_dir=tmp_path / "models", data_dir=tmp_path))
+    with pytest.raises(ModelError, match=r"describes a matrix of .* its files hold"):
+        cache.load(ScoreConfig(model="inflated", device="cpu"))

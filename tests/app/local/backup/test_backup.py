@@ -30,6 +30,9 @@ def test_everything_comes_back(full: str, elsewhere: str, runs: Path, tmp_path: 
     same = set(before) - {"runs", "run_shards", "run_seats", "workers", "audit_events"}
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
     assert after["workers"] == after["run_seats"] == []
+    # The planner knows of the rows.
+    [known] = query(elsewhere, "SELECT reltuples FROM pg_class WHERE relname = 'pairs'")
+    assert known == len(after["pairs"])
     # What was done is written down, in both logs.
     assert set(after["audit_events"]) > set(before["audit_events"])
     assert query(full, "SELECT action FROM audit_events WHERE id > 3") == ("backup.create",)

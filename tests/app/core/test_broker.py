@@ -1,0 +1,33 @@
+"""Wake-ups reach the deployment that they are of."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+
+from app.core.broker import reset_broker, wake, wake_channel, wake_prefix
+from app.core.settings import get_settings
+
+
+def test_deployments_in_two_databases_of_a_server_do_not_wake_each_other(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = get_settings().required_redis_url()
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        number = client.connection_pool.connection_kwargs.get("db", 0)
+        with client.pubsub(ignore_subscribe_messages=True) as subscriber:
+            subscriber.psubscribe(f"{wake_prefix()}*")
+            subscriber.get_message(timeout=5)  # that it is subscribed
+            own = wake_channel(7)
+            monkeypatch.setenv("REDIS_URL", urlsplit(url)._replace(path=f"/{number + 1}").geturl())
+            get_settings.cache_clear()
+            reset_broker()
+            assert wake_channel(7) != own
+            wake(7, 1)
+            monkeypatch.setenv("REDIS_URL", url)
+            get_settings.cache_clear()
+            reset_broker()
+            wake(7, 2)
+            message = subscriber.get_message(timeout=5)
+    assert (message["channel"], message["data"]) == (own, "2")
