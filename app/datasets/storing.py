@@ -169,13 +169,13 @@ def store_rows(
     _copy(session, dataset.id, intake.usable(rows), examination)
     if intake.pairs == 0:
         raise intake.why_nothing_is_usable("Nothing was stored.")
-    if intake.pairs >= MANY_PAIRS:
-        analyze(session, Pair)
     progress.phase = "checking"
     _describe(session, dataset, intake, examination, warnings, member)
     progress.check()
     progress.phase = "storing"
     session.flush()
+    if intake.pairs >= MANY_PAIRS:
+        analyze(session, Pair)  # last: it holds up others that do so until the commit
     return dataset
 
 
