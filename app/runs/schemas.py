@@ -94,7 +94,8 @@ class Phase(BaseModel):
     total: int | None = None
     unit: str | None = Field(
         None,
-        description="What is counted: 'bytes', 'tensors', 'layers', 'pairs', 'steps', seats 'taken'.",
+        description="What is counted: 'bytes', 'tensors', 'layers', 'pairs', 'steps', seats "
+        "'taken'.",
     )
     eta_seconds: float | None = Field(None, description="Estimated time left of the phase.")
 
