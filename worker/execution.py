@@ -42,6 +42,7 @@ from worker.preparing import (
     EmptySelectionError,
     chat_template,
     describe_error,
+    is_failure,
     prepare,
     tokenize,
 )
@@ -114,7 +115,9 @@ def execute(run_id: int, worker: str, models: ModelCache) -> bool:
     except RankFailedError as error:
         log.error("run %s failed: %s", run_id, error)
         outcome.finish("failed", error=error.described)
-    except Exception as error:
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         log.exception("run %s failed", run_id)
         models.forget()
         outcome.finish("failed", error=describe_error(error))

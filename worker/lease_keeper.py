@@ -111,6 +111,8 @@ class LeaseKeeper:
         """The main thread can't claim another run meanwhile: it would wait for this thread first.
         A run that is another worker's is not touched."""
         log.warning("run %s: not stopped within %.0f s", self._run_id, STOP_SECONDS)
-        if self._state.held:
-            self._cancel()
-        replacing.replace_process()
+        try:
+            if self._state.held:
+                self._cancel()
+        finally:  # else the run is cancelled once its lease is over
+            replacing.replace_process()

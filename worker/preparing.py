@@ -150,9 +150,26 @@ def template_of_result(session: Session, model: str) -> str | None:
     )
 
 
-def describe_error(error: Exception) -> dict[str, Any]:
+def is_panic(error: BaseException) -> bool:
+    """Whether a library that is written in Rust, as tokenizers and safetensors are, gave up. Its
+    exception is no Exception, and would end the worker."""
+    return type(error).__module__ == "pyo3_runtime"
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether the run has failed, and the worker can go on."""
+    return isinstance(error, Exception) or is_panic(error)
+
+
+def describe_error(error: BaseException) -> dict[str, Any]:
     """The error that a failed run stores: message, hint (what to do), traceback."""
-    if isinstance(error, torch.OutOfMemoryError):
+    if is_panic(error):
+        message, hint = (
+            f"A library that reads the model gave up: {error}",
+            "The model's tokenizer or its files are at fault: choose another model, or look for "
+            "what is unusual in its tokenizer.json.",
+        )
+    elif isinstance(error, torch.OutOfMemoryError):
         message, hint = (
             "The device ran out of memory.",
             "Choose a smaller batch_size or batch_tokens, LoRA, or a smaller model.",

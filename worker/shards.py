@@ -41,6 +41,8 @@ from worker.preparing import (
     EmptySelectionError,
     Prepared,
     describe_error,
+    is_failure,
+    is_panic,
     prepare,
     tokenize,
 )
@@ -171,11 +173,13 @@ class _Runner:
             self._end(claim, "handed back", claims.hand_back)
             enqueue(claim.run_id)  # so that an idle worker takes it at once
             return False
-        except Exception as error:
+        except BaseException as error:
+            if not is_failure(error):
+                raise
             log.exception("run %s, shard %s failed", claim.run_id, claim.shard)
             self._prepared = None
             self._models.forget()
-            lease, for_good = get_settings().lease, isinstance(error, ValueError)
+            lease, for_good = get_settings().lease, isinstance(error, ValueError) or is_panic(error)
             fail = partial(claims.fail, for_good=for_good)
             if self._end(claim, "failed", fail, describe_error(error), lease) == "queued":
                 enqueue(claim.run_id)

@@ -3,7 +3,9 @@
 The call is a read of a pipe that nobody writes to: what a disk that does not answer looks like.
 """
 
+import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -203,6 +205,33 @@ def test_what_a_worker_left_that_was_replaced_while_saving_is_deleted(
     save_folder(kept.model, kept.tokenizer, tmp_path / "model")
     assert not (tmp_path / ".model-left").exists()
     assert (tmp_path / ".models-other").exists()
+
+
+@pytest.mark.parametrize("kind", ["score", "train", "check"])
+def test_a_tokenizer_whose_library_gives_up_fails_its_run_and_not_the_worker(
+    models: ModelCache, models_dir: Path, kind: str
+) -> None:
+    folder = models_dir / "giving-up"
+    shutil.copytree(models_dir / "tiny", folder)
+    described = json.loads((folder / "tokenizer.json").read_text())
+    pattern = {"Regex": "(a+)+$"}
+    described["pre_tokenizer"] = {
+        "type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False
+    }  # fmt: skip
+    (folder / "tokenizer.json").write_text(json.dumps(described))
+    with transaction() as session:
+        dataset = factories.dataset(session, [("Is it?", "a" * 34 + "!", "No")])
+        run_id = factories.run(
+            session, dataset.id, kind=kind, status="queued", config={"model": "giving-up"}
+        ).id
+    execute(run_id, "ada", models)
+    run = stored(run_id)
+    assert run.status == "failed"
+    assert run.error is not None
+    assert "A library that reads the model gave up: " in run.error["message"]
+    following = queued("score")
+    execute(following, "ada", models)
+    assert stored(following).status == "succeeded"
 
 
 # --- a hub that never answers ---------------------------------------------------------------------
