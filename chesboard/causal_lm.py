@@ -20,6 +20,7 @@ from chesboard.adapters import AdapterError, merge_adapter
 from chesboard.model_files.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from chesboard.reporting import RunStoppedError
 from chesboard.sharding import own_part
+from chesboard.transformers_api import dtype_option, mismatched_names
 
 LOOKS_AHEAD = 1e-3
 """Relative change of logits by a later token from which on a model counts as bidirectional."""
@@ -65,7 +66,7 @@ def read_causal_lm(
             source, gguf = source_of(model_alone)
             model, info = AutoModelForCausalLM.from_pretrained(
                 source,
-                dtype=dtype,
+                **dtype_option(dtype),
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
@@ -221,7 +222,7 @@ def refuse_if_incomplete(info: dict[str, Any]) -> None:
             "would be random numbers. Save the whole model, its output head included, with "
             "save_pretrained."
         )
-    if mismatched := sorted(str(found[0]) for found in info["mismatched_keys"]):
+    if mismatched := sorted(mismatched_names(info)):
         raise ModelError(
             f"{len(mismatched)} tensors in the model's files have another shape than its "
             f"config.json says ({_first(mismatched)}). The files belong to different models."

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from chesboard import transformers_api
 from chesboard.products import TORCH_PRODUCTS, Products
 from chesboard.sharding import layer_class, whole_shape, whole_weight
 
@@ -56,7 +57,7 @@ def autocast(loaded: LoadedModel) -> AbstractContextManager[Any]:
 
 def without_adapters(model: Any) -> Any:
     """The CausalLM itself, without the PeftModel that may be around it. Adapters stay active."""
-    return model.get_base_model() if hasattr(model, "peft_config") else model
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def causal_model(loaded: LoadedModel) -> Any:
@@ -73,7 +74,7 @@ def max_positions(loaded: LoadedModel) -> int | None:
     """The context length of a model with learned absolute positions; None with RoPE or the like,
     which have no table that could end."""
     config = causal_model(loaded).config.get_text_config()
-    if getattr(config, "rope_parameters", None) is not None:
+    if transformers_api.has_rotary_positions(config):
         return None
     limit: int | None = getattr(config, "max_position_embeddings", None)
     return limit
@@ -81,9 +82,7 @@ def max_positions(loaded: LoadedModel) -> int | None:
 
 def decoder_of(loaded: LoadedModel) -> Any:
     """The CausalLM without its output head."""
-    model = causal_model(loaded)
-    decoder = model.get_decoder()
-    return getattr(model, "model", model) if decoder is model else decoder
+    return transformers_api.decoder_of(causal_model(loaded))
 
 
 def head_of(loaded: LoadedModel) -> Head | None:

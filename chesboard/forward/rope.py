@@ -12,12 +12,15 @@ own text, prompt and whole response: those that the model has where it reads tha
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 
 from chesboard.pairs import TokenizedPair
+from chesboard.transformers_api import longrope_limits
 
 
 class LengthDependentRope:
@@ -49,6 +52,8 @@ class LengthDependentRope:
         """
         free = [module for module in self.modules if "forward" not in vars(module)]
         for module in free:
+            _refuse_without_positions(module)
+        for module in free:
             rows = _rows_by_class(module, lengths)
             module.forward = _by_length(module, module.forward, rows)
         try:
@@ -57,6 +62,15 @@ class LengthDependentRope:
             for module in free:
                 del module.forward
                 _forget_earlier_lengths(module)
+
+
+def _refuse_without_positions(module: nn.Module) -> None:
+    if "position_ids" not in signature(module.forward).parameters:  # Phi-3.5-MoE, before 5
+        raise NotImplementedError(
+            f"{type(module).__name__} computes frequencies that depend on the length of the text "
+            f"for a whole batch, in transformers {transformers.__version__}. Later ones compute "
+            "them for each text: update transformers."
+        )
 
 
 def length_dependent_rope(model: nn.Module) -> LengthDependentRope | None:
@@ -91,18 +105,8 @@ def _types(module: Any) -> set[str]:
 
 def _length_class(module: Any, tokens: int) -> Hashable:
     dynamic = "dynamic" in _types(module) and tokens > module.original_max_seq_len
-    is_long = tuple(tokens > limit for limit in _longrope_limits(module))
+    is_long = tuple(tokens > limit for limit in longrope_limits(module))
     return is_long, tokens if dynamic else 0
-
-
-def _longrope_limits(module: Any) -> list[int]:
-    parameters = module.config.rope_parameters
-    by_layer = parameters.values() if isinstance(module.rope_type, dict) else [parameters]
-    return [
-        int(one["original_max_position_embeddings"])
-        for one in by_layer
-        if isinstance(one, dict) and one.get("rope_type") == "longrope"
-    ]
 
 
 def _rows_by_class(module: Any, lengths: Sequence[int]) -> list[tuple[int, list[int]]]:

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from chesboard.forward import packing
 from chesboard.forward.head_gram import measure_head
@@ -28,6 +27,7 @@ from chesboard.model import (
     reads_float32_with_narrow_weights,
 )
 from chesboard.pairs import TokenizedPair
+from chesboard.transformers_api import new_cache
 
 MIN_SAVED_TOKENS = {"cpu": 128, "cuda": 4096}
 """Input tokens that a common prefix must save in a batch to be worth a prefill of its own, which
@@ -223,10 +223,10 @@ class SharedPrefixForward:
 
 def prefill(
     decoder: Any, input_BL: Tensor, mask_B1LK: Tensor | None = None, cache: Any = None
-) -> DynamicCache:
+) -> Any:
     """Run the decoder and keep its KV cache: keys and values of these tokens, appended to those of
     `cache` (which is changed and returned) where there is one. K = cached tokens + L."""
-    cache = DynamicCache(config=decoder.config) if cache is None else cache
+    cache = new_cache(decoder.config) if cache is None else cache
     decoder(input_ids=input_BL, attention_mask=mask_B1LK, past_key_values=cache, use_cache=True)
     return cache
 

@@ -26,6 +26,7 @@ from chesboard.causal_lm import (
 from chesboard.forward.deferred import Deferred, deferred_tensors, read
 from chesboard.forward.layer_stream import LayerStream
 from chesboard.memory import free_bytes
+from chesboard.transformers_api import dtype_option
 
 
 def read_streamed(name: str, folder: Path, dtype: torch.dtype, device: torch.device) -> ReadModel:
@@ -98,7 +99,7 @@ def _described(name: str, folder: Path, dtype: torch.dtype) -> tuple[Any, dict[s
         None,
         config=skeleton.config,
         state_dict=deferred_tensors(folder),
-        dtype=dtype,
+        **dtype_option(dtype),
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # refused by name
     )

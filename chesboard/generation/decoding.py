@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers import DynamicCache
 
 from chesboard.forward.rope import length_dependent_rope
 from chesboard.generation.sampling import Sampling, next_tokens
 from chesboard.model import LoadedModel, autocast, causal_model
 from chesboard.rendering import find_end_of_turn
 from chesboard.reporting import Control
+from chesboard.transformers_api import has_own_cache, keeps_keys_alone, new_cache
 
 MOST_FINISHED = 0.25
 """Share of a batch's rows that may have ended before they are taken out of the KV cache."""
@@ -67,11 +67,9 @@ def takes_padding(loaded: LoadedModel) -> bool:
     """Whether a prompt is read the same beside longer ones: not where states or convolutions run
     over the padding, nor where rotary positions depend on the longest text of a batch."""
     model = causal_model(loaded)
-    if length_dependent_rope(model) is not None:
+    if length_dependent_rope(model) is not None or has_own_cache(model):
         return False
-    # Exactly these: their subclasses have states beside the keys, which a mask does not hide.
-    masked = DynamicLayer, DynamicSlidingWindowLayer
-    return all(type(layer) in masked for layer in _new_cache(model).layers)
+    return keeps_keys_alone(new_cache(model.config))
 
 
 def decode(
@@ -119,7 +117,8 @@ class _Batch:
         self._cache_name = "cache_params" if "cache_params" in names else "past_key_values"
         self._takes_positions = "position_ids" in names
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in names else {}
-        self._cache: Cache | None = None
+        self._cache: DynamicCache | None = None
+        self._has_own_cache = has_own_cache(self._model)
         self._mask_BL: Tensor | None = None
 
     def run(self, control: Control) -> None:
@@ -180,7 +179,7 @@ class _Batch:
         if any(len(text) < width for text in texts):
             mask = [[0] * (width - len(text)) + [1] * len(text) for text in texts]
             self._mask_BL = torch.tensor(mask, device=self._device)
-        self._cache = _new_cache(self._model)
+        self._cache = None if self._has_own_cache else new_cache(self._model.config)
         if self._rope is not None:
             self._rope.forget_earlier_lengths()
         return self._forward(torch.tensor(ids, device=self._device))
@@ -190,25 +189,31 @@ class _Batch:
         if self._mask_BL is not None:
             more_B1 = self._mask_BL.new_ones(len(self._mask_BL), 1)
             self._mask_BL = torch.cat([self._mask_BL, more_B1], dim=1)
-        if self._rope is not None:
-            length = len(self._rows[0].request.prompt_ids) + max(len(r.ids) for r in self._rows)
-            if self._rope.length_class(length) != self._rope.length_class(length - 1):
-                # Rows have one length, and all keys other frequencies from here on.
-                return self._read([self._text(row, length) for row in self._rows])
+        length = len(self._rows[0].request.prompt_ids) + max(len(r.ids) for r in self._rows)
+        if self._cache is None or self._changes_frequencies(length):
+            # Such rows have one length.
+            return self._read([self._text(row, length) for row in self._rows])
         return self._forward(ids_B[:, None])
+
+    def _changes_frequencies(self, length: int) -> bool:
+        """Whether all keys have other frequencies from the last of so many tokens on."""
+        rope = self._rope
+        return rope is not None and rope.length_class(length) != rope.length_class(length - 1)
 
     def _text(self, row: _Row, length: int) -> list[int]:
         text = [*row.request.prompt_ids, *row.ids]
         return text + [self._pad] * (length - len(text))  # of an answer that has ended
 
     def _forward(self, ids_BL: Tensor) -> Tensor:
-        inputs: dict[str, Any] = {self._cache_name: self._cache, **self._last_only}
+        inputs: dict[str, Any] = {"use_cache": self._cache is not None, **self._last_only}
+        if self._cache is not None:
+            inputs[self._cache_name] = self._cache
         if self._mask_BL is not None:
             inputs["attention_mask"] = self._mask_BL
             if self._takes_positions:
                 positions_BL = (self._mask_BL.cumsum(-1) - 1).clamp(min=0)
                 inputs["position_ids"] = positions_BL[:, -ids_BL.shape[1] :]
-        logits: Tensor = self._model(input_ids=ids_BL, use_cache=True, **inputs).logits[:, -1]
+        logits: Tensor = self._model(input_ids=ids_BL, **inputs).logits[:, -1]
         return logits.float()
 
     def _keep(self, rows: Sequence[int]) -> None:
@@ -217,14 +222,10 @@ class _Batch:
         self._select(self._index(rows))
 
     def _select(self, rows_B: Tensor) -> None:
-        assert self._cache is not None
-        self._cache.reorder_cache(rows_B)
+        if self._cache is not None:
+            self._cache.reorder_cache(rows_B)
         if self._mask_BL is not None:
             self._mask_BL = self._mask_BL[rows_B]
 
     def _index(self, rows: Sequence[int]) -> Tensor:
         return torch.tensor(rows, device=self._device)
-
-
-def _new_cache(model: Any) -> Cache:
-    return DynamicCache(config=model.config)

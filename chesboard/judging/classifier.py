@@ -21,6 +21,7 @@ from chesboard.judging.classifier_files import ClassifierFiles, check_label
 from chesboard.loading import read_tokenizer
 from chesboard.rendering import as_messages, assistant, try_render
 from chesboard.reporting import Control
+from chesboard.transformers_api import dtype_option
 
 Reads = Literal["conversation", "answer"]
 BATCH_TOKENS = {"cpu": 4_096, "cuda": 32_768}
@@ -223,7 +224,7 @@ def load_classifier(
     try:
         model, info = AutoModelForSequenceClassification.from_pretrained(
             str(files.path),
-            dtype=dtype,
+            **dtype_option(dtype),
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,

@@ -120,6 +120,16 @@ def build_gemma2() -> Gemma2ForCausalLM:
     )
 
 
+def rope_settings(parameters: dict[str, Any]) -> dict[str, Any]:
+    """A configuration's arguments for rotary positions, as transformers 5 has them or 4 had."""
+    if hasattr(LlamaConfig(), "rope_parameters"):
+        return {"rope_parameters": parameters}
+    told = dict(parameters)
+    theta = told.pop("rope_theta")
+    told.pop("original_max_position_embeddings", None)  # an argument of its own
+    return {"rope_scaling": {"type": told.pop("rope_type"), **told}, "rope_theta": theta}
+
+
 def build_other(architecture: str, **settings: Any) -> Any:
     sizes = {
         "vocab_size": VOCABULARY,

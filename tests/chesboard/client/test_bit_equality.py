@@ -9,7 +9,7 @@ from torch import nn
 import chesboard
 from chesboard.client.guard import undisturbed
 from tests.chesboard.client.trainings import assert_same, trained
-from tests.tiny_models import load
+from tests.tiny_models import load, rope_settings
 
 
 def lora() -> Any:
@@ -104,7 +104,7 @@ def test_frequencies_that_go_by_the_longest_text_are_put_back() -> None:
     config = LlamaConfig(
         vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
         num_attention_heads=2, max_position_embeddings=8,
-        rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0},
+        **rope_settings({"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}),
     )  # fmt: skip
     model = LlamaForCausalLM(config)
     model(torch.arange(20)[None])  # longer than its positions: the frequencies change

@@ -27,6 +27,7 @@ from tests.tiny_models import (
     build_tokenizer,
     make_pair,
     random_pairs,
+    rope_settings,
 )
 from tests.tiny_models import load as load_tiny
 
@@ -43,20 +44,20 @@ DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
 BUILDERS: dict[str, Callable[[], Any]] = {
     "longrope phi3": lambda: build_other(
         "phi3",
-        rope_parameters=LONGROPE,
+        **rope_settings(LONGROPE),
         original_max_position_embeddings=ORIGINAL,
         max_position_embeddings=96,
     ),
     "longrope phimoe": lambda: build_other(
         "phimoe",
-        rope_parameters=LONGROPE | {"short_mscale": 1.1, "long_mscale": 1.3},
+        **rope_settings(LONGROPE | {"short_mscale": 1.1, "long_mscale": 1.3}),
         original_max_position_embeddings=ORIGINAL,
         max_position_embeddings=96,
         num_local_experts=2,
         experts_implementation="eager",  # others have no float64
     ),
     "dynamic llama": lambda: build_other(
-        "llama", rope_parameters=DYNAMIC, max_position_embeddings=ORIGINAL
+        "llama", **rope_settings(DYNAMIC), max_position_embeddings=ORIGINAL
     ),
 }
 

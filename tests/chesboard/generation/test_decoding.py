@@ -105,6 +105,17 @@ def test_answers_are_those_of_each_prompt_alone(kind: str, sampling: Sampling) -
         assert found[0, 0].ids != found[0, 1].ids
 
 
+def test_a_model_with_a_cache_of_its_own_reads_the_whole_text_again(
+    llama: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Mamba and LFM2 have before transformers 5."""
+    expected = answers(llama, requests(), Sampling())
+    monkeypatch.setattr(type(llama.model), "_supports_default_dynamic_cache", lambda _: False)
+    monkeypatch.setattr(module, "new_cache", lambda _: pytest.fail("no other holds its states"))
+    assert not takes_padding(llama)
+    assert texts(answers(llama, requests(), Sampling())) == texts(expected)
+
+
 @pytest.mark.parametrize("kind", ["longrope phi3", "dynamic llama"])
 def test_answers_past_the_original_context_are_those_of_the_whole_text(kind: str) -> None:
     """Where rotary frequencies change with the length, keys are computed anew."""
