@@ -21,6 +21,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from chesboard.cpu.processor import capabilities
 from chesboard.model import without_adapters
 
 NAME = "chesboard_blocks"
@@ -144,7 +145,7 @@ def _is_causal_mask(mask: Tensor | None, query: Tensor, key: Tensor) -> bool:
 def _is_faster(mask: Tensor | None, dtype: torch.dtype) -> bool:
     """Measured on AMD's Zen 4. With AMX, where SDPA has other kernels, bfloat16 was not."""
     if dtype == torch.bfloat16:
-        return not torch.cpu.get_capabilities().get("amx_bf16")
+        return not capabilities().get("amx_bf16")
     return dtype == torch.float32 and mask is not None
 
 

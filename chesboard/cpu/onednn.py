@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from chesboard.cpu.processor import capabilities
 from chesboard.products import TORCH_PRODUCTS
 
 
 @functools.cache
 def mkl_is_slow() -> bool:
     """Whether this processor has AVX-512 and MKL would not use it."""
-    processor = torch.cpu.get_capabilities()
+    processor = capabilities()
     return (
         bool(processor.get("avx512_f"))
         and "Intel" not in str(processor.get("cpu_name"))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from chesboard.cpu.onednn import OneDNNLinear
+from chesboard.cpu.processor import capabilities
 
 
 def computes_bfloat16() -> bool:
@@ -12,8 +13,8 @@ def computes_bfloat16() -> bool:
     takes half the time of one in float32, with AMX far less. Without either PyTorch emulates it,
     and takes two times as long with AVX-512 and seven times with AVX2 (measured).
     """
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
+    processor = capabilities()
+    return any(processor.get(name) for name in ("amx_bf16", "avx512_bf16"))
 
 
 def computed_in(asked: torch.dtype, device: torch.device) -> torch.dtype:
