@@ -18,7 +18,13 @@ from huggingface_hub.utils import (
     validate_repo_id,
 )
 
-from chesboard.hub.errors import TRANSPORT_ERRORS, HubRequestError, HubUnreachableError, explain
+from chesboard.hub.errors import (
+    TRANSPORT_ERRORS,
+    HubError,
+    HubRequestError,
+    HubUnreachableError,
+    explain,
+)
 from chesboard.hub.splits import SYNONYMS, HubFile, HubSplit, find_splits
 
 log = logging.getLogger(__name__)
@@ -63,8 +69,10 @@ def look_up(name: str, revision: str | None = None) -> Repository:
     A repository without readable files is looked up in the hub's conversion to Parquet.
 
     Raises:
-        HubError: no such dataset or revision, no access, offline, or nothing in it to be read.
+        HubError: no such dataset or revision, no access, offline, or nothing in it to be read; or
+            huggingface-hub is older than 1.
     """
+    _refuse_old_client()
     try:
         validate_repo_id(name)
         commit = _commit(name, revision)
@@ -80,6 +88,16 @@ def look_up(name: str, revision: str | None = None) -> Repository:
             "The hub's answer is not understood. Is HF_ENDPOINT the address of a hub?"
         ) from None
     return Repository(name, commit, tuple(splits))
+
+
+def _refuse_old_client() -> None:
+    """The hub's client before 1, which transformers before 5 keeps, is no httpx client."""
+    if not hasattr(get_session(), "stream"):
+        raise HubError(
+            "Datasets of the hub are read by huggingface-hub 1 or later. Update it and "
+            "transformers, or download the file (`hf download --repo-type dataset NAME`) and name "
+            "that."
+        )
 
 
 def _told(error: Exception, name: str, revision: str | None) -> Exception:

@@ -158,3 +158,10 @@ def test_a_split_of_several_configurations_is_not_guessed(hub: HubServer) -> Non
     with pytest.raises(SplitError, match=r"in several configurations \(de, en\)") as caught:
         choose(look_up(NAME), None, "train")
     assert caught.value.field == "config"
+
+
+def test_a_client_of_the_hub_that_cannot_download_says_so(hub: HubServer, monkeypatch) -> None:
+    hub.repos[NAME] = Repo({"a.jsonl": b"1"})
+    monkeypatch.setattr("chesboard.hub.repository.get_session", lambda: object())
+    with pytest.raises(HubError, match="huggingface-hub 1 or later"):
+        look_up(NAME)
