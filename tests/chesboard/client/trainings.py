@@ -9,16 +9,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from chesboard.pairs import TokenizedPair
 from tests.tiny_models import build_llama, build_tokenizer, random_pairs
 
-ROWS = [
-    {
-        "prompt_ids": list(pair.prompt_ids),
-        "chosen_ids": list(pair.preferred_ids),
-        "rejected_ids": list(pair.dispreferred_ids),
+
+def row(pair: TokenizedPair) -> dict[str, list[int]]:
+    """Token ids by TRL's names of columns, and by those before 0.25: others are not read."""
+    ids = {
+        "prompt": pair.prompt_ids,
+        "chosen": pair.preferred_ids,
+        "rejected": pair.dispreferred_ids,
     }
-    for pair in random_pairs(17, seed=3)
-    if pair.preferred_ids != pair.dispreferred_ids
+    return {f"{part}{end}": list(ids[part]) for end in ("_ids", "_input_ids") for part in ids}
+
+
+ROWS = [
+    row(pair) for pair in random_pairs(17, seed=3) if pair.preferred_ids != pair.dispreferred_ids
 ]
 
 
@@ -28,8 +34,10 @@ def tokenizer() -> Any:
     return made
 
 
-def make_trainer(folder: Path, *, callbacks: Any = (), lora: Any = None, **arguments: Any) -> Any:
-    """A DPOTrainer on a tiny Llama over ROWS, two a step; six steps by default."""
+def make_trainer(
+    folder: Path, *, rows: Any = ROWS, callbacks: Any = (), lora: Any = None, **arguments: Any
+) -> Any:
+    """A DPOTrainer on a tiny Llama over the rows, two a step; six steps by default."""
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
@@ -61,7 +69,7 @@ def make_trainer(folder: Path, *, callbacks: Any = (), lora: Any = None, **argum
                 **arguments,
             }
         ),
-        train_dataset=Dataset.from_list(ROWS),
+        train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer(),
         peft_config=lora,
         callbacks=list(callbacks),
