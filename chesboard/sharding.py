@@ -4,6 +4,7 @@ FSDP2 keeps a weight as a DTensor, DeepSpeed's ZeRO-3 as a part with a `ds_id`. 
 collective: every process of the group has to do it, in the same order.
 """
 
+import gc
 import sys
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar, cast
@@ -105,6 +106,41 @@ def in_root_forward(model: nn.Module, work: Callable[[], tuple[Tensor, ...] | No
         delattr(root, WORK)
 
 
+def wrapper_around(model: nn.Module) -> nn.Module | None:
+    """What FSDP version 1 has put around a whole model, or the model where it is that; None where
+    only parts of it are wrapped. Hugging Face's trainers hand over what is within, from where
+    nothing leads to the wrapper: it is looked for among all objects."""
+    from torch.distributed.fsdp import FullyShardedDataParallel as Wrapper
+
+    if isinstance(model, Wrapper):
+        return model
+    wrappers = (one for one in gc.get_objects() if type(one) is Wrapper)
+    return next((one for one in wrappers if one.module is model), None)
+
+
+def in_wrapped_forward(root: nn.Module, work: Callable[[], None]) -> None:
+    """Call `work` in the place of the forward pass of the model in FSDP version 1's wrapper:
+    weights outside of its blocks are gathered, and blocks gather theirs as ever. The former stay
+    gathered until the next backward pass, as after any pass without one."""
+    module = cast(Any, root).module
+    failed: list[Exception] = []
+
+    def instead() -> None:
+        del module.forward  # what `work` calls is the model's own
+        try:
+            work()
+        except Exception as error:  # else FSDP would take the next pass for a part of this one
+            failed.append(error)
+
+    module.forward = instead
+    try:
+        root()
+    finally:
+        vars(module).pop("forward", None)
+    if failed:
+        raise failed[0]
+
+
 def reshard(model: nn.Module) -> None:
     """Let go of every gathered weight: it would be an old one after the next training step."""
     from torch.distributed.fsdp import FSDPModule
@@ -117,7 +153,11 @@ def reshard(model: nn.Module) -> None:
 def within(model: nn.Module, look: Callable[[], None]) -> None:
     """Call `look` where all weights outside of the model's blocks can be read; afterwards every
     weight is sharded again."""
-    if sharding_of(model) != "fsdp2":
+    kind = sharding_of(model)
+    if kind == "fsdp1":
+        in_wrapped_forward(model, look)
+        return
+    if kind != "fsdp2":
         look()
         return
     try:

@@ -21,7 +21,7 @@ from chesboard.probing.observer import ProbeObserver
 from chesboard.probing.probes import ProbeState
 from chesboard.probing.summary import summarize_probes
 from chesboard.records import Record
-from chesboard.sharding import sharding_of, within
+from chesboard.sharding import sharding_of, within, wrapper_around
 
 
 class UnwatchableModelError(Exception):
@@ -48,11 +48,16 @@ class Looks:
         first = next(model.parameters())
         self._sharding = sharding_of(model)
         if self._sharding == "fsdp1":
-            raise UnwatchableModelError(
-                "The model is sharded by FSDP version 1, in which no probe can be looked at. Set "
-                "fsdp_version: 2 for probes; what the trainer logs is recorded all the same."
-            )
-        self._model = model
+            wrapper = wrapper_around(model)
+            if wrapper is None:
+                raise UnwatchableModelError(
+                    "FSDP version 1 wraps parts of the model alone, so that no probe can be looked "
+                    "at. Wrap all of it, or shard by fully_shard (fsdp_version: 2); what the "
+                    "trainer logs is recorded all the same."
+                )
+            self._model, model = wrapper, wrapper.module
+        else:
+            self._model = model
         dtype = compute_dtype or first.dtype
         self._loaded = LoadedModel(model, tokenizer, first.device, dtype, type(model).__name__)
         if self.is_collective:
@@ -61,7 +66,11 @@ class Looks:
             config = config.model_copy(update={"batch_tokens": TokenBudget.SMALLEST})
         self._config = config
         self._reporter = _Keeping(report)
-        self.pairs = readable(self._loaded, pairs, report)
+        self.pairs: list[TokenizedPair] = []
+        if self._sharding == "fsdp1":  # which has the shape of a weight only where it is gathered
+            self._read(lambda: self.pairs.extend(readable(self._loaded, pairs, report)))
+        else:
+            self.pairs = readable(self._loaded, pairs, report)
         self._observer: ProbeObserver | None = None
         self._forward: PairForward | None = None
         self.observed: int | None = None
@@ -129,10 +138,13 @@ class Looks:
 
     def _look(self, look: Callable[[], None], step: int) -> list[Record]:
         self._reporter.records.clear()
-        with undisturbed(self._model):
-            within(self._model, look)
+        self._read(look)
         self.observed = step
         return list(self._reporter.records)
+
+    def _read(self, work: Callable[[], None]) -> None:
+        with undisturbed(self._model):
+            within(self._model, work)
 
 
 class _Keeping:

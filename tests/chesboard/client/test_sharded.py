@@ -1,6 +1,9 @@
 """Two processes train together (gloo, on the CPU): watched, they train the same to the last bit."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +41,31 @@ def sharded(model: Any) -> tuple[Any, Any]:
     return model, model
 
 
-WRAPPERS = {"DDP": plain, "FSDP2": sharded}
+def wrapped(model: Any, original: bool = True) -> tuple[Any, Any]:
+    """FSDP version 1, with the model's own weights or with those of its blocks in one tensor. Of
+    the first the model within is watched, as Hugging Face's trainers hand it over."""
+    from torch.distributed.fsdp import FullyShardedDataParallel
+    from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+
+    whole = FullyShardedDataParallel(
+        model,
+        auto_wrap_policy=ModuleWrapPolicy({type(model.model.layers[0])}),
+        use_orig_params=original,
+        device_id=torch.device("cpu"),
+    )
+    return whole, model if original else whole
+
+
+WRAPPERS: dict[str, Callable[[Any], tuple[Any, Any]]] = {
+    "DDP": plain,
+    "FSDP2": sharded,
+    "FSDP1": wrapped,
+    "FSDP1, flat": partial(wrapped, original=False),
+}
 CASES = [
     "DDP",
+    "FSDP1",
+    "FSDP1, flat",
     pytest.param(
         "FSDP2",
         marks=pytest.mark.skipif(
@@ -50,8 +75,8 @@ CASES = [
 ]
 
 
-def train(rank: int, wrapper: str, folder: str, is_watched: bool) -> None:
-    """One of the processes; leaves what it has in `folder`."""
+def train(rank: int, wrapper: str, folder: str, is_watched: bool, fails: bool = False) -> None:
+    """One of the processes; leaves what it has in `folder`. fails: the second look, in a block."""
     loaded = load("untied llama")
     model, watched = WRAPPERS[wrapper](loaded.model.train())
     watch = None
@@ -71,11 +96,13 @@ def train(rank: int, wrapper: str, folder: str, is_watched: bool) -> None:
         optimizer.zero_grad()
         losses.append(loss.detach())
         if watch is not None:
-            watch.step(step, {"loss": loss})
+            with failing(loaded.model) if fails and step == 2 else nullcontext():
+                watch.step(step, {"loss": loss})
     if watch is not None:
         watch.finish()
-        assert watch.failures == 0
-        assert sharding_of(watched) == ("none" if wrapper == "DDP" else "fsdp2")
+        assert watch.failures == int(fails)
+        kind = wrapper.partition(",")[0].lower()
+        assert sharding_of(watched) == ("none" if kind == "ddp" else kind)
         # Of the tiny model, that may be the layer that `chesboard.cpu` puts in a plain one's place.
         head = layer_class(watched.get_output_embeddings())
         assert head.__name__ in ("Linear", "OneDNNLinear")
@@ -92,9 +119,17 @@ def train(rank: int, wrapper: str, folder: str, is_watched: bool) -> None:
     torch.save(left, Path(folder) / f"left-{rank}.pt")
 
 
-def trained(wrapper: str, folder: Path, is_watched: bool) -> list[dict[str, list[Any]]]:
+@contextmanager
+def failing(model: Any) -> Iterator[None]:
+    [attention, *_] = [one for name, one in model.named_modules() if name.endswith("self_attn")]
+    attention.forward = lambda **_: 1 / 0
+    yield
+    del attention.forward
+
+
+def trained(wrapper: str, folder: Path, *arguments: bool) -> list[dict[str, list[Any]]]:
     folder.mkdir()
-    run_in_processes(train, wrapper, str(folder), is_watched)
+    run_in_processes(train, wrapper, str(folder), *arguments)
     return [torch.load(folder / f"left-{rank}.pt") for rank in range(2)]
 
 
@@ -119,6 +154,40 @@ def test_processes_that_are_watched_train_the_same_to_the_last_bit(wrapper, tmp_
     for look, by_one in zip(at_start, expected, strict=True):
         assert look.preferred_logprobs == pytest.approx(by_one.preferred_logprobs, rel=1e-5)
         assert look.ledger.watched_probs == pytest.approx(by_one.ledger.watched_probs, rel=1e-4)
+
+
+@pytest.mark.parametrize("wrapper", CASES[1:])
+def test_a_look_that_fails_in_a_block_changes_nothing(wrapper, tmp_path) -> None:
+    alone = trained(wrapper, tmp_path / "alone", False)
+    watched = trained(wrapper, tmp_path / "watched", True, True)
+    for one, other in zip(alone, watched, strict=True):
+        for name, tensors in one.items():
+            assert all(map(torch.equal, tensors, other[name])), name
+
+
+def watch_parts(_rank: int, folder: str) -> None:
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    model = load("untied llama").model
+    layers = model.model.layers
+    for place, layer in enumerate(layers):
+        layers[place] = FullyShardedDataParallel(layer, device_id=torch.device("cpu"))
+    watch = chesboard.watch(
+        model, build_tokenizer(chat=False), PAIRS, mode="offline", output_dir=folder
+    )
+    watch.step(1, {"loss": 0.5})
+    watch.finish()
+    assert watch.failures == 1
+
+
+def test_a_model_of_which_fsdp1_wraps_parts_alone_has_curves_and_says_why_no_more(tmp_path) -> None:
+    run_in_processes(watch_parts, str(tmp_path))
+    [folder] = (tmp_path / "chesboard").iterdir()
+    [path] = files(folder)
+    text = path.read_text()
+    assert "wraps parts of the model alone" in text
+    records = [json.loads(line)["record"] for line in text.splitlines() if '"record"' in line]
+    assert [(one["kind"], one["step"], one["loss"]) for one in records] == [("metric", 1, 0.5)]
 
 
 def unsharded_look(folder: Path) -> list[ProbeStepRecord]:
