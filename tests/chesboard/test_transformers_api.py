@@ -37,17 +37,17 @@ def test_a_model_that_does_not_name_its_decoder_is_asked_for_its_base_model() ->
     assert transformers_api.decoder_of(model) == "transformer"
 
 
-@pytest.mark.parametrize("has_dtype", [True, False])
 def test_weights_are_asked_for_in_their_dtype_by_the_name_of_the_version(
-    has_dtype: bool, monkeypatch, tmp_path
+    monkeypatch, tmp_path
 ) -> None:
-    config = SimpleNamespace(dtype=None) if has_dtype else SimpleNamespace(torch_dtype=None)
-    monkeypatch.setattr(transformers_api, "PretrainedConfig", lambda: config)
-    option = transformers_api.dtype_option(torch.bfloat16)
-    assert option == {"dtype" if has_dtype else "torch_dtype": torch.bfloat16}
     build_llama().save_pretrained(tmp_path)
+    option: Any = transformers_api.dtype_option(torch.bfloat16)
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, **option)
     assert model.lm_head.weight.dtype == torch.bfloat16
+    for name in ("dtype", "torch_dtype"):
+        config = SimpleNamespace(**{name: None})
+        monkeypatch.setattr(transformers_api, "PretrainedConfig", lambda config=config: config)
+        assert transformers_api.dtype_option(torch.bfloat16) == {name: torch.bfloat16}
 
 
 def test_mismatched_tensors_are_named_with_their_shapes_or_without() -> None:
