@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import Any, BinaryIO, cast
 
 import psycopg
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 from sqlalchemy.orm import Session
 
 from app.core.errors import TooLargeError, invalid_field
@@ -31,6 +31,9 @@ from chesboard.formats.unpacking import without_suffix
 
 MAX_NAME_CHARACTERS = 200
 HASHED_BYTES = 1 << 20
+MANY_PAIRS = 10_000
+"""From so many on, PostgreSQL is told of them: until it looks by itself, up to a minute later, it
+would plan queries as if the dataset had next to no pairs, which takes minutes with many."""
 COPY = (
     "COPY pairs (dataset_id, pair, prompt, preferred, dispreferred, meta, source, fingerprint) "
     "FROM STDIN"
@@ -171,6 +174,8 @@ def store_rows(
     progress.check()
     progress.phase = "storing"
     session.flush()
+    if dataset.pairs >= MANY_PAIRS:
+        session.execute(text("ANALYZE pairs (dataset_id, pair, version)"))
     return dataset
 
 
