@@ -36,6 +36,7 @@ from worker.models.progress import OnPhase, ignore_phase
 from worker.models.sharded import load_sharded
 from worker.preparing import describe_error
 from worker.recorder import Recorder
+from worker.template_bounds import bounded_templates
 from worker.training.execution import train_prepared
 
 log = logging.getLogger(__name__)
@@ -101,6 +102,7 @@ def _lead(claim: Claim, location: str) -> dict[str, Any]:
     with (
         LeaseKeeper(claim.run_id, claim.token) as control,
         Recorder(claim.run_id, claim.token) as recorder,
+        bounded_templates(control.check),
     ):
         control.check()
         return work(claim, recorder, control, _ShardedModels(location))

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from app.store.probes import ProbeStep
 from app.store.runs import Metric, ReferenceLogprob, Run
 from tests.app import factories
 from tests.jobs.interruption import stored
+from tests.processes import ranks_of
+from tests.support import ENDLESS_TEMPLATE, eventually
 from worker import lease_keeper
 from worker.execution import execute
 from worker.models.cache import ModelCache
@@ -73,12 +76,7 @@ def execute_until(run_id: int, models: ModelCache, step: int, strike: Callable[[
 
 def kill_the_second_process() -> None:
     """Of this test's own run."""
-    [rank] = [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if "worker.ranks" in process.cmdline() and process.environ().get("RANK") == "1"
-    ]
-    rank.kill()
+    ranks_of(psutil.Process())[1].kill()
 
 
 def read(run_id: int) -> dict[str, dict[Any, list[Any]]]:
@@ -147,8 +145,7 @@ def test_killed_and_stopped_on_two_processes_it_is_the_undisturbed_run_of_one(
     weights = saved_weights(run_id)
     for name, weight in saved_weights(calm).items():
         torch.testing.assert_close(weights[name], weight, rtol=1e-3, atol=1e-5)
-    left = [p for p in psutil.Process().children(recursive=True) if "worker.ranks" in p.cmdline()]
-    assert left == []
+    assert not ranks_of(psutil.Process())
 
 
 def test_it_ends_with_its_worker_and_leaves_a_whole_model(
@@ -185,6 +182,31 @@ def test_it_ends_with_its_worker_and_leaves_a_whole_model(
         ).id
     assert execute(score, "ada", models)
     assert stored(score).status == "succeeded", stored(score).error
+
+
+def test_it_is_cancelled_within_a_template_that_does_not_end(
+    database: Any, models: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its first process, which has the model by then; its worker would wait for a minute."""
+    with transaction() as session:
+        dataset_id = factories.dataset(session, pairs=PAIRS).id
+        config = {**TRAINING, "chat_template": ENDLESS_TEMPLATE}
+        run_id = factories.run(session, dataset_id, status="queued", config=config).id
+    cancelled_at: list[float] = []
+
+    def cancel_once_loaded() -> None:
+        eventually(lambda: stored(run_id).device is not None, seconds=60)
+        with transaction() as session:
+            session.get_one(Run, run_id).cancel_requested = True
+        cancelled_at.append(time.monotonic())
+
+    with_gpus(2, monkeypatch)
+    canceller = threading.Thread(target=cancel_once_loaded)
+    canceller.start()
+    assert execute(run_id, "ada", models)
+    canceller.join()
+    assert stored(run_id).status == "cancelled"
+    assert time.monotonic() - cancelled_at[0] < 15
 
 
 def test_what_several_processes_cannot_do_is_refused(
