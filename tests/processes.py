@@ -1,12 +1,14 @@
-"""Functions that several processes run together (gloo, on the CPU)."""
+"""Functions that several processes run together (gloo, on the CPU), and those of a training run."""
 
 import multiprocessing
 import os
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import psutil
 import pytest
 import torch.distributed as dist
 from torch.multiprocessing.spawn import start_processes
@@ -39,3 +41,13 @@ def _joined(
     dist.init_process_group("gloo", rank=rank, world_size=count)
     work(rank, *arguments)
     dist.destroy_process_group()
+
+
+def ranks_of(worker: psutil.Process) -> dict[int, psutil.Process]:
+    """The processes that train a model for a worker, by their rank."""
+    found = {}
+    for process in worker.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "worker.ranks" in process.cmdline() and (rank := process.environ().get("RANK")):
+                found[int(rank)] = process
+    return found

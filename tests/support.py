@@ -244,6 +244,9 @@ CHAT_TEMPLATE = (
     "<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+ENDLESS_TEMPLATE = (
+    "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}" + CHAT_TEMPLATE
+)
 # Each of these becomes one token of the tiny model.
 TINY_WORDS = ["Yes", "No", "Never", "Sure", "Certainly", "Maybe", "Perhaps"]
 
@@ -263,7 +266,7 @@ def save_tiny_model(folder: Path) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = _tiny_tokenizer()
+    tokenizer = tiny_tokenizer()
     torch.manual_seed(0)
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -284,7 +287,7 @@ def save_tiny_model(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _tiny_tokenizer() -> "PreTrainedTokenizerFast":
+def tiny_tokenizer() -> "PreTrainedTokenizerFast":
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

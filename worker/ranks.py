@@ -38,6 +38,7 @@ from worker.preparing import describe_error
 from worker.pulse import Marking, Pulse
 from worker.recorder import Recorder
 from worker.silent import Silent
+from worker.template_bounds import bounded_templates
 from worker.training.execution import train_prepared
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ def _lead(claim: Claim, location: str, pulse: Pulse) -> dict[str, Any]:
     with (
         LeaseKeeper(claim.run_id, claim.token) as keeper,
         Recorder(claim.run_id, claim.token) as recorder,
+        bounded_templates(keeper.check),
     ):
         control = Marking(keeper, pulse)
         control.check()

@@ -135,6 +135,8 @@ def record_selection(
 ) -> RunSelection | None:
     """Record the pairs that the selection matches now, with the version of their texts, as the
     run's own. None where it matches no pair."""
+    # Not joined with `pairs` once more, by which a dataset that the database has no statistics of
+    # yet would be looked through once for each of its pairs.
     rows = session.execute(selected(dataset_id, selection).add_columns(Pair.version)).all()
     if not rows:
         return None

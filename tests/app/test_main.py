@@ -34,6 +34,13 @@ def test_web_process_never_imports_what_the_worker_computes_with() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_threads_of_a_web_process_take_short_turns() -> None:
+    """Whoever makes an export would hold up everybody's requests at each turn."""
+    code = "import sys, app.main; app.main.serve(); print(sys.getswitchinterval())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.001
+
+
 def test_openapi_lists_the_calls_and_the_page_shows_them(http: TestClient) -> None:
     openapi = http.get("/api/v1/openapi.json").json()
     assert openapi["info"]["title"] == "Chesboard"

@@ -22,10 +22,11 @@ from tests.support import embedded_settings, eventually, short_folder
 
 
 @contextmanager
-def serving(*, durable: bool = False) -> Iterator[tuple[Services, str]]:
+def serving(*, durable: bool = False, **settings: str) -> Iterator[tuple[Services, str]]:
     """PostgreSQL and Valkey, migrated, and the address of a web server over them.
 
-    durable: PostgreSQL waits for its disk at each commit, as it does in use.
+    durable: PostgreSQL waits for its disk at each commit, as it does in use. settings: environment
+    variables of the web server.
     """
     with short_folder() as folder:
         services = start_services(embedded_settings(folder), durable=durable)
@@ -35,6 +36,7 @@ def serving(*, durable: bool = False) -> Iterator[tuple[Services, str]]:
             "DATABASE_URL": services.database_url,
             "REDIS_URL": services.redis_url,
             "CHESBOARD_DATA_DIR": str(folder),
+            **settings,
         }
         web = subprocess.Popen(
             [sys.executable, "-m", "app.cli", "web", "--port", str(port)],

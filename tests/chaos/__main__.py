@@ -1,18 +1,24 @@
 """`make chaos`: real processes are killed, stopped and starved in the middle of runs.
 
 Every number that a disturbed run stored is compared, bit for bit, with a run of the same
-configuration that was left alone. Ends with status 1 where one is lost, doubled or different, or
-where a run did not end by itself. The moments are random, drawn from a seed that is printed.
+configuration that was left alone. Meanwhile somebody else asks for the health, a page and a small
+call all the time, and has a small run queued behind. Ends with status 1 where a number is lost,
+doubled or different, where a run did not end by itself, or where others were held up for longer
+than the fault may. The moments are random, drawn from a seed that is printed.
 """
 
 import argparse
 import random
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from tests.chaos.blow import Blow, Fault, Patience
+from tests.chaos.bystander import Bystander, Waited
 from tests.chaos.comparing import Difference, compare
-from tests.chaos.faults import FAULTS, Blow, Fault
+from tests.chaos.faults import FAULTS, RESTARTED
 from tests.chaos.stack import running
 from tests.chaos.studies import (
     compare_studies,
@@ -22,14 +28,23 @@ from tests.chaos.studies import (
     wait_for_study,
 )
 from tests.chaos.watching import Watcher
-from tests.chaos.workload import Runs
+from tests.chaos.workload import SMALL, Runs
+from tests.support import VIEWER_TOKEN
 
-HEADER = """
-| fault | times | what happened | seconds until it went on | lost / doubled | different |
-|---|---|---|---|---|---|"""
+COLUMNS = (
+    *("fault", "times", "what happened", "seconds until it went on"),
+    *("others waited, s: 95 % / most", "a small run of theirs, s", "lost / doubled", "different"),
+)
+HEADER = f"\n| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
 WATCHER_SECONDS = 30.0
 STUDY = "study"
-STUDY_FAULT = Fault("workers and web server killed (-9) in a study", STUDY, kill_on_the_way)
+STUDY_FAULT = Fault(
+    "workers and web server killed (-9) in a study",
+    STUDY,
+    kill_on_the_way,
+    # Its small run waits behind the study's.
+    others=Patience(RESTARTED.p95, RESTARTED.worst, small=600),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +52,8 @@ class Result:
     fault: Fault
     blow: Blow
     difference: Difference
+    others: Waited
+    small_seconds: float
     seconds: float
 
     @property
@@ -50,26 +67,75 @@ class Result:
         what = "; ".join([*self.blow.problems, *self.blow.notes])
         found = self.difference
         return (
-            f"| {self.fault.title} | {self.blow.times} | {what} | {stood} "
+            f"| {self.fault.title} | {self.blow.times:,} | {what} | {stood} "
+            f"| {self.others.words()} | {self.small_seconds:.1f} "
             f"| {found.lost} / {found.doubled} | {found.different} |"
         )
 
 
 def befall(runs: Runs, fault: Fault, draw: random.Random) -> Result:
     """Start a run, let the fault strike, let the run end, and compare."""
-    calm = runs.calm[fault.run]
+    runs.stack.set_gpus(fault.gpus)
+    calm = undisturbed(runs, fault.run)
     began = time.monotonic()
-    blow = Blow(runs, runs.start(fault.run), draw, runs.calm_seconds[fault.run])
-    watcher = Watcher(runs.stack.url, blow.run_id) if fault.watched else None
-    fault.strike(blow)
-    row = runs.wait(blow.run_id)
+    with bystander(runs) as other:
+        ahead = fault.before(runs) if fault.before is not None else []
+        blow = Blow(runs, runs.start(fault.run), draw, runs.calm_seconds[fault.run], ahead)
+        blow.queue_small()
+        watcher = Watcher(runs.stack.url, blow.run_id) if fault.watched else None
+        fault.strike(blow)
+        row = runs.wait(blow.run_id)
+        waited = other.end()
     blow.notes.insert(0, f"{row['status']} at try {row['attempts']}")
     if row["status"] != "succeeded":
         blow.problems.append(f"it {row['status']}: {(row['error'] or {}).get('message')}")
     if watcher is not None:
         _check_what_was_watched(runs, fault, blow, watcher)
     difference = compare(runs.stack, calm, blow.run_id)
-    return Result(fault, blow, difference, time.monotonic() - began)
+    return _result(fault, blow, difference, waited, began)
+
+
+def undisturbed(runs: Runs, name: str) -> int:
+    """A run that nothing happens to, and what others waited for beside it."""
+    if name not in runs.calm:
+        with bystander(runs) as other:
+            runs.undisturbed(name)
+            runs.calm_others[name] = other.end()
+    return runs.calm[name]
+
+
+@contextmanager
+def bystander(runs: Runs) -> Iterator[Bystander]:
+    found = Bystander(runs.stack.url, VIEWER_TOKEN)
+    try:
+        yield found
+    finally:
+        found.kill()
+
+
+def _result(
+    fault: Fault, blow: Blow, difference: Difference, waited: Waited, began: float
+) -> Result:
+    """Also waits for the small runs, and judges what others waited."""
+    small_seconds = 0.0
+    for run_id in blow.small:
+        row = blow.runs.wait(run_id)
+        if row["status"] != "succeeded":
+            blow.problems.append(f"a small run {row['status']}")
+            continue
+        small_seconds = max(small_seconds, blow.runs.seconds(run_id, since="created_at"))
+        other = compare(blow.runs.stack, blow.runs.undisturbed(SMALL), run_id)
+        blow.expect(
+            not (other.lost or other.doubled or other.different), f"a small run differs: {other}"
+        )
+    for what, seconds, most in (
+        ("95 of 100 asks of others", waited.p95, fault.others.p95),
+        ("an ask of others", waited.worst, fault.others.worst),
+        ("a small run of others", small_seconds, fault.others.small),
+    ):
+        blow.expect(seconds <= most, f"{what} took up to {seconds:.1f} s, not {most:g}")
+    took = time.monotonic() - began
+    return Result(fault, blow, difference, waited, small_seconds, took)
 
 
 def undisturbed_study(runs: Runs) -> tuple[int, float]:
@@ -82,14 +148,19 @@ def undisturbed_study(runs: Runs) -> tuple[int, float]:
     return calm, seconds
 
 
-def befall_study(runs: Runs, calm: int, seconds: float, draw: random.Random) -> Result:
+def befall_study(runs: Runs, draw: random.Random) -> Result:
     """Start a study, kill what carries it, let it end by itself, and compare it with a calm one."""
+    runs.stack.set_gpus(STUDY_FAULT.gpus)
+    calm, seconds = undisturbed_study(runs)
     began = time.monotonic()
-    study_id = start_study(runs)
-    blow = Blow(runs, study_id, draw, seconds)
-    STUDY_FAULT.strike(blow)
-    status = wait_for_study(runs, study_id)
-    runs.stack.wait_until_ready()
+    with bystander(runs) as other:
+        study_id = start_study(runs)
+        blow = Blow(runs, study_id, draw, seconds)
+        blow.queue_small()
+        STUDY_FAULT.strike(blow)
+        status = wait_for_study(runs, study_id)
+        runs.stack.wait_until_ready()
+        waited = other.end()
     found = runs_of(runs, study_id)
     tries = sum(run.attempts for run in found)
     blow.notes.append(f"{status}, {len(found)} runs in {tries} tries")
@@ -97,7 +168,7 @@ def befall_study(runs: Runs, calm: int, seconds: float, draw: random.Random) -> 
         blow.problems.append(f"it {status}")
     difference, problems = compare_studies(runs, calm, study_id)
     blow.problems += problems
-    return Result(STUDY_FAULT, blow, difference, time.monotonic() - began)
+    return _result(STUDY_FAULT, blow, difference, waited, began)
 
 
 def _check_what_was_watched(runs: Runs, fault: Fault, blow: Blow, watcher: Watcher) -> None:
@@ -136,14 +207,12 @@ def main() -> int:
     with running() as stack:
         runs = Runs(stack)
         names = wanted.only or [*FAULTS, STUDY]
-        runs.run_undisturbed({FAULTS[name].run for name in names if name != STUDY})
+        undisturbed(runs, SMALL)
         for name in names:
             # Of its own, so that a fault alone has the moments that it had among all.
             draw = random.Random(f"{wanted.seed} {name}")
-            if name == STUDY:
-                result = befall_study(runs, *undisturbed_study(runs), draw)
-            else:
-                result = befall(runs, FAULTS[name], draw)
+            is_study = name == STUDY
+            result = befall_study(runs, draw) if is_study else befall(runs, FAULTS[name], draw)
             results.append(result)
             print(f"{name}: {result.seconds:.0f} s, {result.line()}", flush=True)
             for example in result.difference.examples:
@@ -154,7 +223,11 @@ def main() -> int:
     for result in results:
         print(result.line())
     bad = [result.fault.title for result in results if not result.is_good]
-    calm = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in runs.calm_seconds.items())
+    calm = "; ".join(
+        f"{name} {seconds:.0f} s"
+        + (f" (others: {runs.calm_others[name].words()})" if name in runs.calm_others else "")
+        for name, seconds in runs.calm_seconds.items()
+    )
     print(f"\nUndisturbed: {calm}.")
     print(f"Seed {wanted.seed}, {(time.monotonic() - began) / 60:.1f} minutes: ", end="")
     print(f"wrong under {', '.join(bad)}" if bad else "nothing lost, doubled or different")

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Text, cast, create_engine, make_url, select
+from sqlalchemy import Text, cast, select
 
 from app.local.migrate import METADATA
 from tests.chaos.stack import Stack
@@ -67,10 +67,8 @@ def compare(stack: Stack, calm: int, disturbed: int) -> Difference:
 
 def everything(stack: Stack, run_id: int) -> dict[Row, str]:
     """All that is stored of a run, by its place; PostgreSQL writes floats to their last bit."""
-    url = make_url(stack.services.database_url).set(drivername="postgresql+psycopg")
-    engine = create_engine(url)
     found: dict[Row, str] = {}
-    with engine.connect() as connection:
+    with stack.connection() as connection:
         for name in TABLES:
             table = METADATA.tables[name]
             key = [c.name for c in table.primary_key if c.name != "run_id"]
@@ -85,7 +83,6 @@ def everything(stack: Stack, run_id: int) -> dict[Row, str]:
         [run] = connection.execute(select(runs).where(runs.c.id == run_id)).mappings()
         for column in OF_THE_RUN:
             found[("runs", column)] = repr(_timeless(run[column]))
-    engine.dispose()
     for file in sorted((stack.folder / "runs" / str(run_id) / "model").glob("*.safetensors")):
         found[("model", file.name)] = hashlib.sha256(file.read_bytes()).hexdigest()
     return found

@@ -1,55 +1,22 @@
 """What is done to a run. Each fault says how often it struck and how long the run stood still."""
 
-import random
 import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
-from tests.chaos.workload import FINAL, Runs, pid_of
+from tests.chaos import loading, pairs, visitors
+from tests.chaos.blow import Blow, Fault, Patience
+from tests.chaos.ranks import rank_killed
+from tests.chaos.workload import FINAL, pid_of
 
 KILLS = 10
+SHARD_KILLS = 4
+"""The other worker does the run's shards meanwhile."""
 AWAY_SECONDS = 20.0
 FROZEN_SECONDS = 10.0
 """Twice the lease."""
 
 TRIES_AT_ONE_PLACE = 3
 """So many workers lost in a row fail a run, as they should; here it is the one before the last."""
-
-
-@dataclass(slots=True)
-class Blow:
-    """One run under one fault."""
-
-    runs: Runs
-    run_id: int
-    draw: random.Random
-    span: float
-    """Seconds that an undisturbed run of this kind takes."""
-    times: int = 0
-    waits: list[float] = field(default_factory=list)
-    """Until the run went on, of each time."""
-    notes: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    """What must not be, besides numbers that are lost, doubled or different."""
-
-    def sleep_until_some_moment(self, share: float) -> None:
-        """At random within this share of the run's length."""
-        until = time.monotonic() + self.draw.uniform(0, share * self.span)
-        while time.monotonic() < until:
-            self.runs.stack.tend_workers()
-            time.sleep(min(0.05, max(0.0, until - time.monotonic())))
-
-    def until_it_goes_on(self, done: int) -> None:
-        """Wait until the run has got further than it had."""
-        began = time.monotonic()
-        while (row := self.runs.row(self.run_id))["progress_done"] <= done:
-            if row["status"] in FINAL:
-                return
-            if time.monotonic() - began > 240:
-                raise AssertionError(f"it does not go on: {row}\n{self.runs.stack.words()}")
-            time.sleep(0.02)
-        self.waits.append(time.monotonic() - began)
 
 
 def worker_killed(blow: Blow) -> None:
@@ -105,12 +72,12 @@ def _until_another_has(blow: Blow, shard: int, worker: str) -> None:
 
 
 def one_of_two_killed(blow: Blow) -> None:
-    """kill -9 of one of the two workers that do the run, ten times over."""
-    for number in range(KILLS):
-        blow.sleep_until_some_moment(1.2 / KILLS)
+    """kill -9 of one of the two workers that do the run, several times over."""
+    for number in range(SHARD_KILLS):
+        blow.sleep_until_some_moment(1.2 / SHARD_KILLS)
         held = _a_shard(blow)
         if held is None:
-            blow.problems.append(f"it was over after {number} of {KILLS} kills")
+            blow.problems.append(f"it was over after {number} of {SHARD_KILLS} kills")
             return
         shard, worker = held
         blow.runs.stack.signal_worker(pid_of({"worker": worker}), signal.SIGKILL)
@@ -275,17 +242,8 @@ def disk_full(blow: Blow) -> None:
     blow.waits[-1] = time.monotonic() - began
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    title: str
-    run: str
-    """Which of the workload's runs it befalls."""
-    strike: Callable[[Blow], None]
-    watched: bool = False
-    """By a live page's client, which must hear of each step exactly once."""
-    page_is_told: bool = False
-    """It has to say meanwhile that the database is away."""
-
+RESTARTED = Patience(p95=30, worst=60, small=60)
+"""Where the web server itself, or what it needs, is away for a while."""
 
 FAULTS = {
     "kill-training": Fault("worker killed (-9), training", "long training", worker_killed),
@@ -298,13 +256,54 @@ FAULTS = {
         "reference pass",
         worker_of_a_reference_pass_killed,
     ),
+    "kill-loading": Fault(
+        "worker killed (-9), dequantizing and loading",
+        "training a GGUF",
+        loading.killed,
+        before=loading.anew,
+    ),
+    "kill-rank": Fault(
+        "one of two ranks killed (-9)", "training on two ranks", rank_killed, gpus=2
+    ),
     "stop": Fault("worker asked to stop (TERM)", "training", worker_asked_to_stop),
     "freeze": Fault("worker frozen beyond its lease", "training", worker_frozen),
-    "postgres-kill": Fault("PostgreSQL killed (-9)", "training", postgres_killed, watched=True),
-    "postgres-away": Fault(
-        "PostgreSQL away for 20 s", "training", postgres_away, watched=True, page_is_told=True
+    "template": Fault(
+        "chat template without an end, at each worker",
+        "training",
+        loading.template_wedged,
+        before=loading.wedged,
     ),
-    "valkey": Fault("Valkey wiped, then killed", "training", valkey_wiped_and_killed, watched=True),
-    "web": Fault("web server killed (-9)", "training", web_killed, watched=True),
+    "postgres-kill": Fault(
+        "PostgreSQL killed (-9)", "training", postgres_killed, watched=True, others=RESTARTED
+    ),
+    "postgres-away": Fault(
+        "PostgreSQL away for 20 s",
+        "training",
+        postgres_away,
+        watched=True,
+        page_is_told=True,
+        others=RESTARTED,
+    ),
+    "valkey": Fault(
+        "Valkey wiped, then killed",
+        "training",
+        valkey_wiped_and_killed,
+        watched=True,
+        others=RESTARTED,
+    ),
+    "web": Fault("web server killed (-9)", "training", web_killed, watched=True, others=RESTARTED),
+    "slow-readers": Fault(
+        "readers that are slow, or never read",
+        "long training",
+        visitors.slow_readers,
+        watched=True,
+    ),
+    "strangers": Fault(
+        "strangers flood it",
+        "long training",
+        visitors.strangers,
+        watched=True,
+    ),
+    "pairs": Fault("200,000 pairs", "long training", pairs.many_pairs, watched=True),
     "disk": Fault("disk full at a checkpoint", "training", disk_full),
 }

@@ -14,6 +14,8 @@ import httpx
 import psutil
 import psycopg
 import redis
+from pydantic import SecretStr
+from sqlalchemy import Connection, create_engine, make_url
 
 from app.core.settings import Settings
 from app.local import migrate as migrations
@@ -22,15 +24,26 @@ from app.local.postgres import start_postgres
 from app.local.processes import Children, ChildSpec
 from app.local.stack import child_environment, web_command, worker_command
 from tests import PROJECT_ROOT
-from tests.support import save_tiny_model, short_folder
+from tests.chaos.models import save_models
+from tests.support import (
+    OPERATOR_TOKEN,
+    REVIEWER_TOKEN,
+    VIEWER_TOKEN,
+    bearer,
+    short_folder,
+)
 
-LEASE = {
+SLOW_READERS = 45
+SETTINGS = {
     # Short, so that a run does not wait half a minute for its next worker; and long enough for a
     # worker on a busy machine, which three leases missed in a row would fail.
     "CHESBOARD_LEASE": "PT5S",
     "CHESBOARD_HEARTBEAT": "PT0.5S",
+    # One person may have half of them.
+    "CHESBOARD_MAX_DOWNLOADS": str(2 * SLOW_READERS),
 }
 WORKERS = 2
+STOP_SECONDS = 30
 START_SECONDS = 120
 
 
@@ -41,13 +54,20 @@ class _Worker:
 
 
 class Stack:
-    """What `chesboard up` runs, with a second worker; any part of it can be killed."""
+    """What `chesboard up` runs, with access tokens and a second worker; any part of it can be
+    killed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        save_tiny_model(folder / "models" / "tiny")
+        save_models(folder / "models")
         settings = Settings(
-            data_dir=folder, models_dir=folder / "models", port=free_port(), log_level="INFO"
+            data_dir=folder,
+            models_dir=folder / "models",
+            port=free_port(),
+            log_level="INFO",
+            token=SecretStr(OPERATOR_TOKEN),
+            reviewer_token=SecretStr(REVIEWER_TOKEN),
+            viewer_token=SecretStr(VIEWER_TOKEN),
         ).model_copy(update={"database_url": None, "redis_url": None})
         self.url = f"http://127.0.0.1:{settings.port}"
         self._postgres, self._valkey, self._web = Children(), Children(), Children()
@@ -60,7 +80,7 @@ class Stack:
             migrations.upgrade(database_url)
             self._settings = settings
             self._environment = (
-                child_environment(settings, self.services) | LEASE | {"OMP_NUM_THREADS": "1"}
+                child_environment(settings, self.services) | SETTINGS | {"OMP_NUM_THREADS": "1"}
             )
             self._web.add(
                 ChildSpec(
@@ -81,7 +101,8 @@ class Stack:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             with suppress(httpx.HTTPError):
-                if len(httpx.get(f"{self.url}/healthz", timeout=2).json()["workers"]) == WORKERS:
+                found = httpx.get(f"{self.url}/healthz", timeout=2, headers=bearer(OPERATOR_TOKEN))
+                if len(found.json()["workers"]) == WORKERS:
                     return
             time.sleep(0.1)
         raise AssertionError(f"the stack did not start:\n{self.words()}")
@@ -123,6 +144,18 @@ class Stack:
         """Of those that run."""
         return {one.process.pid for one in self._workers if one.process.poll() is None}
 
+    def set_gpus(self, count: int) -> None:
+        """Have workers of so many processes for a training run (`chesboard worker --gpus`)."""
+        if self._environment.get("CHESBOARD_GPUS", "1") == str(count):
+            return
+        self._environment["CHESBOARD_GPUS"] = str(count)
+        for worker in self._workers:
+            worker.process.terminate()
+        for worker in self._workers:
+            worker.process.wait(STOP_SECONDS)
+        self.tend_workers()
+        self.wait_until_ready()
+
     def signal_worker(self, pid: int, number: signal.Signals) -> None:
         """Only ever one of our own."""
         [worker] = [worker for worker in self._workers if worker.process.pid == pid]
@@ -157,7 +190,23 @@ class Stack:
             client.flushall()
 
     def kill_web(self) -> None:
-        _one_child(self._web).kill()
+        self.web.kill()
+
+    @property
+    def web(self) -> psutil.Process:
+        """The web server's process of this moment."""
+        return _one_child(self._web)
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """SQLAlchemy's, in one transaction."""
+        url = make_url(self.services.database_url).set(drivername="postgresql+psycopg")
+        engine = create_engine(url)
+        try:
+            with engine.begin() as connection:
+                yield connection
+        finally:
+            engine.dispose()
 
     def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of the database, waiting for it where it is away."""

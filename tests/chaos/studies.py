@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from tests.chaos.blow import Blow
 from tests.chaos.comparing import Difference, compare
-from tests.chaos.faults import Blow
 from tests.chaos.workload import FINAL, Runs, pid_of
 
 PLAN = {
@@ -40,7 +40,7 @@ class PlacedRun(NamedTuple):
 
 
 def start_study(runs: Runs) -> int:
-    answer = runs.client.post("/studies", json={**PLAN, "dataset_id": runs.datasets["train"]})
+    answer = runs.client.post("/studies", json={**PLAN, "dataset_id": runs.datasets["few"]})
     answer.raise_for_status()
     return int(answer.json()["id"])
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 
+from tests.support import OPERATOR_TOKEN, bearer
+
 RETRY_SECONDS = 1.0
 """As the server asks a browser to wait."""
 
@@ -43,7 +45,9 @@ class Watcher:
                 time.sleep(RETRY_SECONDS)
 
     def _connect(self) -> None:
-        headers = {"Last-Event-ID": self._last_id} if self._last_id else {}
+        headers = bearer(OPERATOR_TOKEN)
+        if self._last_id:
+            headers["Last-Event-ID"] = self._last_id
         timeout = httpx.Timeout(5, read=READ_SECONDS)
         with httpx.stream("GET", self._url, headers=headers, timeout=timeout) as answer:
             answer.raise_for_status()

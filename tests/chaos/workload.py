@@ -3,21 +3,23 @@
 import json
 import random
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import httpx
 
+from tests.chaos.bystander import Waited
+from tests.chaos.models import LARGE, TINY, WEDGED
 from tests.chaos.stack import Stack
+from tests.support import OPERATOR_TOKEN, bearer
 
 TRAIN_PAIRS = 24
-SCORE_PAIRS = 6000
-"""Three shards."""
+SCORE_PAIRS = 10_000
+"""Five shards."""
 FINAL = ("succeeded", "failed", "cancelled")
 WORDS = ["Yes", "No", "Never", "Sure", "Certainly", "Maybe", "Perhaps"]
 
 TRAIN = {
-    "model": "tiny",
+    "model": TINY,
     "learning_rate": 1e-3,
     "batch_size": 4,
     "epochs": 10_000,
@@ -31,18 +33,24 @@ TRAIN = {
     "checkpoint_every": 10,
     "lora": {"rank": 4, "dropout": 0.1},
 }
-CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "long training": ("train", {**TRAIN, "max_steps": 500}),
-    "training": ("train", {**TRAIN, "max_steps": 300}),
+SMALL = "small scoring"
+CONFIGS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "long training": ("train", "few", {**TRAIN, "max_steps": 500}),
+    "training": ("train", "few", {**TRAIN, "max_steps": 300}),
+    "training on two ranks": ("train", "few", {**TRAIN, "max_steps": 150}),
+    "training a GGUF": ("train", "few", {**TRAIN, "max_steps": 10, "model": LARGE}),
     "reference pass": (
         "train",
-        {"model": "tiny", "batch_tokens": 32, "max_steps": 3, "measure_displacement": False},
+        "many",
+        {"model": TINY, "batch_tokens": 32, "max_steps": 3, "measure_displacement": False},
     ),
-    "scoring": ("score", {"model": "tiny", "batch_tokens": 128}),
-    "short scoring": ("score", {"model": "tiny"}),
+    "scoring": ("score", "many", {"model": TINY, "batch_tokens": 128}),
+    "short scoring": ("score", "many", {"model": TINY}),
+    SMALL: ("score", "few", {"model": TINY}),
+    "wedged scoring": ("score", "few", {"model": WEDGED}),
+    "wedged training": ("train", "few", {"model": WEDGED, "max_steps": 1}),
 }
-MANY = ("reference pass",)
-"""Training runs over as many pairs as are scored."""
+"""By name: the kind, the dataset and the configuration."""
 
 
 class Runs:
@@ -50,13 +58,17 @@ class Runs:
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
-        self.client = httpx.Client(base_url=f"{stack.url}/api/v1", timeout=30)
+        self.client = httpx.Client(
+            base_url=f"{stack.url}/api/v1", timeout=30, headers=bearer(OPERATOR_TOKEN)
+        )
         self.datasets = {
-            "train": self._upload("few", TRAIN_PAIRS),
-            "score": self._upload("many", SCORE_PAIRS),
+            "few": self._upload("few", TRAIN_PAIRS),
+            "many": self._upload("many", SCORE_PAIRS),
         }
         self.calm: dict[str, int] = {}
         self.calm_seconds: dict[str, float] = {}
+        self.calm_others: dict[str, Waited] = {}
+        """What a bystander waited, by the run."""
 
     def _upload(self, name: str, count: int) -> int:
         draw = random.Random(count)
@@ -74,29 +86,39 @@ class Runs:
         return int(answer.json()["id"])
 
     def start(self, name: str) -> int:
-        kind, config = CONFIGS[name]
-        dataset_id = self.datasets["score" if name in MANY else kind]
+        kind, dataset, config = CONFIGS[name]
+        return self.queue(kind, self.datasets[dataset], config)
+
+    def queue(self, kind: str, dataset_id: int, config: dict[str, Any]) -> int:
         body = {"kind": kind, "dataset_id": dataset_id, "config": config}
         answer = self.client.post("/runs", json=body)
         answer.raise_for_status()
         return int(answer.json()["id"])
 
+    def cancel(self, run_id: int) -> None:
+        self.client.post(f"/runs/{run_id}/cancel").raise_for_status()
+
     def resume(self, run_id: int) -> None:
         self.client.post(f"/runs/{run_id}/resume").raise_for_status()
 
-    def run_undisturbed(self, names: Iterable[str]) -> None:
-        """A run of each kind that nothing happens to."""
-        self.calm = {name: self.start(name) for name in sorted(names)}
-        for name, run_id in self.calm.items():
+    def undisturbed(self, name: str) -> int:
+        """A run of this kind that nothing happens to; made once."""
+        if name not in self.calm:
+            run_id = self.start(name)
             row = self.wait(run_id)
             assert row["status"] == "succeeded", row
-            times = "SELECT extract(epoch FROM finished_at - started_at) FROM runs WHERE id = %s"
-            [(seconds,)] = self.stack.query(times, run_id)
-            self.calm_seconds[name] = float(seconds)
+            self.calm[name], self.calm_seconds[name] = run_id, self.seconds(run_id)
+        return self.calm[name]
+
+    def seconds(self, run_id: int, since: str = "started_at") -> float:
+        """That it took until it had ended."""
+        query = f"SELECT extract(epoch FROM finished_at - {since}) FROM runs WHERE id = %s"
+        [(seconds,)] = self.stack.query(query, run_id)
+        return float(seconds)
 
     def row(self, run_id: int) -> dict[str, Any]:
         """Where the run stands, read from the store, which may be away for a while."""
-        names = ("status", "worker", "tries_here", "attempts", "progress_done", "error")
+        names = ("status", "worker", "tries_here", "attempts", "progress_done", "phase", "error")
         [row] = self.stack.query(f"SELECT {', '.join(names)} FROM runs WHERE id = %s", run_id)
         return dict(zip(names, row, strict=True))
 

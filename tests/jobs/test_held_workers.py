@@ -23,9 +23,9 @@ from chesboard.configs import ScoreConfig
 from chesboard.hub import download
 from chesboard.reporting import PhaseName
 from tests.app import factories
+from tests.gguf_files import write_llama
 from tests.jobs.interruption import stored
 from tests.silent_server import silent_server
-from tests.worker.models.test_gguf import write_llama
 from worker import lease_keeper, replacing
 from worker.execution import execute
 from worker.models.cache import ModelCache
@@ -140,7 +140,7 @@ def test_a_run_is_cancelled_in_a_call_that_does_not_return(
 ) -> None:
     kind, config = PHASES[phase]
     (models_dir / "quantized").mkdir()
-    write_llama(models_dir / "quantized" / "small.gguf")
+    write_llama(models_dir / "quantized" / "small.gguf", ["<s>", "</s>", "a", "b", "ab"], ["a b"])
     hold_in(monkeypatch, phase, pipe)
     run_id = queued(kind, **config)
     cancelled_at = cancel_when(pipe.held, run_id)

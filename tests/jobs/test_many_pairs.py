@@ -1,17 +1,20 @@
 """The main path over 200,000 pairs: more than a statement has parameters (65,535)."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import func, select, text
+from sqlalchemy import Connection, event, func, select, text
 
-from app.core.database import Base, transaction
+from app.core import database as db
+from app.core.database import transaction
 from app.store.runs import Run, RunSelection
 from app.store.selection import chosen_pairs
 from chesboard.configs import ProbesConfig, Selection
 from chesboard.records import ProbeRecord
 from tests.app import factories
+from tests.app.many_pairs import repeat_pair, score_pairs
 from tests.jobs.interruption import recorded, stored
 from tests.tiny_models import KeepingReporter
 from worker.execution import execute
@@ -24,25 +27,28 @@ API = "/api/v1"
 
 
 @pytest.fixture
-def dataset_id(database: Any) -> int:
-    """Its pairs are all scored: CHES rises with the ordinal."""
+def hasty(database: Any) -> Iterator[None]:
+    """A statement that goes through all pairs for each of them is refused."""
+
+    def limit(connection: Connection) -> None:
+        connection.exec_driver_sql("SET LOCAL statement_timeout = '30s'")
+
+    engine = db.get_engine()
+    event.listen(engine, "begin", limit)
+    yield
+    event.remove(engine, "begin", limit)
+
+
+@pytest.fixture
+def dataset_id(hasty: None) -> int:
+    """Its pairs are all scored: CHES rises with the ordinal. What PostgreSQL knows of its tables is
+    of before, when they were small."""
     with transaction() as session:
+        factories.score(session, factories.run(session, factories.dataset(session).id).id, 0, 0.0)
+        session.execute(text("ANALYZE"))
         dataset = factories.dataset(session, pairs=1, statistics={"columns": ["prompt"]})
-        scored = factories.run(session, dataset.id, kind="score", status="succeeded")
-        factories.score(session, scored.id, 0, 0.0)
-        for table, first in (("pairs", "dataset_id"), ("scores", "run_id")):
-            columns = [column.name for column in Base.metadata.tables[table].columns]
-            new = {"pair": "number", "ches": "number"}
-            session.execute(
-                text(
-                    f"INSERT INTO {table} ({', '.join(columns)}) "
-                    f"SELECT {', '.join(new.get(name, name) for name in columns)} "
-                    f"FROM {table}, generate_series(1, {PAIRS - 1}) AS number "
-                    f"WHERE {table}.{first} = :id"
-                ),
-                {"id": dataset.id if table == "pairs" else scored.id},
-            )
-        dataset.pairs = PAIRS
+        repeat_pair(session, dataset, PAIRS)
+        score_pairs(session, dataset.id, PAIRS)
         return dataset.id
 
 
@@ -83,7 +89,8 @@ def test_the_lowest_of_all_are_trained_on_to_the_end(
 ) -> None:
     watched = recorded(monkeypatch, ProbeRecord)
     with transaction() as session:
-        scored = session.scalars(select(func.min(Run.id))).one()
+        of_it = select(func.min(Run.id)).where(Run.dataset_id == dataset_id)
+        scored = session.scalars(of_it).one()
         rule = {"measure": "ches", "score_run": scored, "keep": "lowest", "fraction": 4e-5}
         config = {
             "selection": {"measures": [rule]},

@@ -20,6 +20,8 @@ from app.store.probes import ProbeStep
 from app.store.runs import Metric, ReferenceLogprob, Run
 from tests.app import factories
 from tests.jobs.interruption import stored
+from tests.processes import ranks_of
+from tests.support import ENDLESS_TEMPLATE, eventually
 from worker import lease_keeper
 from worker.execution import execute
 from worker.models.cache import ModelCache
@@ -73,17 +75,9 @@ def execute_until(run_id: int, models: ModelCache, step: int, strike: Callable[[
         watcher.join()
 
 
-def processes() -> dict[str, psutil.Process]:
-    """Those of this test's own run, by rank."""
-    return {
-        process.environ()["RANK"]: process
-        for process in psutil.Process().children(recursive=True)
-        if "worker.ranks" in process.cmdline() and "RANK" in process.environ()
-    }
-
-
 def kill_the_second_process() -> None:
-    processes()["1"].kill()
+    """Of this test's own run."""
+    ranks_of(psutil.Process())[1].kill()
 
 
 def read(run_id: int) -> dict[str, dict[Any, list[Any]]]:
@@ -152,7 +146,7 @@ def test_killed_and_stopped_on_two_processes_it_is_the_undisturbed_run_of_one(
     weights = saved_weights(run_id)
     for name, weight in saved_weights(calm).items():
         torch.testing.assert_close(weights[name], weight, rtol=1e-3, atol=1e-5)
-    assert processes() == {}
+    assert not ranks_of(psutil.Process())
 
 
 def test_a_frozen_process_is_noticed_and_the_run_goes_on_from_its_checkpoint(
@@ -168,13 +162,13 @@ def test_a_frozen_process_is_noticed_and_the_run_goes_on_from_its_checkpoint(
     frozen_at: list[float] = []
 
     def freeze() -> None:
-        processes()["1"].suspend()
+        ranks_of(psutil.Process())[1].suspend()
         frozen_at.append(time.monotonic())
 
     execute_until(run_id, models, 8, freeze)
     # Its last sign of life may have been a second before.
     assert RANK_SECONDS - 2 <= time.monotonic() - frozen_at[0] < RANK_SECONDS + 20
-    assert processes() == {}
+    assert not ranks_of(psutil.Process())
     run = stored(run_id)
     assert (run.status, run.error, run.attempts) == ("running", None, 1)
     after = steps_done(run_id)
@@ -189,6 +183,7 @@ def test_a_frozen_process_is_noticed_and_the_run_goes_on_from_its_checkpoint(
     assert sorted(found) == list(range(1, STEPS + 1))
     for step, values in expected.items():
         assert found[step] == pytest.approx(values, rel=1e-3, abs=1e-5), step
+    assert not ranks_of(psutil.Process())
 
 
 def test_it_ends_with_its_worker_and_leaves_a_whole_model(
@@ -225,6 +220,31 @@ def test_it_ends_with_its_worker_and_leaves_a_whole_model(
         ).id
     assert execute(score, "ada", models)
     assert stored(score).status == "succeeded", stored(score).error
+
+
+def test_it_is_cancelled_within_a_template_that_does_not_end(
+    database: Any, models: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its first process, which has the model by then; its worker would wait for a minute."""
+    with transaction() as session:
+        dataset_id = factories.dataset(session, pairs=PAIRS).id
+        config = {**TRAINING, "chat_template": ENDLESS_TEMPLATE}
+        run_id = factories.run(session, dataset_id, status="queued", config=config).id
+    cancelled_at: list[float] = []
+
+    def cancel_once_loaded() -> None:
+        eventually(lambda: stored(run_id).device is not None, seconds=60)
+        with transaction() as session:
+            session.get_one(Run, run_id).cancel_requested = True
+        cancelled_at.append(time.monotonic())
+
+    with_gpus(2, monkeypatch)
+    canceller = threading.Thread(target=cancel_once_loaded)
+    canceller.start()
+    assert execute(run_id, "ada", models)
+    canceller.join()
+    assert stored(run_id).status == "cancelled"
+    assert time.monotonic() - cancelled_at[0] < 15
 
 
 def test_what_several_processes_cannot_do_is_refused(

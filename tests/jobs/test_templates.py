@@ -13,7 +13,7 @@ from app.core.settings import get_settings
 from app.store.runs import ReferenceLogprob, Run
 from app.store.scores import Score
 from tests.app import factories
-from tests.support import CHAT_TEMPLATE
+from tests.support import CHAT_TEMPLATE, ENDLESS_TEMPLATE
 from worker import template_bounds
 from worker.execution import execute
 from worker.models.cache import ModelCache
@@ -93,7 +93,6 @@ def test_a_templates_copy_leaves_the_kept_model_as_it_is(models: ModelCache) -> 
 
 # --- templates that would hold the worker ---------------------------------------------------------
 
-ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
 BOUNDLESS = "{% set n = messages | length %}{{ ('a' * (n * 10**11)) | length }}"
 
 
@@ -101,7 +100,7 @@ def test_a_template_that_does_not_end_fails_its_run_and_no_other(
     models: ModelCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(template_bounds, "SECONDS", 0.5)
-    run = executed(models, "score", PAIRS, {"chat_template": ENDLESS + CHAT_TEMPLATE})
+    run = executed(models, "score", PAIRS, {"chat_template": ENDLESS_TEMPLATE})
     assert run.status == "failed"
     assert run.error is not None
     assert "chat template takes more than 0.5 s for one prompt" in run.error["message"]
@@ -136,6 +135,6 @@ def test_a_run_is_cancelled_within_its_template(models: ModelCache) -> None:
         cancelled_at.append(time.monotonic())
 
     threading.Timer(1, cancel).start()
-    run = executed(models, "score", PAIRS, {"chat_template": ENDLESS + CHAT_TEMPLATE})
+    run = executed(models, "score", PAIRS, {"chat_template": ENDLESS_TEMPLATE})
     assert run.status == "cancelled"
     assert time.monotonic() - cancelled_at[0] < 5

@@ -5,12 +5,14 @@ run, or a hub name. Nothing outside those is opened, but for what links in the m
 to. An adapter leads to its base model, and is merged into it.
 """
 
+import fcntl
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from glob import escape
 from pathlib import Path
+from typing import IO
 
 import torch
 
@@ -103,19 +105,44 @@ def _result_folder(name: str, settings: Settings) -> Path:
 def save_folder(model: torch.nn.Module, tokenizer: object, folder: Path) -> None:
     """Write a folder that from_pretrained opens, atomically: an earlier one stays if it fails.
 
-    By one process at a time: what one left that was killed is deleted.
+    What a worker left that was killed meanwhile is removed.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(f".{escape(folder.name)}-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    prefix = f".{folder.name}-"
+    _remove_abandoned(folder.parent, prefix)
+    unfinished = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
     try:
-        model.save_pretrained(unfinished)  # type: ignore[operator]
-        tokenizer.save_pretrained(unfinished)  # type: ignore[attr-defined]
-        unfinished.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        unfinished.replace(folder)
+        with (unfinished / _LOCK).open("w") as file:
+            _lock(file)  # ends with the process, however that ends
+            model.save_pretrained(unfinished)  # type: ignore[operator]
+            tokenizer.save_pretrained(unfinished)  # type: ignore[attr-defined]
+            unfinished.chmod(0o755)
+            (unfinished / _LOCK).unlink()
+            if folder.exists():
+                shutil.rmtree(folder)
+            unfinished.replace(folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
+
+
+_LOCK = ".writing"
+
+
+def _remove_abandoned(parent: Path, prefix: str) -> None:
+    """Remove unfinished folders whose writers have ended."""
+    for folder in parent.iterdir():
+        if not folder.name.startswith(prefix):
+            continue
+        with suppress(FileNotFoundError), (folder / _LOCK).open("r+") as file:
+            if _lock(file):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lock(file: IO[str]) -> bool:
+    """Whether nobody else has it. Where the file system has no locks, somebody may."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -163,6 +163,20 @@ def test_upload_that_breaks_off_leaves_nothing(client: TestClient, session: Sess
     assert stored_rows(session) == (0, 0)
 
 
+def test_the_database_knows_a_large_upload_at_once(
+    client: TestClient, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its statistics, by which it plans queries, are of before."""
+    monkeypatch.setattr("app.datasets.storing.MANY_PAIRS", 100)
+    upload(client, jsonl(*ROWS))
+    session.execute(text("ANALYZE pairs"))
+    session.commit()
+    made = upload(client, jsonl(*[PAIR | {"prompt": f"{n}"} for n in range(100)])).json()
+    estimated = "EXPLAIN (FORMAT JSON) SELECT FROM pairs WHERE dataset_id = :id"
+    [plan] = session.execute(text(estimated), {"id": made["id"]}).scalar_one()
+    assert 90 <= plan["Plan"]["Plan Rows"] <= 110
+
+
 def test_an_upload_is_hashed_once(
     client: TestClient, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,20 +9,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import gguf
-import numpy as np
 import pytest
 
 from app.core.settings import Settings
 from chesboard.configs import CheckConfig, ScoreConfig
 from chesboard.loading import ModelError
 from chesboard.reporting import PhaseName, RunCancelledError
+from tests.gguf_files import write_llama
 from worker.models import gguf as gguf_files
 from worker.models.cache import ModelCache
 from worker.models.files import find_source
 from worker.models.tokenizer import load_tokenizer
 
-WIDTH, HEADS, LAYERS = 32, 2, 1
 TOKENS = ["<s>", "</s>", *"abcdefghij", "ab"]
 
 
@@ -30,41 +28,8 @@ TOKENS = ["<s>", "</s>", *"abcdefghij", "ab"]
 def settings(tmp_path: Path) -> Settings:
     folder = tmp_path / "models" / "small"
     folder.mkdir(parents=True)
-    write_llama(folder / "small.gguf")
+    write_llama(folder / "small.gguf", TOKENS, ["a b"])
     return Settings(models_dir=tmp_path / "models", data_dir=tmp_path / "data")
-
-
-def write_llama(path: Path) -> None:
-    """A Llama of random weights in Q8_0 with a tokenizer of single letters."""
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_context_length(64)
-    writer.add_embedding_length(WIDTH)
-    writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(WIDTH)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(HEADS)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(WIDTH // HEADS)
-    writer.add_vocab_size(len(TOKENS))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(TOKENS)
-    writer.add_token_merges(["a b"])
-    writer.add_bos_token_id(0)
-    writer.add_eos_token_id(1)
-    random = np.random.default_rng(0)
-    names = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"]
-    shapes = {f"blk.0.{name}.weight": (WIDTH, WIDTH) for name in names}
-    shapes |= {"token_embd.weight": (len(TOKENS), WIDTH), "output.weight": (len(TOKENS), WIDTH)}
-    for name, shape in shapes.items():
-        values = random.standard_normal(shape).astype(np.float32)
-        kind = gguf.GGMLQuantizationType.Q8_0
-        writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
-    for name in ("blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"):
-        writer.add_tensor(f"{name}.weight", np.ones(WIDTH, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
 
 
 class Phases:

@@ -426,6 +426,32 @@ def test_an_interrupted_save_leaves_the_earlier_folder_whole(
     assert [entry.name for entry in tmp_path.iterdir() if "result" in entry.name] == ["result"]
 
 
+def test_what_a_killed_save_left_is_removed_by_the_next_and_one_under_way_stays(
+    settings: Settings, tmp_path: Path
+) -> None:
+    loaded = ModelCache(settings).load(ScoreConfig(model="tiny", device="cpu"))
+    folder = tmp_path / "results" / "model"
+
+    class Ending:
+        def save_pretrained(self, _: Path) -> None:
+            os._exit(9)
+
+    class Saving:
+        def save_pretrained(self, unfinished: Path) -> None:
+            assert [path.name for path in folder.parent.iterdir()] == [unfinished.name]
+            save_folder(loaded.model, loaded.tokenizer, folder)
+            loaded.tokenizer.save_pretrained(unfinished)
+
+    if (child := os.fork()) == 0:
+        save_folder(loaded.model, Ending(), folder)
+    os.waitpid(child, 0)
+    [left] = folder.parent.iterdir()
+    assert left.name != folder.name
+    save_folder(loaded.model, Saving(), folder)
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
 @pytest.mark.starter
 def test_the_starter_model_is_dequantized_once_and_answers(
     starter_model: Path, tmp_path: Path
