@@ -24,8 +24,8 @@ MIB = 1 << 20
 UNREAD_STREAMS = 100
 LOOKS = 20
 """How often it is looked at what slow readers hold, a second between."""
-HELD_SECONDS = 2.0
-"""A transaction in which nothing has happened for so long waits for a client."""
+HELD_SECONDS = 10.0
+"""A transaction of an export that is so old waits for its client: to make one takes less."""
 MOST_MEMORY = 400 * MIB
 
 FLOOD_SECONDS = 20
@@ -41,7 +41,7 @@ MAY_BE_ANSWERED = {
 
 IDLE_TRANSACTIONS = (
     "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%%' "
-    "AND clock_timestamp() - state_change > make_interval(secs => %s)"
+    "AND clock_timestamp() - xact_start > make_interval(secs => %s)"
 )
 
 
