@@ -145,10 +145,8 @@ def training_offsets(
         return offsets, None
     if config.odpo_unscored == "refuse":
         raise UnscoredPairsError(refusal(found.reasons, len(offsets)))
-    return (
-        offsets,
-        f"{why_without(found.reasons, len(offsets))} They train with offset 0, as in dpo.",
-    )
+    lacking = why_without(found.reasons, len(offsets))
+    return offsets, f"{lacking} They train with offset 0, as in dpo."
 
 
 def refusal(reasons: Mapping[NoOffset, int], pairs: int) -> str:

@@ -99,6 +99,11 @@ def done_by(run_id: int) -> Counter[str | None]:
         return Counter(session.scalars(select(RunShard.worker).where(RunShard.run_id == run_id)))
 
 
+FROZEN_LEASES = 2.5
+"""Long enough that also a lease is over which is renewed after the freeze began, by a write of what
+was computed before."""
+
+
 class Harm:
     """What befalls workers at their n-th look at a lease, counted over all of them."""
 
@@ -109,10 +114,9 @@ class Harm:
         freezes: list[int],
         kept: ModuleType,
         writes: tuple[ModuleType, str],
-        frozen_leases: float = 1.5,
     ):
         """kept: where the leases are kept that are meant. writes: the function that writes under
-        the lease of a shard, its third argument. frozen_leases: how many leases a freeze lasts."""
+        the lease of a shard, its third argument."""
         self._checks, self._lock = 0, threading.Lock()
         self._kills, self._freezes = set(kills), set(freezes)
         self.refused: list[str] = []
@@ -132,7 +136,7 @@ class Harm:
                 raise LeaseLostError("killed")
             if number in self._freezes:
                 self._silence(keeper)
-                time.sleep(frozen_leases * get_settings().lease.total_seconds())
+                time.sleep(FROZEN_LEASES * get_settings().lease.total_seconds())
                 return  # and goes on as if nothing had happened
             really(keeper)
 

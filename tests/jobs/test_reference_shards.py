@@ -133,8 +133,7 @@ def test_under_kills_and_freezes_it_is_as_alone(
 
     monkeypatch.setattr(reference, "finish", counted)
     moments = ([6, 20], [13, 27]) if kept is reference else ([14], [28])
-    # Longer than what was computed before the freeze may be written after it begins.
-    harm = Harm(monkeypatch, *moments, kept, (reference, "write"), frozen_leases=2.5)
+    harm = Harm(monkeypatch, *moments, kept, (reference, "write"))
     Together(monkeypatch, 2)
     run_id = queued()
     run = wait_for(run_id, ("ada", "grace", "barbara"))
