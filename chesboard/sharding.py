@@ -125,7 +125,7 @@ def in_wrapped_forward(root: nn.Module, work: Callable[[], None]) -> None:
     module = cast(Any, root).module
     failed: list[Exception] = []
 
-    def instead() -> None:
+    def instead(_: None) -> None:
         del module.forward  # what `work` calls is the model's own
         try:
             work()
@@ -134,7 +134,7 @@ def in_wrapped_forward(root: nn.Module, work: Callable[[], None]) -> None:
 
     module.forward = instead
     try:
-        root()
+        root(None)  # torch 2.6 needs an argument
     finally:
         vars(module).pop("forward", None)
     if failed:
