@@ -105,6 +105,20 @@ def saved_weights(run_id: int) -> dict[str, torch.Tensor]:
     return load_file(get_settings().run_path(run_id) / "model" / "model.safetensors")
 
 
+def same_numbers(run_id: int, calm: int) -> None:
+    """Each step once, and what was measured and trained as in a run that nothing disturbed, but for
+    the rounding of sums over processes."""
+    found, expected = read(run_id), read(calm)
+    assert sorted(found["steps"]) == list(range(1, STEPS + 1))
+    for what, rows in expected.items():
+        assert found[what].keys() == rows.keys(), what
+        for key, values in rows.items():
+            assert found[what][key] == pytest.approx(values, rel=1e-3, abs=1e-5), (what, key)
+    weights = saved_weights(run_id)
+    for name, weight in saved_weights(calm).items():
+        torch.testing.assert_close(weights[name], weight, rtol=1e-3, atol=1e-5)
+
+
 def test_killed_and_stopped_on_two_processes_it_is_the_undisturbed_run_of_one(
     database: Any, models: ModelCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,15 +151,7 @@ def test_killed_and_stopped_on_two_processes_it_is_the_undisturbed_run_of_one(
     assert (run.status, run.attempts) == ("succeeded", 2), run.error
     assert not checkpoints.exists(folder)
 
-    found, expected = read(run_id), read(calm)
-    assert sorted(found["steps"]) == list(range(1, STEPS + 1))
-    for what, rows in expected.items():
-        assert found[what].keys() == rows.keys(), what
-        for key, values in rows.items():
-            assert found[what][key] == pytest.approx(values, rel=1e-3, abs=1e-5), (what, key)
-    weights = saved_weights(run_id)
-    for name, weight in saved_weights(calm).items():
-        torch.testing.assert_close(weights[name], weight, rtol=1e-3, atol=1e-5)
+    same_numbers(run_id, calm)
     assert not ranks_of(psutil.Process())
 
 
@@ -179,10 +185,7 @@ def test_a_frozen_process_is_noticed_and_the_run_goes_on_from_its_checkpoint(
     assert execute(run_id, "grace", models)
     run = stored(run_id)
     assert (run.status, run.attempts) == ("succeeded", 2), run.error
-    found, expected = read(run_id)["steps"], read(calm)["steps"]
-    assert sorted(found) == list(range(1, STEPS + 1))
-    for step, values in expected.items():
-        assert found[step] == pytest.approx(values, rel=1e-3, abs=1e-5), step
+    same_numbers(run_id, calm)
     assert not ranks_of(psutil.Process())
 
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import psutil
 import pytest
-import torch
 import torch.distributed as dist
 from sqlalchemy import select
 
@@ -30,7 +29,7 @@ from app.store.runs import Run, Worker
 from tests import PROJECT_ROOT
 from tests.app import factories
 from tests.jobs.interruption import stored
-from tests.jobs.test_ranks import PAIRS, STEPS, queued, read, saved_weights, steps_done
+from tests.jobs.test_ranks import PAIRS, STEPS, queued, same_numbers, steps_done
 from tests.support import eventually
 from worker import seats as worker_seats
 from worker.execution import execute
@@ -163,18 +162,6 @@ def holder(run_id: int, seat: int) -> int:
 
 def is_waiting(run_id: int) -> bool:
     return phase(run_id) == ("waiting for seats", 1, 2, "taken")
-
-
-def same_numbers(run_id: int, calm: int) -> None:
-    found, expected = read(run_id), read(calm)
-    assert sorted(found["steps"]) == list(range(1, STEPS + 1))
-    for what, rows in expected.items():
-        assert found[what].keys() == rows.keys(), what
-        for key, values in rows.items():
-            assert found[what][key] == pytest.approx(values, rel=1e-3, abs=1e-5), (what, key)
-    weights = saved_weights(run_id)
-    for name, weight in saved_weights(calm).items():
-        torch.testing.assert_close(weights[name], weight, rtol=1e-3, atol=1e-5)
 
 
 def test_killed_and_stopped_on_two_seats_it_is_the_undisturbed_run_of_one_worker(
