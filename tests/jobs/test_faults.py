@@ -161,7 +161,7 @@ def away_so_often(times: int) -> Callable[[], None]:
         (leases, "claim"),
         (runtime, "select_pairs"),
         (training, "choose_probes"),
-        (training, "_stored_reference"),
+        (training, "stored_reference"),
         (leases, "finish"),
     ],
 )

@@ -19,7 +19,6 @@ from sqlalchemy import select, update
 from app.core.database import transaction
 from app.store.runs import Run
 from app.store.shards.tables import RunShard
-from chesboard.configs import ScoreConfig
 from chesboard.hub import download
 from chesboard.reporting import PhaseName
 from tests.app import factories
@@ -29,7 +28,6 @@ from tests.silent_server import silent_server
 from worker import lease_keeper, replacing
 from worker.execution import execute
 from worker.models.cache import ModelCache
-from worker.models.files import save_folder
 from worker.recorder import Recorder
 
 CANCELLED_WITHIN = 5.0
@@ -193,18 +191,6 @@ def test_a_held_worker_whose_run_is_anothers_is_replaced_and_ends_nothing(
     execute(run_id, "ada", models)
     assert replaced == ["running"]
     assert stored(run_id).status == "running"
-
-
-def test_what_a_worker_left_that_was_replaced_while_saving_is_deleted(
-    tmp_path: Path, models: ModelCache
-) -> None:
-    (tmp_path / ".model-left").mkdir()
-    (tmp_path / ".model-left" / "model.safetensors").write_bytes(b"half")
-    (tmp_path / ".models-other").mkdir()
-    kept = models.load(ScoreConfig(model="tiny", device="cpu"))
-    save_folder(kept.model, kept.tokenizer, tmp_path / "model")
-    assert not (tmp_path / ".model-left").exists()
-    assert (tmp_path / ".models-other").exists()
 
 
 @pytest.mark.parametrize("kind", ["score", "train", "check"])

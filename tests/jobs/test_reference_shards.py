@@ -141,7 +141,6 @@ def test_under_kills_and_freezes_it_is_as_alone(
     assert rows(run_id) == rows(calm)
     done = [token for token, is_done in ends if is_done]
     assert len(done) == len(set(done)) == len(shards_of(run_id))
-    assert len(done_by(run_id)) > 1
     if kept is reference:
         assert harm.refused or len(done) < len(ends)
     else:
