@@ -121,14 +121,15 @@ class Watch:
         self,
         status: Status = "succeeded",
         error: str | None = None,
-        seconds: float = FINISH_SECONDS,
+        seconds: float | None = None,
     ) -> None:
-        """The training ended. Looks a last time, then waits up to `seconds` until all is sent."""
+        """The training ended. Looks a last time, then waits until all is sent, for up to `seconds`
+        (None: half a minute)."""
         if self._finished:
             return
         if status == "succeeded":
             self.look(self._step, last=True)
-        self._end(status, error, seconds)
+        self._end(status, error, FINISH_SECONDS if seconds is None else seconds)
 
     @property
     def url(self) -> str | None:
