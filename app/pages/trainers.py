@@ -42,9 +42,10 @@ TRAINERS = (
     Trainer(
         "llamafactory",
         "LLaMA-Factory",
-        "In place of llamafactory-cli, as a script that is given the same arguments:",
+        "In place of llamafactory-cli train, as a script for its file; beta is pref_beta:",
         "import chesboard\nfrom llamafactory.train.tuner import run_exp\n\n"
-        "run_exp(callbacks=[chesboard.Callback()])",
+        'config = {"objective": "dpo", "beta": 0.1}\n'
+        "run_exp(callbacks=[chesboard.Callback(config=config)])",
     ),
     Trainer(
         "loop",

@@ -1,5 +1,6 @@
 """Adapters of other trainers. Their packages are not installed here, so a stand-in has the part of
-each that is used: the base class of axolotl's plugins, the table of ms-swift's callbacks."""
+each that is used: the base class of axolotl's plugins and how it makes one configuration of what
+they add, the table of ms-swift's callbacks."""
 
 import importlib.util
 import subprocess
@@ -8,6 +9,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 import chesboard
 from chesboard.client.choosing import Cut, of_dataset
@@ -34,22 +36,48 @@ class BasePlugin:
         return []
 
 
+class AnotherPlugins(BaseModel):
+    """What another plugin adds to the configuration. Its class is named Args."""
+
+
+AnotherPlugins.__name__ = "Args"
+
+
+class DictDefault(dict[str, Any]):
+    """axolotl's configuration: what it lacks is None; what it holds is of the same class."""
+
+    def __getattr__(self, name: str) -> Any:
+        found = self.get(name)
+        return DictDefault(found) if isinstance(found, dict) else found
+
+
+def configured(plugin: Any, monkeypatch: pytest.MonkeyPatch, **told: Any) -> DictDefault:
+    """The configuration as axolotl makes it: by one class derived from those of all plugins, which
+    it imports by their names into one namespace."""
+    stand_in(monkeypatch, "another_plugin", Args=AnotherPlugins)
+    paths = [one.rpartition(".") for one in (plugin.get_input_args(), "another_plugin.Args")]
+    lines = [f"from {module} import {name}" for module, _, name in paths]
+    bases = ", ".join(name for _, _, name in paths)
+    namespace: dict[str, Any] = {}
+    exec("\n".join([*lines, f"class Merged({bases}): pass"]), namespace)
+    return DictDefault(namespace["Merged"](**told).model_dump(exclude_none=True))
+
+
 def test_the_plugin_for_axolotl_watches_its_trainer(monkeypatch, tmp_path, server) -> None:
     stand_in(monkeypatch, "axolotl.integrations.base", BasePlugin=BasePlugin)
     monkeypatch.delitem(sys.modules, "chesboard.axolotl", raising=False)
     from chesboard.axolotl import Plugin
 
     plugin = Plugin()
-    module, _, name = plugin.get_input_args().rpartition(".")
-    arguments = getattr(sys.modules[module], name)
-    cfg = arguments(chesboard={"probe_every": 1, "url": server.url, "name": "mine"})
+    told = {"probe_every": 1, "url": server.url, "name": "mine"}
+    cfg = configured(plugin, monkeypatch, chesboard=told)
     trainer = make_trainer(tmp_path, max_steps=2)
     for callback in plugin.add_callbacks_post_trainer(cfg, trainer):  # as axolotl does
         trainer.add_callback(callback)
     trainer.train()
     assert server.only.looks == [0, 1, 2]
     assert server.only.body["name"] == "mine"
-    [default] = plugin.add_callbacks_post_trainer(arguments(), trainer)
+    [default] = plugin.add_callbacks_post_trainer(configured(plugin, monkeypatch), trainer)
     assert isinstance(default, chesboard.Callback)
 
 

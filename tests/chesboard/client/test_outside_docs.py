@@ -1,8 +1,12 @@
-"""The pages on outside runs: the loop runs as it is written, and every setting is named."""
+"""The pages on outside runs: what they say to write runs as it is written, and every
+setting is named."""
 
 import inspect
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -39,6 +43,29 @@ def test_the_loop_of_ones_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert server.only.steps == [1, 2, 3]
     assert server.only.looks == [0, 3]
     assert server.only.status == "succeeded"
+
+
+def test_the_page_on_llama_factory_tells_the_callback_beta(tmp_path, monkeypatch, server) -> None:
+    """LLaMA-Factory keeps beta in arguments of its own, of which a callback sees nothing."""
+
+    def run_exp(args: Any = None, callbacks: Any = None) -> None:
+        [callback] = callbacks
+        bare = transformers.TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+        state = transformers.TrainerState(global_step=0, max_steps=1)
+        model, tokenizer = build_llama(), build_tokenizer(chat=True)
+        callback.on_train_begin(bare, state, None, model=model, processing_class=tokenizer)
+        state.global_step = 1
+        callback.on_log(bare, state, None, logs={"loss": 0.7, "rewards/margins": 0.3})
+        callback.on_train_end(bare, state, None)
+
+    for name in ("llamafactory", "llamafactory.train", "llamafactory.train.tuner"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    vars(sys.modules["llamafactory.train.tuner"])["run_exp"] = run_exp
+    monkeypatch.setenv("CHESBOARD_URL", server.url)
+    exec(block("llama-factory.md", "python"), {})
+    assert server.only.body["config"]["objective"] == "dpo"
+    [metric] = [record for record in server.only.records.values() if record["kind"] == "metric"]
+    assert metric["margin"] == pytest.approx(0.3 / 0.1)
 
 
 def test_every_setting_and_variable_is_named() -> None:
