@@ -15,7 +15,7 @@ import chesboard
 from chesboard.client.spool import files
 from chesboard.record_json import from_json
 from chesboard.records import ProbeStepRecord
-from chesboard.sharding import sharding_of
+from chesboard.sharding import sharding_of, whole_weight
 from tests.chesboard.client.test_sharded import PAIRS, failing, unsharded_look
 from tests.chesboard.client.trainings import make_trainer
 from tests.processes import run_in_processes
@@ -179,3 +179,33 @@ def test_a_training_by_trl_is_the_same_to_the_last_bit(tmp_path) -> None:
     run_in_processes(train_by_trl, str(tmp_path))
     assert_same(tmp_path, "watched")
     assert {one.step for one in looks_in(tmp_path / "watched")} == set(range(7))
+
+
+def read_in_flight(rank: int) -> None:
+    set_environment(rank)
+    import deepspeed
+
+    model = load("untied llama").model
+    odd = model.model.norm = torch.nn.LayerNorm(33)  # its parts are padded
+    torch.nn.init.normal_(odd.weight)
+    wanted = [one.detach().clone() for one in (model.lm_head.weight, odd.weight)]
+    zero = {"stage": 3, "stage3_param_persistence_threshold": 0}
+    deepspeed.initialize(
+        model=model,
+        optimizer=torch.optim.AdamW(model.parameters(), 1e-3),
+        config={"train_micro_batch_size_per_gpu": 2, "zero_optimization": zero}
+        | {"zero_force_ds_cpu_optimizer": False},
+        dist_init_required=False,
+    )
+    for weight, whole in zip((model.lm_head.weight, odd.weight), wanted, strict=True):
+        # As DeepSpeed does for layers that it expects next.
+        model.ds_inflight_param_registry[weight] = weight.all_gather_coalesced([weight])
+        assert weight.ds_status.name == "INFLIGHT"
+        assert torch.equal(whole_weight(weight), whole)
+        assert weight.ds_status.name == "INFLIGHT"
+        model.ds_inflight_param_registry.pop(weight).wait()
+        assert torch.equal(weight, whole)
+
+
+def test_a_weight_is_whole_where_deepspeed_is_about_to_gather_it() -> None:
+    run_in_processes(read_in_flight)
