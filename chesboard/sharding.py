@@ -47,9 +47,22 @@ def whole_weight(weight: Tensor) -> Tensor:
     if hasattr(weight, "ds_id") and getattr(weight, "ds_tensor", None) is not None:
         import deepspeed
 
+        if cast(Any, weight).ds_status.name == "INFLIGHT":
+            return _from_parts(weight)
         with deepspeed.zero.GatheredParameters([weight]):
             return weight.detach().clone()
     return weight
+
+
+def _from_parts(weight: Tensor) -> Tensor:
+    """A weight of ZeRO-3's that DeepSpeed has begun to gather for a layer which comes later, and
+    which alone can wait for it: each process has a part of it in order, and the last some padding.
+    """
+    of = cast(Any, weight)
+    part = of.ds_tensor.detach().to(weight.device)
+    parts = [torch.empty_like(part) for _ in range(of.ds_process_group.size())]
+    torch.distributed.all_gather(parts, part, group=of.ds_process_group)
+    return torch.cat(parts)[: of.ds_numel].view(of.ds_shape)
 
 
 def own_part(weight: Tensor) -> Tensor:

@@ -30,6 +30,6 @@ END
 "$scratch/venv/bin/python" -m pip install -qq --disable-pip-version-check --no-compile \
     -r "$scratch/requirements.txt" "$@"
 "$scratch/venv/bin/python" -m pip list --disable-pip-version-check |
-    grep -E '^(torch|transformers|trl|peft|accelerate|huggingface.hub) '
+    grep -E '^(torch|transformers|trl|peft|accelerate|deepspeed|huggingface.hub) '
 read -ra tests <<<"${TESTS:-tests/chesboard/client}"
 PYTHONPATH=$PWD "$scratch/venv/bin/python" -m pytest -n 0 -p no:cacheprovider "${tests[@]}"

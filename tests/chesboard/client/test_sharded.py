@@ -190,9 +190,9 @@ def test_a_model_of_which_fsdp1_wraps_parts_alone_has_curves_and_says_why_no_mor
     assert [(one["kind"], one["step"], one["loss"]) for one in records] == [("metric", 1, 0.5)]
 
 
-def unsharded_look(folder: Path) -> list[ProbeStepRecord]:
+def unsharded_look(folder: Path, kind: str = "untied llama") -> list[ProbeStepRecord]:
     """Step 0 of the same model in one process."""
-    loaded = load("untied llama")
+    loaded = load(kind)
     watch = chesboard.watch(
         loaded.model, loaded.tokenizer, PAIRS, mode="offline", output_dir=folder / "one",
         prompts=["ab"],
