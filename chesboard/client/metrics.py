@@ -8,9 +8,13 @@ from typing import Any
 from chesboard.record_json import MAX_EXTRA
 from chesboard.records import METRICS, MetricRecord
 
-SAME = {
+SUMS = {
     "logps/chosen": "preferred_logprob",
     "logps/rejected": "dispreferred_logprob",
+}
+"""TRL's names of log-probabilities of whole responses."""
+
+SAME = {
     "rewards/accuracies": "accuracy",
     "num_tokens": "tokens_seen",
     "num_input_tokens_seen": "tokens_seen",
@@ -28,9 +32,10 @@ BY_BETA = {
 @dataclass(slots=True)
 class Metrics:
     """Makes records of what is logged. beta: None where the trainer has no reference, or none that
-    its rewards are changes against."""
+    its rewards are changes against. averages: its log-probabilities may be means over tokens."""
 
     beta: float | None = None
+    averages: bool = False
     last: MetricRecord | None = None
     _at: tuple[float, int] | None = field(default=None, repr=False)
     """When how many tokens had been seen."""
@@ -52,6 +57,8 @@ class Metrics:
                 known[name] = number
             elif name in SAME:
                 known[SAME[name]] = number
+            elif name in SUMS and not self.averages:
+                known[SUMS[name]] = number
             elif name in BY_BETA and self.beta:
                 known[BY_BETA[name]] = number / self.beta
                 extra[name] = number

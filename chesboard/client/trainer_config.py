@@ -1,5 +1,6 @@
 """What a Hugging Face trainer's arguments say of a training."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,6 +20,10 @@ OBJECTIVES = {
 
 WITHOUT_REFERENCE = ("CPOConfig", "ORPOConfig", "SFTConfig", "SFTTrainingArguments")
 """Arguments of trainers whose rewards are no changes against a reference."""
+
+PER_TOKEN = ("ipo", "simpo", "orpo")
+"""Losses over log-probabilities per token, which their trainers log, too; of ipo it depends on the
+trainer and its version."""
 
 KEPT = (
     *("learning_rate", "max_steps", "num_train_epochs", "per_device_train_batch_size"),
@@ -62,6 +67,12 @@ def trainer_config(args: Any, max_steps: int) -> dict[str, Any]:
         if kind.__name__ in WITHOUT_REFERENCE:
             config["reward_beta"] = None
     return config
+
+
+def averages_logprobs(config: Mapping[str, Any]) -> bool:
+    """Whether the log-probabilities that a trainer logs may be means over tokens, and not sums."""
+    has_own_loss = str(config.get("trainer", "")).endswith("ORPOConfig")  # it names none
+    return has_own_loss or config.get("objective") in PER_TOKEN
 
 
 def cut_of(args: Any) -> Cut:

@@ -25,6 +25,7 @@ from chesboard.client.looks import Looks
 from chesboard.client.metrics import Metrics
 from chesboard.client.recording import Recording, folder_of
 from chesboard.client.stored import StoredPairs
+from chesboard.client.trainer_config import averages_logprobs
 from chesboard.record_json import plain
 from chesboard.records import Record
 from chesboard.sharding import agreed, is_distributed
@@ -207,6 +208,7 @@ class Watch:
         limits = Limits(settings.max_prompt_tokens, settings.max_response_tokens)
         found, of_dataset = asked_pairs(model, tokenizer, pairs, limits, cut, at, self._message)
         self._metrics.beta = described.get("reward_beta", described.get("beta"))
+        self._metrics.averages = averages_logprobs(described)
         try:
             self._looks = Looks(model, tokenizer, found, settings, compute_dtype, self._message)
         except Exception as error:

@@ -2,9 +2,11 @@
 
 import math
 
+import pytest
 import torch
 
 from chesboard.client.metrics import Metrics
+from chesboard.client.trainer_config import averages_logprobs
 from chesboard.record_json import MAX_EXTRA
 from chesboard.records import METRICS, MetricRecord
 
@@ -34,6 +36,30 @@ def test_rewards_that_are_no_changes_are_kept_by_their_name() -> None:
     assert record.margin is None
     assert record.extra is not None
     assert record.extra["rewards/margins"] == 0.3
+
+
+def test_means_over_tokens_are_no_log_probabilities_of_responses() -> None:
+    record = Metrics(beta=0.1, averages=True).record(1, TRL)
+    assert record is not None
+    assert (record.preferred_logprob, record.dispreferred_logprob) == (None, None)
+    assert record.extra is not None
+    assert (record.extra["logps/chosen"], record.extra["logps/rejected"]) == (-40.0, -60.0)
+    assert math.isclose(record.margin or 0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("config", "averages"),
+    [
+        ({"trainer": "trl DPOConfig", "objective": "dpo"}, False),
+        ({"trainer": "trl CPOConfig", "objective": "slic"}, False),
+        ({"trainer": "trl CPOConfig", "objective": "simpo"}, True),
+        ({"trainer": "swift RLHFArguments", "objective": "ipo"}, True),
+        ({"trainer": "trl ORPOConfig"}, True),
+        ({}, False),
+    ],
+)
+def test_which_trainers_log_means_over_tokens(config: dict[str, str], averages: bool) -> None:
+    assert averages_logprobs(config) == averages
 
 
 def test_what_is_logged_of_a_step_later_is_added() -> None:
