@@ -18,7 +18,7 @@ MOST_SECONDS = 300
 
 def run_in_processes(work: Callable[..., None], *arguments: Any, count: int = 2) -> None:
     """Call `work(rank, *arguments)` in each of so many processes of one group."""
-    port = random.SystemRandom().randrange(20_000, 60_000)
+    port = random.SystemRandom().randrange(10_000, 30_000)  # below those given to connections
     # Forked from a server that has imported torch and used no thread of it: a process that has
     # would leave its children locks that nobody opens.
     multiprocessing.set_forkserver_preload(["chesboard.client", "tests.tiny_models"])
