@@ -25,6 +25,7 @@ from chesboard.formats.errors import ErrorItem as ErrorItem  # the same items in
 
 MOST_FIELD_ERRORS = 100
 """Of a request that are listed; a client's mistake may be one for each of a million items."""
+TOO_MANY_ERRORS = "{count} fields or items are invalid, too many to list them"
 
 
 class ChesboardError(Exception):
@@ -122,7 +123,7 @@ def field_errors(error: ValidationFailure, *, prefix: str = "") -> list[ErrorIte
     prefix: path of the validated value within the request, for example "config".
     """
     if isinstance(error, ValidationError) and error.error_count() > MOST_FIELD_ERRORS:
-        message = f"{error.error_count():,} fields or items are invalid, too many to list them"
+        message = TOO_MANY_ERRORS.format(count=f"{error.error_count():,}")
         return [{"field": prefix, "message": message} if prefix else {"message": message}]
     return [_field_error(found, prefix) for found in error.errors()]
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticCustomError
 
-from app.core.errors import MOST_FIELD_ERRORS
+from app.core.errors import MOST_FIELD_ERRORS, TOO_MANY_ERRORS
 
 T = TypeVar("T")
 
@@ -18,11 +18,8 @@ def _few_errors(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     except ValidationError as error:
         if error.error_count() <= MOST_FIELD_ERRORS:
             raise
-        raise PydanticCustomError(
-            "too_many_errors",
-            "{count} fields or items are invalid, too many to list them",
-            {"count": f"{error.error_count():,}"},
-        ) from None
+        count = {"count": f"{error.error_count():,}"}
+        raise PydanticCustomError("too_many_errors", TOO_MANY_ERRORS, count) from None
 
 
 JsonBody = Annotated[T, WrapValidator(_few_errors)]
