@@ -8,16 +8,12 @@ from app.core.database import transaction
 from app.store.runs import Run
 from chesboard.records import Record
 from chesboard.reporting import RunCancelledError
+from tests.app.rows import stored
 from worker.execution import execute
 from worker.models.cache import ModelCache
 from worker.recorder import Recorder
 
 R = TypeVar("R", bound=Record)
-
-
-def stored(run_id: int) -> Run:
-    with transaction() as session:
-        return session.get_one(Run, run_id)
 
 
 def recorded(

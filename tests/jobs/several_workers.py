@@ -19,7 +19,7 @@ from app.store.runs import Run
 from app.store.shards import claims, planning, reference
 from app.store.shards.tables import RunShard
 from chesboard.reporting import LeaseLostError
-from tests.jobs.interruption import stored
+from tests.app.rows import stored
 from worker.execution import execute
 from worker.lease_keeper import LeaseKeeper
 from worker.models.cache import ModelCache

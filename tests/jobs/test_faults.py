@@ -25,7 +25,8 @@ from app.store.shards import claims
 from app.store.shards.tables import RunShard
 from chesboard.records import MetricRecord
 from tests.app import factories
-from tests.jobs.interruption import recorded, resume, stored
+from tests.app.rows import stored
+from tests.jobs.interruption import recorded, resume
 from tests.support import database_is_away
 from worker import execution as runtime
 from worker import retry, shards

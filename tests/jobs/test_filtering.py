@@ -16,7 +16,8 @@ from chesboard import filtering
 from chesboard.configs import Selection
 from chesboard.records import FilterRecord, MetricRecord
 from tests.app import factories
-from tests.jobs.interruption import interrupt, resume, stored
+from tests.app.rows import stored
+from tests.jobs.interruption import interrupt, resume
 from tests.tiny_models.classifiers import save_reward_model
 from worker.execution import execute
 from worker.models.cache import ModelCache

@@ -14,7 +14,8 @@ from chesboard.findings import FINDINGS
 from chesboard.reporting import RunCancelledError
 from chesboard.tokenization import tokenize_pairs
 from tests.app import factories
-from tests.jobs.interruption import resume, stored
+from tests.app.rows import stored
+from tests.jobs.interruption import resume
 from tests.model_folders import safetensors
 from worker import preparing
 from worker.execution import execute

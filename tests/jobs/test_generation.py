@@ -12,7 +12,8 @@ from chesboard.configs import Selection
 from chesboard.records import GenerationRecord
 from chesboard.reporting import RunCancelledError
 from tests.app import factories
-from tests.jobs.interruption import interrupt, resume, stored
+from tests.app.rows import stored
+from tests.jobs.interruption import interrupt, resume
 from worker.execution import execute
 from worker.lease_keeper import LeaseKeeper
 from worker.models.cache import ModelCache

@@ -22,8 +22,8 @@ from app.store.shards.tables import RunShard
 from chesboard.hub import download
 from chesboard.reporting import PhaseName
 from tests.app import factories
+from tests.app.rows import stored
 from tests.gguf_files import write_llama
-from tests.jobs.interruption import stored
 from tests.silent_server import silent_server
 from worker import lease_keeper, replacing
 from worker.execution import execute

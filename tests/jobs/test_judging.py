@@ -14,8 +14,9 @@ from app.store.selection import copy_selection, record_selection
 from chesboard.configs import Selection
 from chesboard.records import JudgmentRecord
 from tests.app import factories
+from tests.app.rows import stored
 from tests.chat_server import Answer, chat_server, completion
-from tests.jobs.interruption import interrupt, resume, stored
+from tests.jobs.interruption import interrupt, resume
 from tests.tiny_models.classifiers import LABELS, save_classifier, save_reward_model
 from worker.execution import execute
 from worker.models.cache import ModelCache

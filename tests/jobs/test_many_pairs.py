@@ -15,7 +15,8 @@ from chesboard.configs import ProbesConfig, Selection
 from chesboard.records import ProbeRecord
 from tests.app import factories
 from tests.app.many_pairs import repeat_pair, score_pairs
-from tests.jobs.interruption import recorded, stored
+from tests.app.rows import stored
+from tests.jobs.interruption import recorded
 from tests.tiny_models import KeepingReporter
 from worker.execution import execute
 from worker.models.cache import ModelCache

@@ -11,7 +11,8 @@ from app.store.selection import record_selection
 from chesboard.configs import PreflightConfig, Selection
 from chesboard.records import PreflightRecord
 from tests.app import factories
-from tests.jobs.interruption import interrupt, resume, stored
+from tests.app.rows import stored
+from tests.jobs.interruption import interrupt, resume
 from worker.execution import execute
 from worker.models.cache import ModelCache
 

@@ -19,7 +19,7 @@ from app.core.settings import get_settings
 from app.store.probes import ProbeStep
 from app.store.runs import Metric, ReferenceLogprob, Run
 from tests.app import factories
-from tests.jobs.interruption import stored
+from tests.app.rows import stored
 from tests.processes import ranks_of
 from tests.support import ENDLESS_TEMPLATE, eventually
 from worker import lease_keeper

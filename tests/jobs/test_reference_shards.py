@@ -18,10 +18,9 @@ from app.store import leases
 from app.store.probes import ProbeStep
 from app.store.runs import Metric, ReferenceLogprob, Run, Worker
 from app.store.shards import planning, reference
-from app.store.shards.tables import RunShard
 from chesboard.loading import ModelError
 from tests.app import factories
-from tests.jobs.interruption import stored
+from tests.app.rows import shards_of, stored
 from tests.jobs.several_workers import SHORT_PAIRS, Harm, done_by, wait_for
 from worker import reference_shards
 from worker.execution import execute
@@ -71,12 +70,6 @@ def references(run_id: int) -> dict[int, tuple[float, float]]:
     with transaction() as session:
         query = select(ReferenceLogprob).where(ReferenceLogprob.run_id == run_id)
         return {row.pair: (row.preferred, row.dispreferred) for row in session.scalars(query)}
-
-
-def shards_of(run_id: int) -> list[RunShard]:
-    with transaction() as session:
-        query = select(RunShard).where(RunShard.run_id == run_id).order_by(RunShard.shard)
-        return list(session.scalars(query))
 
 
 class Together:

@@ -12,7 +12,8 @@ from app.store.selection import record_selection
 from chesboard.configs import Selection
 from chesboard.records import MetricRecord
 from tests.app import factories
-from tests.jobs.interruption import interrupt, resume, stored
+from tests.app.rows import stored
+from tests.jobs.interruption import interrupt, resume
 from worker.execution import execute
 from worker.models.cache import ModelCache
 

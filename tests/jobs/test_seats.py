@@ -28,7 +28,7 @@ from app.store import seats
 from app.store.runs import Run, Worker
 from tests import PROJECT_ROOT
 from tests.app import factories
-from tests.jobs.interruption import stored
+from tests.app.rows import stored
 from tests.jobs.test_ranks import PAIRS, STEPS, queued, same_numbers, steps_done
 from tests.support import eventually
 from worker import seats as worker_seats

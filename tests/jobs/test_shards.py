@@ -25,7 +25,7 @@ from chesboard.loading import ModelError
 from chesboard.measures.registry import MEASURE_NAMES
 from chesboard.scoring import statistics
 from tests.app import factories
-from tests.jobs.interruption import stored
+from tests.app.rows import stored
 from tests.jobs.several_workers import SHORT_PAIRS, Harm, done_by, wait_for
 from worker import execution, preparing, shards
 from worker.execution import execute

@@ -12,7 +12,7 @@ from app.runs import requests
 from app.store.runs import Run
 from chesboard.forward.layer_stream import LayerStream
 from tests.app import factories
-from tests.jobs.interruption import stored
+from tests.app.rows import stored
 from tests.tiny_models import build_other, build_tokenizer
 from worker.execution import execute
 from worker.models.cache import ModelCache

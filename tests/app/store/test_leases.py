@@ -9,6 +9,7 @@ from app.store import leases, queue, recording
 from app.store.runs import Run
 from chesboard.records import ReferenceRecord, ScoreRecord
 from tests.app import factories
+from tests.app.rows import stored
 
 LEASE = timedelta(seconds=30)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -24,11 +25,6 @@ def run_id(database) -> int:
 def claim(run_id: int, worker: str = "ada", now: datetime = NOON) -> leases.Claim | None:
     with transaction() as session:
         return leases.claim(session, run_id, worker, LEASE, now)
-
-
-def stored(run_id: int) -> Run:
-    with transaction() as session:
-        return session.get_one(Run, run_id)
 
 
 def test_a_queued_run_is_claimed_once(run_id: int) -> None:

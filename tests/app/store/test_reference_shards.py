@@ -19,6 +19,7 @@ from app.store.shards.tables import RunShard
 from chesboard.configs import Selection
 from chesboard.records import ReferenceRecord
 from tests.app import factories
+from tests.app.rows import shards_of, stored
 
 LEASE = timedelta(seconds=30)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -56,17 +57,6 @@ def started(run_id: int, worker: str = "ada", phase: str | None = "reference pas
 
 def change(session: Any, run_id: int, **values: Any) -> None:
     session.execute(update(Run).where(Run.id == run_id).values(**values))
-
-
-def stored(run_id: int) -> Run:
-    with transaction() as session:
-        return session.get_one(Run, run_id)
-
-
-def shards(run_id: int) -> list[RunShard]:
-    with transaction() as session:
-        query = select(RunShard).where(RunShard.run_id == run_id).order_by(RunShard.shard)
-        return list(session.scalars(query))
 
 
 def claim(
@@ -118,7 +108,7 @@ def test_the_trained_pairs_alone_are_cut(run_id: int) -> None:
     assert token is not None
     with transaction() as session:
         assert reference.plan(session, run_id, token, [0, 2, 3, 5]) == 2
-    assert sorted(pair for shard in shards(run_id) for pair in shard.pairs) == [0, 2, 3, 5]
+    assert sorted(pair for shard in shards_of(run_id) for pair in shard.pairs) == [0, 2, 3, 5]
 
 
 def test_what_one_worker_does_in_a_minute_is_not_cut(run_id: int) -> None:
@@ -126,7 +116,7 @@ def test_what_one_worker_does_in_a_minute_is_not_cut(run_id: int) -> None:
     assert token is not None
     with transaction() as session:
         assert reference.plan(session, run_id, token, [0, 2]) == 0
-    assert shards(run_id) == []
+    assert shards_of(run_id) == []
 
 
 def test_what_an_earlier_attempt_did_stays_done(run_id: int) -> None:
@@ -134,17 +124,17 @@ def test_what_an_earlier_attempt_did_stays_done(run_id: int) -> None:
     with transaction() as session:
         change(session, run_id, status="queued", lease_token=None)
     started(run_id, "barbara")
-    assert [shard.status for shard in shards(run_id)] == ["done", "queued", "queued"]
+    assert [shard.status for shard in shards_of(run_id)] == ["done", "queued", "queued"]
 
 
 def test_only_who_has_the_run_cuts_it(run_id: int) -> None:
     with transaction() as session:
         assert reference.plan(session, run_id, "of another", PAIRS[:4]) == 0
         reference.forget(session, run_id, "of another")
-    assert len(shards(run_id)) == 3
+    assert len(shards_of(run_id)) == 3
     with transaction() as session:
         reference.forget(session, run_id, stored(run_id).lease_token or "")
-    assert shards(run_id) == []
+    assert shards_of(run_id) == []
 
 
 # --- claims -------------------------------------------------------------------------------------
@@ -153,7 +143,7 @@ def test_only_who_has_the_run_cuts_it(run_id: int) -> None:
 def test_each_shard_is_claimed_once_by_helpers_and_the_runs_own_worker(run_id: int) -> None:
     taken = [claimed(run_id), claim_own(run_id), claimed(run_id, "barbara")]
     assert sorted(pair for one in taken if one for pair in one.pairs) == PAIRS
-    assert [shard.worker for shard in shards(run_id)] == ["grace", "ada", "barbara"]
+    assert [shard.worker for shard in shards_of(run_id)] == ["grace", "ada", "barbara"]
     assert claim(run_id) is None
     assert claim_own(run_id) is None
     run = stored(run_id)
@@ -231,7 +221,7 @@ def test_a_worker_that_must_stop_gives_its_shard_back_without_a_try(run_id: int)
     taken = claimed(run_id)
     with transaction() as session:
         assert reference.release(session, run_id, taken.token) is not None
-    first = shards(run_id)[0]
+    first = shards_of(run_id)[0]
     assert (first.status, first.tries_here, first.lease_token) == ("queued", 0, None)
     with transaction() as session:
         assert reference.release(session, run_id, taken.token) is None
@@ -242,7 +232,7 @@ def test_silent_helpers_lose_their_shards_and_the_run_stays_its_workers(run_id: 
     with transaction() as session:
         assert claims.expire(session, LATER) == []
         reference.expire(session, LATER)
-    assert [shard.status for shard in shards(run_id)] == ["queued"] * 3
+    assert [shard.status for shard in shards_of(run_id)] == ["queued"] * 3
     run = stored(run_id)
     assert (run.status, run.worker) == ("running", "ada")
     assert run.lease_token is not None
@@ -254,7 +244,7 @@ def test_shards_of_other_runs_are_not_released_with_them(database: Any) -> None:
         scored = factories.run(session, dataset.id, kind="score", status="queued").id
         assert claims.claim(session, scored, "ada", LEASE, NOON) is not None
         reference.expire(session, LATER)
-    assert shards(scored)[0].status == "running"
+    assert shards_of(scored)[0].status == "running"
 
 
 def test_who_has_lost_the_run_claims_no_shard(run_id: int) -> None:
@@ -270,7 +260,7 @@ def test_a_helper_renews_its_own_lease_and_not_the_runs(run_id: int) -> None:
     before = stored(run_id).lease_expires_at
     with transaction() as session:
         assert reference.renew(session, run_id, taken.token, LEASE, LATER).held
-    assert shards(run_id)[0].lease_expires_at == LATER + LEASE
+    assert shards_of(run_id)[0].lease_expires_at == LATER + LEASE
     write(taken, *taken.pairs)
     assert stored(run_id).lease_expires_at == before
 

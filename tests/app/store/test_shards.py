@@ -27,6 +27,7 @@ from app.store.shards.tables import RunShard
 from chesboard.configs import Selection
 from chesboard.records import FindingRecord, ScoreRecord
 from tests.app import factories
+from tests.app.rows import shards_of, stored
 
 LEASE = timedelta(seconds=30)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -85,17 +86,6 @@ def write(taken: ShardClaim, *records: Any, done: int = 0, seconds: float = 0.0)
         return shard_recording.write(session, taken.run_id, taken.token, batch, LEASE)
 
 
-def stored(run_id: int) -> Run:
-    with transaction() as session:
-        return session.get_one(Run, run_id)
-
-
-def shards(run_id: int) -> list[RunShard]:
-    with transaction() as session:
-        query = select(RunShard).where(RunShard.run_id == run_id).order_by(RunShard.shard)
-        return list(session.scalars(query))
-
-
 def a_score(pair: int) -> ScoreRecord:
     return ScoreRecord(pair, 0.0, 0.0, 0.0, 0.0, -1.0, -1.0, 1, 1, 1, 0, [1], [1])
 
@@ -106,7 +96,7 @@ def a_score(pair: int) -> ScoreRecord:
 def planned(run_id: int) -> list[list[int]]:
     """The pairs of each shard."""
     claimed(run_id)
-    return [shard.pairs for shard in shards(run_id)]
+    return [shard.pairs for shard in shards_of(run_id)]
 
 
 def of_length(*characters: int) -> list[tuple[str, str, str]]:
@@ -118,7 +108,7 @@ def test_the_longest_pairs_come_first_and_shards_are_about_as_long(database: Any
     run_id = queued(of_length(50, 150, 120, 60, 180, 40))
     # Before them are 0 and 180; 330; 450 and 550, as short pairs count for 100; and 650.
     assert planned(run_id) == [[1, 4], [2], [0, 3], [5]]
-    found = shards(run_id)
+    found = shards_of(run_id)
     assert [shard.characters for shard in found] == [330, 120, 110, 40]
     assert [shard.total for shard in found] == [2, 1, 2, 1]
 
@@ -126,7 +116,7 @@ def test_the_longest_pairs_come_first_and_shards_are_about_as_long(database: Any
 def test_a_pair_longer_than_a_shard_has_one_of_its_own_and_leaves_no_gap(database: Any) -> None:
     run_id = queued(of_length(10, 950, 10, 10))
     assert planned(run_id) == [[1], [0], [2, 3]]
-    assert [shard.shard for shard in shards(run_id)] == [0, 1, 2]
+    assert [shard.shard for shard in shards_of(run_id)] == [0, 1, 2]
 
 
 def test_every_pair_of_the_selection_is_in_one_shard(database: Any) -> None:
@@ -144,7 +134,7 @@ def test_a_run_is_cut_once(run_id: int) -> None:
     with transaction() as session:
         session.execute(update(Pair).values(preferred="much longer than before"))
     claimed(run_id)
-    assert [shard.pairs for shard in shards(run_id)] == before
+    assert [shard.pairs for shard in shards_of(run_id)] == before
 
 
 def test_pairs_with_the_same_prompt_are_answered_together(database: Any) -> None:
@@ -152,7 +142,7 @@ def test_pairs_with_the_same_prompt_are_answered_together(database: Any) -> None
     pairs = [(prompt, "a" * number, "b") for number, prompt in enumerate(prompts, 1)]
     run_id = queued(pairs, kind="generate", samples=3, answer_tokens=10)
     assert planned(run_id) == [[1, 3, 5], [0, 2, 4]]
-    assert [shard.total for shard in shards(run_id)] == [6, 3]
+    assert [shard.total for shard in shards_of(run_id)] == [6, 3]
 
 
 def test_a_selection_without_a_pair_is_one_shard_without_pairs(database: Any) -> None:
@@ -168,7 +158,7 @@ def test_a_run_that_a_worker_had_before_there_were_shards_is_cut_when_it_lost_it
         run.status, run.lease_token, run.lease_expires_at = "running", "its", NOON + LEASE
     assert claim(run_id) is None
     taken = claimed(run_id, now=LATER)
-    assert (taken.shard, taken.attempt, len(shards(run_id))) == (0, 1, 3)
+    assert (taken.shard, taken.attempt, len(shards_of(run_id))) == (0, 1, 3)
     assert stored(run_id).lease_token is None
 
 
@@ -206,7 +196,7 @@ def test_whole_runs_have_no_shards_and_runs_in_shards_no_lease_of_their_own(run_
     assert claim(check) is None
     with transaction() as session:
         assert leases.claim(session, run_id, "ada", LEASE) is None
-    assert shards(check) == shards(run_id) == []
+    assert shards_of(check) == shards_of(run_id) == []
 
 
 def test_a_run_ends_with_its_last_shard_and_once(run_id: int) -> None:
@@ -280,7 +270,7 @@ def test_a_lost_shard_waits_and_its_run_only_if_nobody_has_another(run_id: int) 
     claimed(run_id, "ada")
     claimed(run_id, "grace", NOON + LEASE)
     assert expire(NOON + LEASE + timedelta(seconds=1)) == [run_id]
-    assert [shard.status for shard in shards(run_id)] == ["queued", "running", "queued"]
+    assert [shard.status for shard in shards_of(run_id)] == ["queued", "running", "queued"]
     assert stored(run_id).status == "running"
     assert expire(NOON + 3 * LEASE) == [run_id]
     run = stored(run_id)
@@ -316,7 +306,7 @@ def test_a_shard_that_gets_further_may_lose_any_number_of_workers(database: Any)
         with transaction() as session:
             session.execute(update(RunShard).values(lease_expires_at=NOON))
         expire(NOON + 3 * number * LEASE + LEASE)
-    assert [shard.tries_here for shard in shards(run_id)] == [1, 0, 0, 0]
+    assert [shard.tries_here for shard in shards_of(run_id)] == [1, 0, 0, 0]
 
 
 def test_handing_back_is_not_counted_as_a_try(run_id: int) -> None:
@@ -396,8 +386,8 @@ def test_a_resumed_run_goes_on_with_the_shards_that_are_left(run_id: int) -> Non
         requests.resume(session, run_id)
     taken = claimed(run_id)
     assert (taken.shard, taken.attempt) == (1, 1)
-    assert [shard.tries_here for shard in shards(run_id)] == [1, 1, 0]
-    assert shards(run_id)[1].failed_by == []
+    assert [shard.tries_here for shard in shards_of(run_id)] == [1, 1, 0]
+    assert shards_of(run_id)[1].failed_by == []
 
 
 # --- cancel and delete --------------------------------------------------------------------------
@@ -418,7 +408,7 @@ def test_a_cancel_is_heard_by_all_workers_and_the_first_ends_the_run(run_id: int
     with transaction() as session:
         assert not claims.read_state(session, run_id, both[1].token).held
         requests.delete(session, run_id)
-    assert shards(run_id) == []
+    assert shards_of(run_id) == []
 
 
 def test_a_run_that_was_to_be_cancelled_is_when_its_workers_are_lost(run_id: int) -> None:
