@@ -26,7 +26,7 @@ long as it takes to make these, however slowly they are read."""
 PIECE_BYTES = 1 << 18
 FIRST_SECONDS = 5.0
 
-REST_SECONDS = 0.001
+REST_SECONDS = 0.0003
 MOST_RESTS = 30
 """How long a download waits for those who compute at the same moment, in times of what it computed
 itself: it goes on, at a few percent of a core, where they never stop."""

@@ -183,7 +183,7 @@ def test_downloads_are_recorded_and_health_is_told_while_every_connection_is_in_
 
 
 @pytest.mark.parametrize(
-    ("kept", "rests"), [(0.0001, 1), (0.0095, 3)], ids=["nobody else computes", "others never stop"]
+    ("kept", "rests"), [(0.0001, 1), (0.0099, 3)], ids=["nobody else computes", "others never stop"]
 )
 def test_who_makes_a_download_lets_others_compute_first_and_goes_on_in_the_end(
     monkeypatch: pytest.MonkeyPatch, kept: float, rests: int
