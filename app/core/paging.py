@@ -10,5 +10,5 @@ Offset = Annotated[int, Field(ge=0, lt=2**63)]
 PAGE_SIZE = 50
 """Default number of items of a page."""
 
-EXPORT_ROWS = 1000
+EXPORT_ROWS = 100
 """Rows that a download fetches from the database at a time, so that it is never held as a whole."""

@@ -1,9 +1,9 @@
 """Previews of a selection, and the pairs that a run was given by its own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Text, cast, func, select
+from sqlalchemy import ColumnElement, Text, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
@@ -15,7 +15,7 @@ from app.runs.validation import check_selection
 from app.store.datasets import Dataset, Pair
 from app.store.lookup import require_dataset, require_run
 from app.store.runs import EXTERNAL, Run, RunSelection
-from app.store.selection import count_edited, count_selected, selected
+from app.store.selection import count_edited, selected
 from chesboard.configs import Selection
 from chesboard.pairs import Pair as TextPair
 
@@ -36,26 +36,37 @@ def preview(session: Session, dataset_id: int, selection: Selection) -> Selectio
     """
     dataset = require_dataset(session, dataset_id)
     check_selection(session, dataset, selection, "")
-    matching = select(selected(dataset_id, selection).subquery("matching").c.pair)
+    # Looked for once: a rule over a measure reads the scores of the whole dataset.
+    matching = selected(dataset_id, selection).cte("matching")
     # A difference of sets: the pairs that are left out may be few, and far behind.
-    left_out = select(Pair.pair).where(Pair.dataset_id == dataset_id).except_(matching)
-    count = count_selected(session, dataset_id, selection)
+    left_out = (
+        select(Pair.pair).where(Pair.dataset_id == dataset_id).except_(select(matching.c.pair))
+    ).subquery("left_out")
+    count, sample, sample_left_out = session.execute(
+        select(
+            select(func.count()).select_from(matching).scalar_subquery(),
+            _first(matching.c.pair),
+            _first(left_out.c.pair),
+        )
+    ).one()
     return SelectionPreview(
         total=dataset.pairs,
         count=count,
         left_out=dataset.pairs - count,
-        sample=_sample(session, dataset_id, matching),
-        sample_left_out=_sample(session, dataset_id, left_out),
+        sample=_texts(session, dataset_id, sample),
+        sample_left_out=_texts(session, dataset_id, sample_left_out),
     )
 
 
-def _sample(session: Session, dataset_id: int, pairs: Any) -> list[TextPair]:
-    """The texts of the first of these pairs."""
-    found = pairs.subquery("found")
-    first = session.scalars(select(found.c.pair).order_by(found.c.pair).limit(SAMPLE)).all()
+def _first(pairs: ColumnElement[int]) -> Any:
+    """The first of these pairs, as an array."""
+    return func.array(select(pairs).order_by(pairs).limit(SAMPLE).scalar_subquery())
+
+
+def _texts(session: Session, dataset_id: int, pairs: Sequence[int]) -> list[TextPair]:
     rows = session.execute(
         select(Pair.pair, Pair.prompt, Pair.preferred, Pair.dispreferred)
-        .where(Pair.dataset_id == dataset_id, among(Pair.pair, first))
+        .where(Pair.dataset_id == dataset_id, among(Pair.pair, pairs))
         .order_by(Pair.pair)
     )
     return [TextPair(**row._asdict()) for row in rows]

@@ -37,7 +37,7 @@ SearchParameter = Annotated[
     ),
 ]
 
-PIECE_CHARACTERS = 1 << 16
+PIECE_CHARACTERS = 1 << 13
 MEDIA_TYPES = {
     "csv": "text/csv; charset=utf-8",
     "jsonl": "application/jsonl",

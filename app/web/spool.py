@@ -8,6 +8,7 @@ import asyncio
 import os
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -24,6 +25,11 @@ WRITERS = 4
 long as it takes to make these, however slowly they are read."""
 PIECE_BYTES = 1 << 18
 FIRST_SECONDS = 5.0
+
+REST_SECONDS = 0.0003
+MOST_RESTS = 30
+"""How long a download waits for those who compute at the same moment, in times of what it computed
+itself: it goes on, at a few percent of a core, where they never stop."""
 
 
 @lru_cache
@@ -100,7 +106,10 @@ class Spool:
     def _write(self) -> None:
         # Closed in this thread, and with it the transaction.
         with closing(self._pieces) as pieces:  # type: ignore[type-var]
+            computed = time.thread_time()
             for piece in pieces:
+                _give_way(time.thread_time() - computed)
+                computed = time.thread_time()
                 if self._stopped.is_set():
                     return
                 if not piece:
@@ -118,3 +127,21 @@ class Spool:
     def _notify(self) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._more.set)
+
+
+def _give_way(computed: float) -> None:
+    """Let others go first, who are to be answered at once, after so many seconds of computing.
+
+    One thread of Python computes at a time: where a short rest takes long, another one did.
+    """
+    now = time.perf_counter()
+    until = now + MOST_RESTS * computed
+    while now < until:
+        rested, now = now, _rested()
+        if now - rested < 2 * REST_SECONDS:
+            return
+
+
+def _rested() -> float:
+    time.sleep(REST_SECONDS)
+    return time.perf_counter()

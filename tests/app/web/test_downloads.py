@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from app.core.database import transaction
 from app.core.settings import get_settings
 from app.local.embedded import Services
 from app.store.audit import AuditEvent
+from app.web import spool
 from tests.app import factories
 from tests.app.serving import connected, get, serving
 from tests.support import database_is_away, eventually
@@ -178,3 +180,20 @@ def test_downloads_are_recorded_and_health_is_told_while_every_connection_is_in_
     for thread in threads:
         thread.join()
     assert client.get(f"{API}/datasets/{dataset_id}/export").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("kept", "rests"), [(0.0001, 1), (0.0099, 3)], ids=["nobody else computes", "others never stop"]
+)
+def test_who_makes_a_download_lets_others_compute_first_and_goes_on_in_the_end(
+    monkeypatch: pytest.MonkeyPatch, kept: float, rests: int
+) -> None:
+    """After a thousandth of a second's work. kept: the seconds that a rest takes longer, since
+    others have the processor."""
+    taken: list[float] = []
+    clock = SimpleNamespace(
+        sleep=lambda seconds: taken.append(seconds + kept), perf_counter=lambda: sum(taken)
+    )
+    monkeypatch.setattr(spool, "time", clock)
+    spool._give_way(0.001)
+    assert len(taken) == rests
