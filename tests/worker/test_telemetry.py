@@ -38,3 +38,20 @@ def test_a_container_s_limit_is_what_it_has(monkeypatch, tmp_path) -> None:
     (tmp_path / "memory.max").write_text("1000000\n")
     assert memory.total_bytes(cpu) == 1_000_000
     assert memory.room_bytes(cpu) == 1_000_000
+
+
+def test_what_is_free_is_what_the_container_s_limit_leaves(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    cpu, limit = torch.device("cpu"), 50_000_000
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text("45000000\n")
+    # Files that were read are given up for it, those in memory alone (shmem) are not.
+    stat = (
+        "anon 9000000\nfile 36000000\nshmem 6000000\ninactive_file 20000000\nactive_file 10000000\n"
+    )
+    (tmp_path / "memory.stat").write_text(stat)
+    assert memory.free_bytes(cpu) == limit - 15_000_000
+    (tmp_path / "memory.current").write_text("90000000\n")  # a limit that was lowered meanwhile
+    assert memory.free_bytes(cpu) == 0
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.free_bytes(cpu) > limit
