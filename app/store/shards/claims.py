@@ -70,8 +70,8 @@ def is_open(now: datetime | None = None) -> ColumnElement[bool]:
 
 
 def may_try(run_id: ColumnElement[int], worker: str, silent_for: timedelta) -> ColumnElement[bool]:
-    """Condition on a run, by its id: the worker has the device for it, and has failed at no shard of
-    it, or nobody else is there who has not."""
+    """Condition on a run, by its id: the worker has the device for it, and has failed at no shard
+    of it, or nobody else is there who has not."""
     hopeful = or_(~has_failed(run_id, literal(worker)), ~_another_may(run_id, silent_for))
     return and_(is_on_device_of(worker, silent_for), hopeful)
 
