@@ -6,6 +6,7 @@ unfinished runs again, and event streams fall back to polling PostgreSQL.
 
 import logging
 from functools import lru_cache
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import redis
 from celery import Celery
@@ -34,7 +35,7 @@ def wake_channel(run_id: int) -> str:
 
 @lru_cache
 def get_celery() -> Celery:
-    celery = Celery("chesboard", broker=get_settings().required_redis_url())
+    celery = Celery("chesboard", broker=_verified(get_settings().required_redis_url()))
     celery.conf.update(
         task_default_queue=QUEUE,
         task_ignore_result=True,
@@ -50,6 +51,16 @@ def get_celery() -> Celery:
         broker_transport_options={"socket_timeout": 10, "socket_connect_timeout": 5},
     )
     return celery
+
+
+def _verified(url: str) -> str:
+    """The address with the server's certificate checked, unless it says otherwise: kombu, other
+    than redis-py, checks none by itself."""
+    parts = urlsplit(url)
+    if parts.scheme != "rediss" or "ssl_cert_reqs" in parse_qs(parts.query):
+        return url
+    query = "&".join(filter(None, [parts.query, "ssl_cert_reqs=required"]))
+    return urlunsplit(parts._replace(query=query))
 
 
 @lru_cache
