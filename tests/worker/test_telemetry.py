@@ -29,6 +29,21 @@ def test_a_worker_says_with_how_many_it_trains_a_model(monkeypatch) -> None:
     assert (report["gpus"], report["seats"]) == (4, 2)
 
 
+def test_gpus_count_that_are_hidden_from_a_worker_because_others_have_claimed_them(
+    monkeypatch, tmp_path
+) -> None:
+    for name in ("0000:01:00.0", "0000:02:00.0"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(telemetry, "_NVIDIA_GPUS", tmp_path)
+    monkeypatch.setattr(telemetry, "choose_device", lambda _: torch.device("cuda"))
+    for name in ("room_bytes", "total_bytes"):
+        monkeypatch.setattr(telemetry, name, lambda _: 1)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert telemetry.report()["devices"] == 2
+    monkeypatch.setattr(telemetry, "_NVIDIA_GPUS", tmp_path / "absent")
+    assert telemetry.report()["devices"] == 1
+
+
 def test_a_container_s_limit_is_what_it_has(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(memory, "_CGROUP", tmp_path)
     cpu = torch.device("cpu")
