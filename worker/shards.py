@@ -17,7 +17,7 @@ from app.core.database import transaction
 from app.core.settings import get_settings
 from app.store import queue
 from app.store.findings import tally_findings
-from app.store.recording import StaleLeaseError
+from app.store.recording import StaleLeaseError, add_messages
 from app.store.selection import read_pairs
 from app.store.shards import claims, recording
 from chesboard.configs import CONFIGS, GenerateConfig, ModelConfig
@@ -36,6 +36,7 @@ from worker.checking import counted_kinds
 from worker.generation import Generating
 from worker.lease_keeper import LeaseKeeper, shutting_down
 from worker.models.cache import ModelCache
+from worker.models.loading import describe_rounding
 from worker.phases import phases
 from worker.preparing import (
     EmptySelectionError,
@@ -118,6 +119,14 @@ def wake_idle_workers(run_id: int) -> None:
         return
     for _ in range(min(idle, places)):
         enqueue(run_id)
+
+
+def _differ(devices: Sequence[str]) -> str:
+    return (
+        f"Its pairs were computed on devices that round differently ({', '.join(devices)}): small "
+        "differences between pairs may be theirs. Choose a device and a dtype for all of a run's "
+        "workers, where that matters."
+    )
 
 
 class ShardRecorder(Recorder):
@@ -222,7 +231,8 @@ class _Runner:
         control.check()
         if not pairs:
             return {}
-        return self._work.work(loaded, pairs, recorder, control, already)
+        found = self._work.work(loaded, pairs, recorder, control, already)
+        return {**found, "computed_on": describe_rounding(loaded)}
 
     def _record_read(
         self, claim: claims.ShardClaim, check: TextCheck, pairs: Sequence[TokenizedPair]
@@ -258,6 +268,9 @@ class _Runner:
             left_out = counts["left_out_pairs"]
             if not counts["pairs"]:
                 raise check.refusal(found, left_out)
+            devices = recording.texts_of(session, claim.run_id, "computed_on")
+            if len(devices) > 1:
+                add_messages(session, claim.run_id, [_differ(devices)])
             return {
                 **self._work.summarize(session, claim.run_id, counts),
                 "left_out_pairs": left_out,

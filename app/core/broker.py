@@ -6,6 +6,7 @@ unfinished runs again, and event streams fall back to polling PostgreSQL.
 
 import logging
 from functools import lru_cache
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 import redis
 from celery import Celery
@@ -34,7 +35,7 @@ def wake_channel(run_id: int) -> str:
 
 @lru_cache
 def get_celery() -> Celery:
-    celery = Celery("chesboard", broker=get_settings().required_redis_url())
+    celery = Celery("chesboard", broker=_for_kombu(get_settings().required_redis_url()))
     celery.conf.update(
         task_default_queue=QUEUE,
         task_ignore_result=True,
@@ -50,6 +51,20 @@ def get_celery() -> Celery:
         broker_transport_options={"socket_timeout": 10, "socket_connect_timeout": 5},
     )
     return celery
+
+
+def _for_kombu(url: str) -> str:
+    """The address as kombu reads it: with a word of its own for a socket of this machine, and with
+    the server's certificate checked unless it says otherwise, which redis-py does by itself."""
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    if parts.scheme == "unix":
+        number = query.get("db", ["0"])[0]
+        return urlunsplit(parts._replace(scheme="redis+socket", query=f"virtual_host={number}"))
+    if parts.scheme == "rediss" and "ssl_cert_reqs" not in query:
+        query["ssl_cert_reqs"] = ["required"]
+        return urlunsplit(parts._replace(query=urlencode(query, doseq=True, safe="/")))
+    return url
 
 
 @lru_cache

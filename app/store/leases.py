@@ -24,6 +24,7 @@ from sqlalchemy import ColumnElement, and_, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.core.nonfinite import nonfinite_to_none
+from app.store.devices import is_on_device_of
 from app.store.runs import EXTERNAL, SHARDED, Run
 
 MAX_TRIES = 3
@@ -95,12 +96,12 @@ def is_claimable(now: datetime | None = None) -> ColumnElement[bool]:
 def claim(
     session: Session, run_id: int, worker: str, lease: timedelta, now: datetime | None = None
 ) -> Claim | None:
-    """Claim a run that is queued or whose lease expired. None if it is neither, or is done in
-    shards (app/store/shards/claims.py)."""
+    """Claim a run that is queued or whose lease expired. None if it is neither, is done in shards
+    (app/store/shards/claims.py), or asks for a GPU that other workers have, and not this one."""
     token = uuid.uuid4().hex
     row = session.execute(
         update(Run)
-        .where(Run.id == run_id, is_claimable(now))
+        .where(Run.id == run_id, is_claimable(now), is_on_device_of(worker, lease))
         .values(
             status="running",
             attempts=Run.attempts + 1,

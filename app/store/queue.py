@@ -6,6 +6,7 @@ from sqlalchemy import and_, exists, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from app.store import leases, seats
+from app.store.devices import is_on_device_of
 from app.store.runs import Run, Worker
 from app.store.seats import RunSeat
 from app.store.shards import claims, reference
@@ -37,11 +38,13 @@ def next_claimable(
             exists().where(RunShard.run_id == run_id, is_free(now)),
         ),
     )
+    whole = leases.is_claimable(now)
     helps = reference.is_open(now)
     if worker is not None:
+        whole = and_(whole, is_on_device_of(worker, silent_for))
         in_shards = and_(in_shards, claims.may_try(run_id, worker, silent_for))
         helps = and_(helps, ~has_failed(run_id, literal(worker)))
-    claimable = or_(leases.is_claimable(now), in_shards, helps)
+    claimable = or_(whole, in_shards, helps)
     return session.execute(
         select(Run.id).where(claimable).order_by(Run.id).limit(1)
     ).scalar_one_or_none()

@@ -1,4 +1,5 @@
-"""How long a study takes: before it begins from earlier runs, later from its own."""
+"""How long a study takes: before it begins from earlier runs, later from its own; and whether there
+is memory for its runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +10,15 @@ from sqlalchemy import extract, func, select
 from sqlalchemy.orm import Session
 
 from app.core.settings import get_settings
-from app.store.runs import Run, Worker
+from app.runs.capacity import warning
+from app.store.datasets import Dataset
+from app.store.runs import WITHOUT_SCORES, Run, Worker
 from app.store.studies import StudyRun
 from app.studies.plans import MadeRun, PlannedRun
+from chesboard.configs import CONFIGS
 
+WITHOUT_MEMORY = frozenset({"seed", "selection", "probes"})
+"""Settings that runs of a study differ in, and their memory does not depend on."""
 EARLIER = 50
 """So many earlier runs are looked at."""
 
@@ -52,6 +58,21 @@ def estimate(session: Session, model: str, planned: Sequence[PlannedRun], total:
         f"{len(speeds)} earlier training run{'s' if len(speeds) > 1 else ''} from this model took "
         f"{speed:.2g} s a pair and step, loading included.",
     )
+
+
+def too_large(session: Session, dataset_id: int, planned: Sequence[PlannedRun]) -> list[str]:
+    """What is to be said of runs that no worker may have room for, each sentence once."""
+    found: dict[str, str] = {}
+    for run in planned:
+        config = CONFIGS[run.kind].model_validate(dict(run.config))
+        of_memory = config.model_dump_json(exclude=set(WITHOUT_MEMORY))
+        key = f"{run.kind} {run.dataset_id} {of_memory}"
+        if key not in found:
+            dataset = session.get_one(Dataset, run.dataset_id or dataset_id)
+            sentence = warning(session, config, dataset) or ""
+            name = WITHOUT_SCORES.get(run.kind, run.kind)
+            found[key] = sentence and f"Its {name} runs: {sentence}"
+    return [text for text in dict.fromkeys(found.values()) if text]
 
 
 def _seconds_a_pass(session: Session, model: str) -> Sequence[float]:

@@ -14,7 +14,7 @@ from app.store.datasets import Dataset
 from app.store.runs import Run
 from app.store.studies import Study, StudyRun
 from app.studies.engine import result_of, runs_of, wanted_of
-from app.studies.estimates import count_workers, estimate, time_left
+from app.studies.estimates import count_workers, estimate, time_left, too_large
 from app.studies.figures import figures
 from app.studies.kinds import KINDS, kind_of
 from app.studies.plans import MadeRun, Plan
@@ -167,7 +167,7 @@ def preview(session: Session, plan: Plan) -> StudyPreview:
     expected = estimate(session, full.model, wanted.runs, wanted.total)
     return StudyPreview(
         runs=wanted.total,
-        messages=list(wanted.messages),
+        messages=[*wanted.messages, *too_large(session, full.dataset_id, wanted.runs)],
         seconds=expected.seconds,
         workers=count_workers(session),
         basis=expected.basis,

@@ -132,6 +132,20 @@ def test_the_summary_is_of_all_shards(models: ModelCache) -> None:
     assert kept.measures["ches"]["mean"] == run.summary["measures"]["ches"]["mean"]
 
 
+def test_pairs_that_were_computed_on_devices_that_round_differently_are_told_of(
+    models: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alike = queued(pairs=PAIRS[:12])
+    execute(alike, "ada", models)
+    kinds = iter(["NVIDIA H100 in bfloat16"])
+    monkeypatch.setattr(shards, "describe_rounding", lambda _: next(kinds, "cpu in float32"))
+    run_id = queued(pairs=PAIRS[:12])
+    execute(run_id, "ada", models)
+    [message] = [text for text in stored(run_id).messages if "round differently" in text]
+    assert "(NVIDIA H100 in bfloat16, cpu in float32)" in message
+    assert not any("round differently" in text for text in stored(alike).messages)
+
+
 def test_each_worker_tokenizes_its_own_pairs_alone(
     models: ModelCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,21 @@ def test_a_worker_says_with_how_many_it_trains_a_model(monkeypatch) -> None:
     assert (report["gpus"], report["seats"]) == (4, 2)
 
 
+def test_gpus_count_that_are_hidden_from_a_worker_because_others_have_claimed_them(
+    monkeypatch, tmp_path
+) -> None:
+    for name in ("0000:01:00.0", "0000:02:00.0"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(telemetry, "_NVIDIA_GPUS", tmp_path)
+    monkeypatch.setattr(telemetry, "choose_device", lambda _: torch.device("cuda"))
+    for name in ("room_bytes", "total_bytes"):
+        monkeypatch.setattr(telemetry, name, lambda _: 1)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert telemetry.report()["devices"] == 2
+    monkeypatch.setattr(telemetry, "_NVIDIA_GPUS", tmp_path / "absent")
+    assert telemetry.report()["devices"] == 1
+
+
 def test_a_container_s_limit_is_what_it_has(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(memory, "_CGROUP", tmp_path)
     cpu = torch.device("cpu")
@@ -38,3 +53,20 @@ def test_a_container_s_limit_is_what_it_has(monkeypatch, tmp_path) -> None:
     (tmp_path / "memory.max").write_text("1000000\n")
     assert memory.total_bytes(cpu) == 1_000_000
     assert memory.room_bytes(cpu) == 1_000_000
+
+
+def test_what_is_free_is_what_the_container_s_limit_leaves(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    cpu, limit = torch.device("cpu"), 50_000_000
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text("45000000\n")
+    # Files that were read are given up for it, those in memory alone (shmem) are not.
+    stat = (
+        "anon 9000000\nfile 36000000\nshmem 6000000\ninactive_file 20000000\nactive_file 10000000\n"
+    )
+    (tmp_path / "memory.stat").write_text(stat)
+    assert memory.free_bytes(cpu) == limit - 15_000_000
+    (tmp_path / "memory.current").write_text("90000000\n")  # a limit that was lowered meanwhile
+    assert memory.free_bytes(cpu) == 0
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.free_bytes(cpu) > limit

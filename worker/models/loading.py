@@ -44,6 +44,14 @@ def describe_loaded(loaded: LoadedModel) -> str:
     return f"{describe_device(loaded.device)}, {dtype}{streamed}"
 
 
+def describe_rounding(loaded: LoadedModel) -> str:
+    """For people, what rounds a run's numbers: "cpu in float32", "NVIDIA H100 in bfloat16"."""
+    device, name = loaded.device, loaded.device.type
+    if device.type == "cuda":
+        name = torch.cuda.get_device_properties(device).name
+    return f"{name} in {str(loaded.compute_dtype).removeprefix('torch.')}"
+
+
 def other_precision(config: ModelConfig, loaded: LoadedModel) -> str | None:
     """A message for the user if a run computes in another precision than requested."""
     if config.dtype == "auto" or DTYPES[config.dtype] == loaded.compute_dtype:

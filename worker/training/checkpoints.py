@@ -164,6 +164,8 @@ def write(
         "probes": probes.described,
     }
     into = folder / FOLDER
+    if ranks.is_first:
+        _remove_unfinished(into)
     if ranks.is_alone:
         _replace(into / FILE, weights | about, described)
         sharded_checkpoints.remove_all(into)
@@ -176,6 +178,16 @@ def write(
         _replace(path / FILE, numbers | about, {**described, "parts": names})
         (into / FILE).unlink(missing_ok=True)
         sharded_checkpoints.remove_all(into, but=path)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what processes left that were killed while they wrote. Each may be as large as a
+    checkpoint, and a run may lose any number of workers."""
+    for path in folder.glob(f".{FILE}.*"):
+        path.unlink(missing_ok=True)
+    for path in step_folders(folder):
+        if not (path / FILE).exists():  # its last, by the first process
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _weights(

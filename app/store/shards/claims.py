@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, and_, exists, func, literal, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
+from app.store.devices import asks_for_gpu, has_gpu, is_on_device_of
 from app.store.leases import GAVE_UP, MAX_TRIES, NO_PHASE, LeaseState, clock, ended
 from app.store.recording import add_messages
 from app.store.runs import SHARDED, Run, Worker
@@ -69,15 +70,18 @@ def is_open(now: datetime | None = None) -> ColumnElement[bool]:
 
 
 def may_try(run_id: ColumnElement[int], worker: str, silent_for: timedelta) -> ColumnElement[bool]:
-    """Condition on a worker: it has failed at no shard of the run, or nobody else is there who has
-    not."""
-    return or_(~has_failed(run_id, literal(worker)), ~_another_may(run_id, silent_for))
+    """Condition on a run, by its id: the worker has the device for it, and has failed at no shard
+    of it, or nobody else is there who has not."""
+    hopeful = or_(~has_failed(run_id, literal(worker)), ~_another_may(run_id, silent_for))
+    return and_(is_on_device_of(worker, silent_for), hopeful)
 
 
 def _another_may(run_id: ColumnElement[int], silent_for: timedelta) -> ColumnElement[bool]:
-    """Whether there is a worker, idle or with the run, that has failed at no shard of it."""
-    worker = aliased(Worker)
+    """Whether there is a worker with the device for a run, idle or with it, that has failed at no
+    shard of it."""
+    worker, run = aliased(Worker), aliased(Run)
     return exists().where(
+        or_(~exists().where(run.id == run_id, asks_for_gpu(run)), has_gpu(worker)),
         worker.seen_at > func.clock_timestamp() - silent_for,
         or_(worker.run_id.is_(None), worker.run_id == run_id),
         ~has_failed(run_id, worker.name),

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from fastapi.testclient import TestClient
 from app.core.database import transaction
 from app.core.settings import get_settings
 from app.main import create_app
-from app.store.runs import Run
+from app.store.runs import Run, Worker
 from app.store.studies import Study, StudyRun
 from app.studies.exports import export_table
 from app.studies.report import readable
@@ -51,6 +52,24 @@ def test_cells_are_the_responses_that_most_prompts_have(api: TestClient, dataset
     assert preview["runs"] == 5  # the second cell has two prompts for three seeds
     assert "2 prompts have these responses" in preview["messages"][0]
     assert preview["seconds"] is None
+
+
+def test_runs_that_no_worker_has_room_for_are_told_of_once_before_they_are_queued(
+    api: TestClient, dataset_id: int, models_dir: Path, tiny_model_dir: Path
+) -> None:
+    shutil.copytree(tiny_model_dir, models_dir / "tiny")
+    memory = {"device_memory_bytes": 1000, "room_bytes": 1000, "ram_bytes": 1000}
+    with transaction() as session:
+        report = {"device_kind": "cpu", "devices": 1, **memory}
+        session.add(Worker(name="small", device="cpu", report=report))
+    body = plan(dataset_id, model="tiny", max_cells=1, seeds=[0, 1])
+    messages = api.post("/api/v1/studies/preview", json=body).json()["messages"]
+    [message] = [text for text in messages if "that does not fit" in text]
+    assert message.startswith("Its training runs: Needs about")
+    with transaction() as session:
+        session.query(Worker).delete()
+    messages = api.post("/api/v1/studies/preview", json=body).json()["messages"]
+    assert not any("fit" in text for text in messages)
 
 
 def test_a_fine_tuning_is_not_taught_what_the_study_trains_on(

@@ -8,9 +8,10 @@ from torch.nn import Parameter
 from chesboard.configs import TrainConfig
 from chesboard.probing.probes import ProbeState
 from worker import disk
-from worker.training import checkpoints
+from worker.training import checkpoints, sharded_checkpoints
 from worker.training.checkpoints import CheckpointMismatchError, Progress, RandomState
 from worker.training.optim import make_optimizer
+from worker.training.sharing import ALONE, Ranks
 
 CPU = torch.device("cpu")
 PROGRESS = Progress(step=5, tokens_seen=100, seconds=2.5, loss=float("nan"), margin=0.1)
@@ -31,10 +32,17 @@ def step(parameters, optimizer):
     optimizer.step()
 
 
-def write(folder, parameters, optimizer, config=None):
+def write(folder, parameters, optimizer, config=None, ranks=ALONE):
     probes = ProbeState({"3.fork.initial": torch.tensor([0.25, 0.75])}, {"3": {"onset_step": 2}})
     checkpoints.write(
-        folder, parameters, optimizer, RandomState.capture(CPU), PROGRESS, probes, config or {}
+        folder,
+        parameters,
+        optimizer,
+        RandomState.capture(CPU),
+        PROGRESS,
+        probes,
+        config or {},
+        ranks,
     )
 
 
@@ -62,6 +70,26 @@ def test_progress_probes_and_random_numbers_come_back(tmp_path):
     assert progress.loss != progress.loss
     assert probes.tensors["3.fork.initial"].tolist() == [0.25, 0.75]
     assert probes.described == {"3": {"onset_step": 2}}
+
+
+@pytest.mark.parametrize("ranks", [ALONE, Ranks(0, 2)])
+def test_what_killed_processes_left_is_removed_before_more_is_written(tmp_path, monkeypatch, ranks):
+    parameters, optimizer = make_state()
+    write(tmp_path, parameters, optimizer)
+    folder = tmp_path / checkpoints.FOLDER
+    (folder / f".{checkpoints.FILE}.7.0123abcd").write_bytes(b"half")
+    (folder / "step-3-0123abcd" / "parts").mkdir(parents=True)
+    (folder / "step-4-4567cdef").mkdir()
+    (folder / "step-4-4567cdef" / checkpoints.FILE).write_bytes(b"whole")
+
+    def fail(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(checkpoints, "save_file", fail)
+    monkeypatch.setattr(sharded_checkpoints, "begin", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write(tmp_path, parameters, optimizer, ranks=ranks)
+    assert {path.name for path in folder.iterdir()} == {checkpoints.FILE, "step-4-4567cdef"}
 
 
 def test_failed_write_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
