@@ -15,7 +15,7 @@ TSC := $(BIN)/node .venv/js/node_modules/typescript/bin/tsc
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint format bench chaos migration clean
+.PHONY: help demo up test lint lint-types lint-rest format bench chaos migration clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,7 +33,13 @@ test: .venv/installed-test lint ## Check style and types, and run the tests (ARG
 lint: .venv/installed-test .venv/js/installed ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@$(MAKE) --no-print-directory -j 2 lint-types lint-rest
+
+# Side by side: mypy takes three quarters of the time, on one core.
+lint-types:
 	$(BIN)/mypy
+
+lint-rest:
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive app chesboard worker migrations
 	$(BIOME) check $(BIOME_CONFIG)

@@ -7,6 +7,7 @@ database is made on the first and dropped in the end; the second's database is e
 CHESBOARD_REQUIRE_ALL=1 turns a missing browser or model from a skip into a failure.
 """
 
+import gc
 import os
 
 # Before anything imports transformers: tests never reach for the hub, and never fork with
@@ -20,7 +21,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,18 @@ NEEDS_SERVICES = frozenset({"services", "migrated", "database", "live_stack"})
 
 # These ask a whole running stack: all in one test process, so that only one is started.
 ON_ONE_STACK = ("tests/e2e/", "tests/jobs/test_runs.py")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the garbage collector away from what is imported and collected: hundreds of thousands of
+    objects that stay until the end, and that each full collection would look at again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

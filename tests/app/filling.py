@@ -27,12 +27,6 @@ def fill(connection: Connection) -> None:
                 )
 
 
-def empty(connection: Connection) -> None:
-    names = [f'"{table.name}"' for table in _reflected(connection).sorted_tables]
-    named = ", ".join(name for name in names if name != '"alembic_version"')
-    connection.exec_driver_sql(f"TRUNCATE {named} CASCADE")
-
-
 def content(connection: Connection) -> dict[str, list[str]]:
     """Every row of every table as text, sorted."""
     return {
