@@ -6,8 +6,8 @@ from sqlalchemy import and_, exists, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from app.store import leases, seats
+from app.store.run_seats import RunSeat
 from app.store.runs import Run, Worker
-from app.store.seats import RunSeat
 from app.store.shards import claims, reference
 from app.store.shards.leasing import has_failed, is_free
 from app.store.shards.tables import RunShard

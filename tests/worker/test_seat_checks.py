@@ -45,6 +45,17 @@ def test_a_file_of_the_first_that_is_seen_shows_that_the_folder_is_shared(
     assert list(get_settings().run_path(7).iterdir()) == []
 
 
+def test_files_of_workers_that_were_killed_while_they_waited_are_removed(
+    data_dir: Path, model: Path
+) -> None:
+    folder = get_settings().run_path(7)
+    folder.mkdir(parents=True)
+    (folder / ".seats-earlier").touch()
+    (folder / ".seats-earlier-1").touch()
+    with marked(7, "m", str(model)):
+        assert [path.name for path in folder.iterdir()] == [".seats-m"]
+
+
 def test_a_folder_that_is_not_shared(
     data_dir: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,17 +113,53 @@ def test_of_the_hub_s_models_the_commit_counts(model: Path, tmp_path: Path) -> N
 
 
 def test_a_way_to_the_first_is_tried() -> None:
-    with listening("127.0.0.1", 2) as port:
-        check_way("127.0.0.1", port)
-    with pytest.raises(ValueError, match=rf"127.0.0.1, port {port}.*CHESBOARD_SEAT_HOST"):
-        check_way("127.0.0.1", port)
+    with listening("127.0.0.1", "m") as port:
+        check_way("127.0.0.1", port, "m")
+    with pytest.raises(
+        ValueError, match=rf"the first worker at 127.0.0.1, port {port}.*CHESBOARD_SEAT_HOST"
+    ):
+        check_way("127.0.0.1", port, "m")
+
+
+def test_a_way_that_leads_elsewhere() -> None:
+    """An address that is another machine's to the one that asks, such as a loopback."""
+    with (
+        listening("127.0.0.1", "another") as port,
+        pytest.raises(ValueError, match="something else answers there"),
+    ):
+        check_way("127.0.0.1", port, "m")
+
+
+def test_who_listens_and_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seat_checks, "CONNECT_SECONDS", 0.1)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(ValueError, match="timed out"),
+    ):
+        check_way("127.0.0.1", silent.getsockname()[1], "m")
+
+
+def test_any_number_of_workers_may_try_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one seat is free, that of another may change hands again and again."""
+    monkeypatch.setattr(seat_checks, "CONNECT_SECONDS", 2.0)
+    with listening("127.0.0.1", "m") as port:
+        for _ in range(20):
+            check_way("127.0.0.1", port, "m")
 
 
 def test_torchrun_can_take_the_port_at_once_where_others_have_just_tried_it() -> None:
-    with listening("127.0.0.1", 2) as port:
-        check_way("127.0.0.1", port)
-    with socket.create_server(("127.0.0.1", port)):
-        check_way("127.0.0.1", port)
+    with listening("127.0.0.1", "m") as port:
+        check_way("127.0.0.1", port, "m")
+        asking = socket.create_connection(("127.0.0.1", port))
+    with asking, socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+def test_the_port_is_none_that_the_system_gives_to_a_connection_until_torchrun_has_it() -> None:
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    lowest = int(given.read_text().split()[0]) if given.exists() else 32_768
+    with listening("127.0.0.1", "m") as port:
+        assert port < lowest
 
 
 def test_a_worker_tells_the_address_that_was_set_or_that_of_its_way_to_the_database(
