@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from ipaddress import ip_address
 from pathlib import Path
 
 import psutil
@@ -78,18 +79,21 @@ def _answering(family: socket.AddressFamily, word: str) -> _Answering:
     raise ValueError(f"no port from {PORTS[0]} to {PORTS[-1]} could be opened on this machine")
 
 
-def check_way(host: str, port: int, word: str, to: str = "the first worker") -> None:
-    """Raises:
-    ValueError: who listens there is not to be reached. to: who that is.
+def check_way(host: str, port: int, word: str, to: str = "the first worker") -> str:
+    """The address of this machine from which it reaches who listens there. to: who that is.
+
+    Raises:
+        ValueError: it does not reach them.
     """
     try:
         with socket.create_connection((host, port), CONNECT_SECONDS) as way:
             heard = way.makefile("rb").read(len(word.encode()))
+            own = str(way.getsockname()[0])
     except OSError as error:
         why = str(error)
     else:
         if heard == word.encode():
-            return
+            return own
         why = "something else answers there"
     raise ValueError(
         f"it does not reach {to} at {host}, port {port} ({why}). Set CHESBOARD_SEAT_HOST there to "
@@ -171,14 +175,24 @@ def own_host(run_id: int) -> str:
     return get_settings().seat_host or run_with_retry(f"run {run_id}", local_address)
 
 
-def interface_of(host: str) -> str | None:
-    """The network interface of this machine that has an address; None: it has none, such as where
-    the address is that of a router."""
-    try:
-        address = str(socket.getaddrinfo(host, None)[0][4][0])
-    except OSError:
-        return None
+def interface_of(host: str, left_from: str) -> str | None:
+    """The network interface that the processes talk over: that of the address at which others reach
+    this worker; where that is none of this machine's (a router's), or its loopback (by which many
+    machines know their own name), that of the address from which it reached them. None: neither."""
+    own = _resolved(host)
+    found = None if own is None or ip_address(own).is_loopback else _interface_with(own)
+    return found or _interface_with(left_from)
+
+
+def _resolved(host: str) -> str | None:
+    with suppress(OSError):
+        return str(socket.getaddrinfo(host, None)[0][4][0])
+    return None
+
+
+def _interface_with(address: str) -> str | None:
+    wanted, _, _ = address.partition("%")
     for name, addresses in psutil.net_if_addrs().items():
-        if any(one.address.partition("%")[0] == address for one in addresses):
+        if any(one.address.partition("%")[0] == wanted for one in addresses):
             return str(name)
     return None

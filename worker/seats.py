@@ -103,10 +103,11 @@ class FirstSeat:
             )
             for _ in range(self._offer.seats - 1):
                 enqueue(self._run_id)
-            self._wait(reporter, control)
-        return Meeting(0, self._offer.seats, host, port, interface_of(host))
+            left_from = self._wait(reporter, control)
+        return Meeting(0, self._offer.seats, host, port, interface_of(host, left_from))
 
-    def _wait(self, reporter: Reporter, control: Control) -> None:
+    def _wait(self, reporter: Reporter, control: Control) -> str:
+        """Returns the address from which this worker reaches the others."""
         timeout = get_settings().seat_timeout.total_seconds()
         shown: tuple[int, float] | None = None
         lacking_since = time.monotonic()
@@ -123,7 +124,7 @@ class FirstSeat:
                 reporter.phase("waiting for seats", taken, self._offer.seats, "taken")
             are_ready = bool(found) and all(seat.ready for seat in found)
             if are_ready and ways.are_open(found) and self._begin():
-                return
+                return ways.left_from
             if there >= self._offer.seats:
                 lacking_since = now  # some are busy, and will come
             elif now - lacking_since > timeout:
@@ -177,6 +178,8 @@ class _Ways:
     """From the first worker to the others."""
 
     def __init__(self) -> None:
+        self.left_from = ""
+        """The address of this machine from which the last was reached."""
         self._open: set[tuple[str, int]] = set()
         self._closed_since: dict[tuple[str, int], float] = {}
 
@@ -195,7 +198,7 @@ class _Ways:
             if way in self._open:
                 continue
             try:
-                check_way(*way, marker, f"the worker {seat.worker}")
+                self.left_from = check_way(*way, marker, f"the worker {seat.worker}")
             except ValueError as error:
                 since = self._closed_since.setdefault(way, time.monotonic())
                 # A worker that is gone loses its seat meanwhile.
@@ -243,7 +246,7 @@ def _take_part(
     assert first.port is not None
     assert first.marker is not None
     check_folder(claim.run_id, taken.seat, first.marker, location, control)
-    check_way(first.host, first.port, first.marker)
+    left_from = check_way(first.host, first.port, first.marker)
     host = own_host(claim.run_id)
     with listening(host, first.marker) as port:
         run_with_retry(
@@ -251,7 +254,7 @@ def _take_part(
             lambda s: seats.get_ready(s, claim.run_id, taken.token, host, port),
         )
         _until(claim, control, lambda found: found[0].begun)
-    interface = interface_of(host)
+    interface = interface_of(host, left_from)
     meeting = Meeting(taken.seat, settings.seats, first.host, first.port, interface)
     with TemporaryDirectory(prefix="chesboard-ranks-") as name:
         # How those ended that are lost is not known; that the worker could not begin is not so.

@@ -4,8 +4,10 @@ import errno
 import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from app.core.database import local_address, transaction
@@ -114,7 +116,7 @@ def test_of_the_hub_s_models_the_commit_counts(model: Path, tmp_path: Path) -> N
 
 def test_a_way_to_the_first_is_tried() -> None:
     with listening("127.0.0.1", "m") as port:
-        check_way("127.0.0.1", port, "m")
+        assert check_way("127.0.0.1", port, "m") == "127.0.0.1"  # from where it leaves
     with pytest.raises(
         ValueError, match=rf"the first worker at 127.0.0.1, port {port}.*CHESBOARD_SEAT_HOST"
     ):
@@ -172,8 +174,39 @@ def test_a_worker_tells_the_address_that_was_set_or_that_of_its_way_to_the_datab
     assert own_host(7) == "10.0.0.1"
 
 
-def test_the_interface_of_an_address_is_found() -> None:
-    names = {name for _, name in socket.if_nameindex()}
-    assert interface_of("127.0.0.1") in names
-    assert interface_of("192.0.2.1") is None  # of nobody: a documentation address
-    assert interface_of("no such host.invalid") is None
+@pytest.fixture
+def interfaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that knows its own name as its loopback, as Debian sets it up."""
+    addresses = {"lo": "127.0.0.1", "eth0": "10.0.0.7", "ib0": "10.1.0.7"}
+    found = {name: [SimpleNamespace(address=one)] for name, one in addresses.items()}
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: found)
+    names = {"node-7": "127.0.1.1"}
+    resolved = {**{one: one for one in (*addresses.values(), "192.0.2.1")}, **names}
+
+    def resolve(host: str, _: Any) -> list[Any]:
+        if host not in resolved:
+            raise socket.gaierror
+        return [(None, None, None, "", (resolved[host], 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("10.1.0.7", "ib0"),  # which was set, to keep the traffic there
+        ("node-7", "eth0"),
+        ("127.0.0.1", "eth0"),
+        ("192.0.2.1", "eth0"),  # a router's
+        ("no such host", "eth0"),
+    ],
+)
+def test_processes_talk_over_the_interface_at_which_others_reach_the_worker(
+    interfaces: None, host: str, expected: str
+) -> None:
+    assert interface_of(host, "10.0.0.7") == expected
+
+
+def test_workers_of_one_machine_talk_over_its_loopback(interfaces: None) -> None:
+    assert interface_of("127.0.0.1", "127.0.0.1") == "lo"
+    assert interface_of("127.0.0.1", "192.0.2.1") is None

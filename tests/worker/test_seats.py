@@ -141,7 +141,7 @@ def test_leaving_ends_the_attempt_for_all(claim: Claim, others: list[SeatClaim])
 def ready(claim: Claim, others: list[SeatClaim], monkeypatch: pytest.MonkeyPatch) -> SeatClaim:
     """The second seat, where nothing is in the way any more."""
     for check in ("check_folder", "check_way"):
-        monkeypatch.setattr(worker_seats, check, lambda *_: None)
+        monkeypatch.setattr(worker_seats, check, lambda *_: "127.0.0.1")
     monkeypatch.setattr(worker_seats, "own_host", lambda _: "127.0.0.1")
     with transaction() as session:
         seats.receive(session, claim.run_id, claim.token, "127.0.0.1", 4711, "m")
