@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25
 """Between two looks at the other seats."""
-SHOWN_SECONDS = 60.0
+SHOWN_SECONDS = 5.0
 """Between two reports that a run waits."""
 LAST_WORDS_SECONDS = 45.0
 """How long another worker may take to tell how its processes ended: torchrun gives those that are
@@ -96,32 +96,35 @@ class FirstSeat:
             RunStoppedError: `control` raised it.
         """
         host, marker = own_host(self._run_id), uuid.uuid4().hex
-        with listening(host, self._offer.seats) as port, marked(self._run_id, marker, location):
+        with listening(host, marker) as port, marked(self._run_id, marker, location):
             run_with_retry(
                 f"run {self._run_id}",
                 lambda s: seats.receive(s, self._run_id, self._token, host, port, marker),
             )
             for _ in range(self._offer.seats - 1):
                 enqueue(self._run_id)
-            self._wait(reporter, control)
-        return Meeting(0, self._offer.seats, host, port, interface_of(host))
+            left_from = self._wait(reporter, control)
+        return Meeting(0, self._offer.seats, host, port, interface_of(host, left_from))
 
-    def _wait(self, reporter: Reporter, control: Control) -> None:
+    def _wait(self, reporter: Reporter, control: Control) -> str:
+        """Returns the address from which this worker reaches the others."""
         timeout = get_settings().seat_timeout.total_seconds()
         shown: tuple[int, float] | None = None
         lacking_since = time.monotonic()
+        ways = _Ways()
         while True:
             control.check()
             found, there = run_with_retry(f"run {self._run_id}", self._look)
             for seat in found:
                 if seat.results is not None:
                     raise RankFailedError(_error_of(seat.results))
-            ready, now = sum(seat.ready for seat in found), time.monotonic()
-            if shown is None or shown[0] != ready or now - shown[1] > SHOWN_SECONDS:
-                shown = (ready, now)
-                reporter.phase("waiting for seats", ready, self._offer.seats, "taken")
-            if ready == self._offer.seats:
-                return
+            taken, now = sum(seat.worker is not None for seat in found), time.monotonic()
+            if shown is None or shown[0] != taken or now - shown[1] > SHOWN_SECONDS:
+                shown = (taken, now)
+                reporter.phase("waiting for seats", taken, self._offer.seats, "taken")
+            are_ready = bool(found) and all(seat.ready for seat in found)
+            if are_ready and ways.are_open(found) and self._begin():
+                return ways.left_from
             if there >= self._offer.seats:
                 lacking_since = now  # some are busy, and will come
             elif now - lacking_since > timeout:
@@ -132,6 +135,11 @@ class FirstSeat:
         seats.free_silent(session, self._run_id, self._token)
         there = seats.count_workers(session, self._offer, get_settings().lease)
         return seats.read(session, self._run_id, self._token), there
+
+    def _begin(self) -> bool:
+        return run_with_retry(
+            f"run {self._run_id}", lambda s: seats.begin(s, self._run_id, self._token)
+        )
 
     def are_lost(self) -> bool:
         """Whether a seat's worker is silent or gone, or its processes have failed."""
@@ -164,6 +172,42 @@ class FirstSeat:
             time.sleep(LOOK_SECONDS)
         silent: list[dict[str, Any] | None] = [None] * self._offer.gpus
         return [one for seat in others for one in seat.results or silent]
+
+
+class _Ways:
+    """From the first worker to the others."""
+
+    def __init__(self) -> None:
+        self.left_from = ""
+        """The address of this machine from which the last was reached."""
+        self._open: set[tuple[str, int]] = set()
+        self._closed_since: dict[tuple[str, int], float] = {}
+
+    def are_open(self, found: list[SeatState]) -> bool:
+        """Whether all others are reached.
+
+        Raises:
+            ValueError: one is not, and is alive all the same.
+        """
+        marker = found[0].marker
+        assert marker is not None
+        for seat in found[1:]:
+            assert seat.host is not None
+            assert seat.port is not None
+            way = (seat.host, seat.port)
+            if way in self._open:
+                continue
+            try:
+                self.left_from = check_way(*way, marker, f"the worker {seat.worker}")
+            except ValueError as error:
+                since = self._closed_since.setdefault(way, time.monotonic())
+                # A worker that is gone loses its seat meanwhile.
+                if time.monotonic() - since > 2 * get_settings().lease.total_seconds():
+                    message = f"The first worker cannot begin: {error}"
+                    raise ValueError(message) from error
+                return False
+            self._open.add(way)
+        return True
 
 
 def take_seat(taken: SeatClaim, worker: str, models: ModelCache) -> None:
@@ -202,10 +246,15 @@ def _take_part(
     assert first.port is not None
     assert first.marker is not None
     check_folder(claim.run_id, taken.seat, first.marker, location, control)
-    check_way(first.host, first.port)
-    run_with_retry(f"run {claim.run_id}", lambda s: seats.get_ready(s, claim.run_id, taken.token))
-    _until(claim, control, lambda found: all(seat.ready for seat in found))
-    interface = interface_of(own_host(claim.run_id))
+    left_from = check_way(first.host, first.port, first.marker)
+    host = own_host(claim.run_id)
+    with listening(host, first.marker) as port:
+        run_with_retry(
+            f"run {claim.run_id}",
+            lambda s: seats.get_ready(s, claim.run_id, taken.token, host, port),
+        )
+        _until(claim, control, lambda found: found[0].begun)
+    interface = interface_of(host, left_from)
     meeting = Meeting(taken.seat, settings.seats, first.host, first.port, interface)
     with TemporaryDirectory(prefix="chesboard-ranks-") as name:
         # How those ended that are lost is not known; that the worker could not begin is not so.
@@ -245,9 +294,8 @@ def _error_of(results: list[dict[str, Any] | None]) -> dict[str, Any]:
 
 
 def _too_few(offer: Offer, there: int, seconds: float) -> str:
-    command = f"chesboard worker --gpus {offer.gpus} --seats {offer.seats}"
     return (
-        f"The run needs {offer.seats} workers that were started with `{command}`, and for "
+        f"The run needs {offer.seats} workers that were started with `{offer.command}`, and for "
         f"{seconds:,.0f} s only {there} {'was' if there == 1 else 'were'} there "
         "(CHESBOARD_SEAT_TIMEOUT). Start the others, or a worker without --seats, and resume the "
         "run."

@@ -222,6 +222,7 @@ RULES: tuple[Rule, ...] = (
     Rule("GET", f"{_RUN}/displacement.csv", VIEWER, "run.export", "run {run_id}"),
     Rule("GET", f"{_RUN}/displacements", VIEWER),
     Rule("GET", f"{_RUN}/pairs", VIEWER),
+    Rule("GET", f"{_RUN}/seats", VIEWER),
     Rule("GET", f"{_RUN}/shards", VIEWER),
     Rule("GET", f"{_RUN}/weights", VIEWER, "run.export", "run {run_id}"),
     Rule("DELETE", f"{_RUN}/weights", OPERATOR, "run.remove-model", "run {run_id}"),

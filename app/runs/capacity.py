@@ -152,9 +152,11 @@ def _unknown(sentence: str) -> Capacity:
 
 def warning(session: Session, config: RunConfig, dataset: Dataset) -> str | None:
     """A message for a run that no worker may have room for; None where one has, or nothing is
-    known."""
+    known. Not where it waits for other workers: its page tells that for as long as it is so."""
     found = of_run(session, config, dataset)
-    return found.sentence if found.level == "warn" else None
+    if found.level != "warn" or found.workers[0].verdict == "fits":
+        return None
+    return found.sentence
 
 
 @dataclass(frozen=True, slots=True)

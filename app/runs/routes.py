@@ -17,7 +17,7 @@ from app.core.json_body import JsonBody
 from app.core.paging import PAGE_SIZE, Offset
 from app.core.settings import get_settings
 from app.core.text import STORABLE_PATTERN
-from app.runs import capacity, queries, requests, selection, shards, weights
+from app.runs import capacity, queries, requests, seats, selection, shards, weights
 from app.runs.external import requests as external
 from app.runs.external.access import is_recorder
 from app.runs.external.routes import router as external_router
@@ -31,6 +31,7 @@ from app.runs.schemas import (
     RunPairs,
     SelectionPreview,
 )
+from app.runs.seats import RunSeats
 from app.runs.shards import RunShards
 from app.store.lookup import Id, require_run
 from app.store.runs import EXTERNAL, Kind, Status
@@ -211,6 +212,13 @@ def list_run_shards(
     run those of its reference pass. A run of another kind, or one that no worker has claimed yet,
     has none."""
     return shards.list_shards(session, run_id, offset, limit)
+
+
+@router.get("/runs/{run_id}/seats")
+def list_run_seats(session: SessionDep, run_id: int) -> RunSeats:
+    """Which workers train a run together in its present attempt (`chesboard worker --seats N`), and
+    for how many it waits. A run that is over, or one worker's, has no seats."""
+    return seats.list_seats(session, run_id)
 
 
 @router.post("/datasets/{dataset_id}/selection")

@@ -7,8 +7,8 @@ from sqlalchemy.orm import Session
 
 from app.store import leases, seats
 from app.store.devices import is_on_device_of
+from app.store.run_seats import RunSeat
 from app.store.runs import Run, Worker
-from app.store.seats import RunSeat
 from app.store.shards import claims, reference
 from app.store.shards.leasing import has_failed, is_free
 from app.store.shards.tables import RunShard

@@ -3,7 +3,9 @@
 A worker with `--seats N` that claims a training run opens N seats for this attempt at it. It has
 the first itself, under the run's lease: it alone records. Each of the others is taken by a worker
 of the same kind, with a lease of its own, and is ready once that worker can begin. A seat belongs
-to the attempt whose lease token the run has: with that lease all seats are over.
+to the attempt whose lease token the run has: with that lease all seats are over. Once all are
+ready the attempt begins, for all of them at once: from then on a seat that is lost is no other
+worker's to take.
 
 Claims of such workers take turns, and none opens seats while others are to be taken: so two that
 are idle never wait for each other at two runs.
@@ -14,56 +16,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    DateTime,
-    ForeignKey,
-    Integer,
-    Text,
-    and_,
-    delete,
-    exists,
-    func,
-    select,
-    update,
-)
-from sqlalchemy import text as sql
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
+from sqlalchemy import ColumnElement, and_, delete, exists, func, select, update
+from sqlalchemy.orm import Session, aliased
 
-from app.core.database import Base
 from app.store import leases
 from app.store.leases import Claim, LeaseState, clock
+from app.store.run_seats import RunSeat
 from app.store.runs import Run, Worker
 
 # An arbitrary key of a PostgreSQL advisory lock.
 ADVISORY_LOCK = 5_020_417_320_116
-
-
-class RunSeat(Base):
-    __tablename__ = "run_seats"
-
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
-    seat: Mapped[int] = mapped_column(
-        primary_key=True, autoincrement=False, doc="From 0, that of the worker with the run."
-    )
-    attempt_token: Mapped[str] = mapped_column(Text, doc="The run's lease token in this attempt.")
-    seats: Mapped[int] = mapped_column(Integer, doc="How many the attempt has.")
-    gpus: Mapped[int] = mapped_column(Integer, doc="How many processes each starts.")
-    worker: Mapped[str | None] = mapped_column(Text, doc="Who has it; null: free.")
-    lease_token: Mapped[str | None] = mapped_column(Text, doc="Null for the first: the run's.")
-    lease_expires_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    ready: Mapped[bool] = mapped_column(
-        server_default=sql("false"), doc="Its worker sees folder and model, and can begin."
-    )
-    host: Mapped[str | None] = mapped_column(Text, doc="Of the first: where the others find it.")
-    port: Mapped[int | None] = mapped_column(Integer)
-    marker: Mapped[str | None] = mapped_column(
-        Text, doc="Of the first: in the name of a file that all must see in the run's folder."
-    )
-    results: Mapped[list[dict[str, Any] | None] | None] = mapped_column(
-        JSONB(none_as_null=True), doc="How each of its processes ended; null: they have not."
-    )
 
 
 _RUN = aliased(Run)
@@ -77,6 +39,11 @@ class Offer:
     gpus: int
     seats: int
 
+    @property
+    def command(self) -> str:
+        """How such a worker is started."""
+        return f"chesboard worker --gpus {self.gpus} --seats {self.seats}"
+
 
 @dataclass(frozen=True, slots=True)
 class SeatClaim:
@@ -89,8 +56,11 @@ class SeatClaim:
 @dataclass(frozen=True, slots=True)
 class SeatState:
     seat: int
+    gpus: int
     worker: str | None
+    taken_at: datetime | None
     ready: bool
+    begun: bool
     silent: bool
     """Whether its lease has expired."""
     host: str | None
@@ -116,7 +86,7 @@ def claim(
         return None
     claimed = leases.claim(session, run_id, worker, lease, now)
     if claimed is not None and claimed.kind == "train":
-        _open(session, claimed, worker, offer)
+        _open(session, claimed, worker, offer, now)
     return claimed
 
 
@@ -124,7 +94,9 @@ def _take_turns(session: Session) -> None:
     session.execute(select(func.pg_advisory_xact_lock(ADVISORY_LOCK)))
 
 
-def _open(session: Session, claimed: Claim, worker: str, offer: Offer) -> None:
+def _open(
+    session: Session, claimed: Claim, worker: str, offer: Offer, now: datetime | None
+) -> None:
     # Those of earlier attempts, and of runs whose first worker was lost and which are over.
     session.execute(delete(RunSeat).where(~_is_current()))
     session.add_all(
@@ -135,6 +107,7 @@ def _open(session: Session, claimed: Claim, worker: str, offer: Offer) -> None:
             seats=offer.seats,
             gpus=offer.gpus,
             worker=worker if seat == 0 else None,
+            taken_at=clock(now) if seat == 0 else None,
         )
         for seat in range(offer.seats)
     )
@@ -154,7 +127,7 @@ def _is_current(*more: ColumnElement[bool]) -> ColumnElement[bool]:
 def is_free(offer: Offer | None = None, now: datetime | None = None) -> ColumnElement[bool]:
     """Condition on a seat: a worker with this offer may take it; None: any worker."""
     is_waiting = _is_current(_RUN.cancel_requested.is_(False), _RUN.lease_expires_at >= clock(now))
-    free = and_(RunSeat.worker.is_(None), is_waiting)
+    free = and_(RunSeat.worker.is_(None), RunSeat.begun.is_(False), is_waiting)
     if offer is None:
         return free
     return and_(free, RunSeat.seats == offer.seats, RunSeat.gpus == offer.gpus)
@@ -180,7 +153,12 @@ def sit(
     taken = session.execute(
         update(RunSeat)
         .where(RunSeat.run_id == run_id, RunSeat.seat == free.scalar_subquery())
-        .values(worker=worker, lease_token=token, lease_expires_at=clock(now) + lease)
+        .values(
+            worker=worker,
+            taken_at=clock(now),
+            lease_token=token,
+            lease_expires_at=clock(now) + lease,
+        )
         .returning(RunSeat.seat, RunSeat.attempt_token)
     ).one_or_none()
     if taken is None:
@@ -241,9 +219,28 @@ def receive(
     )
 
 
-def get_ready(session: Session, run_id: int, token: str) -> None:
-    """Tell that the worker of a seat can begin."""
-    session.execute(update(RunSeat).where(_own(run_id, token)).values(ready=True))
+def get_ready(session: Session, run_id: int, token: str, host: str, port: int) -> None:
+    """Tell that the worker of a seat can begin, and where it is."""
+    session.execute(
+        update(RunSeat).where(_own(run_id, token)).values(host=host, port=port, ready=True)
+    )
+
+
+def begin(session: Session, run_id: int, attempt_token: str, now: datetime | None = None) -> bool:
+    """Let all seats of an attempt begin, and close it to other workers. False, and nothing is
+    changed, unless each of them is ready, and its worker neither silent nor done."""
+    of_attempt = and_(RunSeat.run_id == run_id, RunSeat.attempt_token == attempt_token)
+    is_able = and_(
+        RunSeat.ready,
+        RunSeat.results.is_(None),
+        func.coalesce(RunSeat.lease_expires_at >= clock(now), True),  # the first's is the run's
+    )
+    locked = select(is_able).where(of_attempt).order_by(RunSeat.seat).with_for_update()
+    able = session.scalars(locked).all()
+    if not able or not all(able):
+        return False
+    session.execute(update(RunSeat).where(of_attempt).values(begun=True))
+    return True
 
 
 def tell(session: Session, run_id: int, token: str, results: list[dict[str, Any] | None]) -> None:
@@ -255,9 +252,12 @@ def tell(session: Session, run_id: int, token: str, results: list[dict[str, Any]
 
 _FREE: dict[str, Any] = {
     "worker": None,
+    "taken_at": None,
     "lease_token": None,
     "lease_expires_at": None,
     "ready": False,
+    "host": None,
+    "port": None,
 }
 
 
@@ -269,7 +269,7 @@ def leave(session: Session, run_id: int, token: str) -> None:
 def free_silent(
     session: Session, run_id: int, attempt_token: str, now: datetime | None = None
 ) -> None:
-    """Free the seats of lost workers, for others to take: before the processes are started."""
+    """Free the seats of lost workers, for others to take: before they begin."""
     session.execute(
         update(RunSeat)
         .where(
@@ -288,8 +288,11 @@ def read(
     rows = session.execute(
         select(
             RunSeat.seat,
+            RunSeat.gpus,
             RunSeat.worker,
+            RunSeat.taken_at,
             RunSeat.ready,
+            RunSeat.begun,
             func.coalesce(RunSeat.lease_expires_at < clock(now), False).label("silent"),
             RunSeat.host,
             RunSeat.port,

@@ -24,6 +24,9 @@ export function h(tag, attributes = {}, ...children) {
   return element;
 }
 
+/** Names in backticks stand out: "by `rank`". @param {string} sentence */
+export const inCode = (sentence) => sentence.split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part));
+
 /**
  * The first matching element. Untyped: what a selector finds is up to the template.
  *

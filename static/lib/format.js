@@ -97,6 +97,20 @@ export function duration(seconds) {
   return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
 }
 
+/**
+ * How long ago: "just now", "5 min ago", "3 h ago", "2 d ago".
+ *
+ * @param {string} moment as the API tells it
+ * @param {number} [now] milliseconds
+ */
+export function ago(moment, now = Date.now()) {
+  const minutes = Math.floor((now - Date.parse(moment)) / 60_000);
+  if (minutes < 1) return "just now";
+  if (minutes < 60) return `${minutes} min ago`;
+  const hours = Math.floor(minutes / 60);
+  return hours < 48 ? `${hours} h ago` : `${Math.floor(hours / 24)} d ago`;
+}
+
 /** In decimal units: 1500 → "1.50 KB". @param {number} value */
 export function bytes(value) {
   const units = ["B", "KB", "MB", "GB", "TB"];

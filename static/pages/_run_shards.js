@@ -41,10 +41,10 @@ function row(one) {
   return h(
     "tr",
     {},
-    h("td", {}, h("span", { class: "clip one" }, one.worker)),
+    h("td", { class: "worker" }, h("span", { class: "clip", title: one.worker }, one.worker)),
     h("td", { class: "num" }, count(one.shards_done)),
     h("td", { class: "num" }, count(one.done)),
-    h("td", { class: "num" }, one.per_second === null ? "–" : number(one.per_second)),
-    h("td", { class: "quiet small" }, one.is_at_work ? "at work" : ""),
+    h("td", { class: "num narrow-hide" }, one.per_second === null ? "–" : number(one.per_second)),
+    h("td", { class: "quiet small nowrap" }, one.is_at_work ? "at work" : ""),
   );
 }

@@ -17,6 +17,7 @@ import { follow } from "../lib/live.js";
 import { ProbeHistory } from "../lib/probe-history.js";
 import { ProbeSnapshots } from "../lib/probe-snapshots.js";
 import { headOf } from "./_run_head.js";
+import { seatsOf } from "./_run_seats.js";
 import { shardsOf } from "./_run_shards.js";
 import { FilterList } from "./run_train/filter.js";
 
@@ -45,6 +46,7 @@ const ignore = () => {};
 const forecast = run.kind === "train" ? new ForecastCheck(run) : null;
 const filter = run.kind === "train" && run.config.refresh_filter ? new FilterList(run.id, isOver) : null;
 const showShards = run.kind === "train" ? shardsOf(run, { untilDone: true }) : ignore;
+const showSeats = run.kind === "train" ? seatsOf(run) : ignore;
 const showFilterSoon = throttle(() => filter?.show(), FILTER_MS);
 
 const metricDetail = new Detail(
@@ -247,17 +249,18 @@ function cut({ step }) {
   answersView.show(shownPair, answers.get(shownPair) ?? null);
 }
 
-let isInReferencePass = false;
-/** Who computes the reference, while that goes on and once more as it ends. */
-function showHelp(phase) {
-  const was = isInReferencePass;
-  isInReferencePass = phase?.name === REFERENCE_PASS;
-  if (was || isInReferencePass) showShards();
+let entered = run.phase?.name;
+/** Who trains; and who computes the reference, while that goes on and once more as it ends. */
+function showWorkers(phase) {
+  const left = entered;
+  entered = phase?.name;
+  if (left !== entered) showSeats();
+  if (left === REFERENCE_PASS || entered === REFERENCE_PASS) showShards();
 }
 
 function putStatus(now) {
   head.showProgress(now.progress, now.phase);
-  showHelp(now.phase);
+  showWorkers(now.phase);
   if (now.status !== status || now.messages.length !== run.messages.length) head.refreshHead();
   else showVerdict(now);
   status = now.status;
@@ -297,7 +300,7 @@ async function start() {
     status: putStatus,
     progress: (now) => {
       head.showProgress(now, now.phase);
-      showHelp(now.phase);
+      showWorkers(now.phase);
       showVerdict(now);
       showFilterSoon();
     },
@@ -324,7 +327,7 @@ async function catchUp() {
   run.revision = now.revision;
   showVerdict(now);
   head.showProgress(now.progress, now.phase);
-  showHelp(now.phase);
+  showWorkers(now.phase);
   head.refreshHead();
   drawList();
 }

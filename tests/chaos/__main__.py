@@ -75,7 +75,7 @@ class Result:
 
 def befall(runs: Runs, fault: Fault, draw: random.Random) -> Result:
     """Start a run, let the fault strike, let the run end, and compare."""
-    runs.stack.set_gpus(fault.gpus)
+    runs.stack.have_workers(fault.workers)
     calm = undisturbed(runs, fault.run)
     began = time.monotonic()
     with bystander(runs) as other:
@@ -150,7 +150,7 @@ def undisturbed_study(runs: Runs) -> tuple[int, float]:
 
 def befall_study(runs: Runs, draw: random.Random) -> Result:
     """Start a study, kill what carries it, let it end by itself, and compare it with a calm one."""
-    runs.stack.set_gpus(STUDY_FAULT.gpus)
+    runs.stack.have_workers(STUDY_FAULT.workers)
     calm, seconds = undisturbed_study(runs)
     began = time.monotonic()
     with bystander(runs) as other:

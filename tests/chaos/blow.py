@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tests.chaos.stack import TWO_WORKERS, WorkerKind
 from tests.chaos.workload import FINAL, SMALL, Runs
 
 
@@ -87,5 +88,4 @@ class Fault:
     others: Patience = PATIENT
     before: Callable[[Runs], list[int]] | None = None
     """What is done before the run is queued; gives the runs that are under way by then."""
-    gpus: int = 1
-    """Of each worker (`chesboard worker --gpus`)."""
+    workers: WorkerKind = TWO_WORKERS

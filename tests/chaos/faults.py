@@ -3,9 +3,10 @@
 import signal
 import time
 
-from tests.chaos import loading, pairs, visitors
+from tests.chaos import loading, pairs, seats, visitors
 from tests.chaos.blow import Blow, Fault, Patience
 from tests.chaos.ranks import rank_killed
+from tests.chaos.stack import WorkerKind
 from tests.chaos.workload import FINAL, pid_of
 
 KILLS = 10
@@ -245,6 +246,8 @@ def disk_full(blow: Blow) -> None:
 RESTARTED = Patience(p95=30, worst=60, small=60)
 """Where the web server itself, or what it needs, is away for a while."""
 
+ON_SEATS = WorkerKind(seats=seats.SEATS, count=seats.SEATS + 1)
+
 FAULTS = {
     "kill-training": Fault("worker killed (-9), training", "long training", worker_killed),
     "kill-scoring": Fault("one of two killed (-9), scoring", "scoring", one_of_two_killed),
@@ -263,7 +266,22 @@ FAULTS = {
         before=loading.anew,
     ),
     "kill-rank": Fault(
-        "one of two ranks killed (-9)", "training on two ranks", rank_killed, gpus=2
+        "one of two ranks killed (-9)",
+        "training on two ranks",
+        rank_killed,
+        workers=WorkerKind(gpus=2),
+    ),
+    "kill-seat": Fault(
+        "worker on the first seat killed (-9)",
+        "training on two seats",
+        seats.first_seat_killed,
+        workers=ON_SEATS,
+    ),
+    "freeze-seat": Fault(
+        "worker on a further seat frozen beyond its lease",
+        "training on two seats",
+        seats.further_seat_frozen,
+        workers=ON_SEATS,
     ),
     "stop": Fault("worker asked to stop (TERM)", "training", worker_asked_to_stop),
     "freeze": Fault("worker frozen beyond its lease", "training", worker_frozen),

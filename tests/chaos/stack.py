@@ -1,4 +1,4 @@
-"""PostgreSQL, Valkey, the web server and two workers as real processes that can be harmed."""
+"""PostgreSQL, Valkey, the web server and workers as real processes that can be harmed."""
 
 import os
 import signal
@@ -42,9 +42,20 @@ SETTINGS = {
     # One person may have half of them.
     "CHESBOARD_MAX_DOWNLOADS": str(2 * SLOW_READERS),
 }
-WORKERS = 2
 STOP_SECONDS = 30
 START_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerKind:
+    """How workers are started (`chesboard worker --gpus G --seats N`), and how many."""
+
+    gpus: int = 1
+    seats: int = 1
+    count: int = 2
+
+
+TWO_WORKERS = WorkerKind()
 
 
 @dataclass(slots=True)
@@ -72,6 +83,7 @@ class Stack:
         self.url = f"http://127.0.0.1:{settings.port}"
         self._postgres, self._valkey, self._web = Children(), Children(), Children()
         self._workers: list[_Worker] = []
+        self._kind = TWO_WORKERS
         self._started = 0
         try:
             database_url = start_postgres(folder / "postgres", self._postgres)
@@ -102,7 +114,7 @@ class Stack:
         while time.monotonic() < deadline:
             with suppress(httpx.HTTPError):
                 found = httpx.get(f"{self.url}/healthz", timeout=2, headers=bearer(OPERATOR_TOKEN))
-                if len(found.json()["workers"]) == WORKERS:
+                if len(found.json()["workers"]) == self._kind.count:
                     return
             time.sleep(0.1)
         raise AssertionError(f"the stack did not start:\n{self.words()}")
@@ -126,7 +138,7 @@ class Stack:
     def tend_workers(self) -> None:
         """Start workers until there are as many as there should be, as a supervisor does."""
         self._workers = [worker for worker in self._workers if worker.process.poll() is None]
-        while len(self._workers) < WORKERS:
+        while len(self._workers) < self._kind.count:
             self._started += 1
             log = self.folder / f"worker-{self._started:02d}.log"
             with log.open("wb") as output:
@@ -144,11 +156,15 @@ class Stack:
         """Of those that run."""
         return {one.process.pid for one in self._workers if one.process.poll() is None}
 
-    def set_gpus(self, count: int) -> None:
-        """Have workers of so many processes for a training run (`chesboard worker --gpus`)."""
-        if self._environment.get("CHESBOARD_GPUS", "1") == str(count):
+    def have_workers(self, kind: WorkerKind) -> None:
+        """Have so many workers of this kind from now on."""
+        if kind == self._kind:
             return
-        self._environment["CHESBOARD_GPUS"] = str(count)
+        self._kind = kind
+        self._environment |= {
+            "CHESBOARD_GPUS": str(kind.gpus),
+            "CHESBOARD_SEATS": str(kind.seats),
+        }
         for worker in self._workers:
             worker.process.terminate()
         for worker in self._workers:

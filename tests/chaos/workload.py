@@ -38,6 +38,7 @@ CONFIGS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "long training": ("train", "few", {**TRAIN, "max_steps": 500}),
     "training": ("train", "few", {**TRAIN, "max_steps": 300}),
     "training on two ranks": ("train", "few", {**TRAIN, "max_steps": 150}),
+    "training on two seats": ("train", "few", {**TRAIN, "max_steps": 150}),
     "training a GGUF": ("train", "few", {**TRAIN, "max_steps": 10, "model": LARGE}),
     "reference pass": (
         "train",

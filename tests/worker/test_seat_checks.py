@@ -4,8 +4,10 @@ import errno
 import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from app.core.database import local_address, transaction
@@ -43,6 +45,17 @@ def test_a_file_of_the_first_that_is_seen_shows_that_the_folder_is_shared(
     with marked(7, "m", str(model)):
         check(model)
     assert list(get_settings().run_path(7).iterdir()) == []
+
+
+def test_files_of_workers_that_were_killed_while_they_waited_are_removed(
+    data_dir: Path, model: Path
+) -> None:
+    folder = get_settings().run_path(7)
+    folder.mkdir(parents=True)
+    (folder / ".seats-earlier").touch()
+    (folder / ".seats-earlier-1").touch()
+    with marked(7, "m", str(model)):
+        assert [path.name for path in folder.iterdir()] == [".seats-m"]
 
 
 def test_a_folder_that_is_not_shared(
@@ -102,17 +115,53 @@ def test_of_the_hub_s_models_the_commit_counts(model: Path, tmp_path: Path) -> N
 
 
 def test_a_way_to_the_first_is_tried() -> None:
-    with listening("127.0.0.1", 2) as port:
-        check_way("127.0.0.1", port)
-    with pytest.raises(ValueError, match=rf"127.0.0.1, port {port}.*CHESBOARD_SEAT_HOST"):
-        check_way("127.0.0.1", port)
+    with listening("127.0.0.1", "m") as port:
+        assert check_way("127.0.0.1", port, "m") == "127.0.0.1"  # from where it leaves
+    with pytest.raises(
+        ValueError, match=rf"the first worker at 127.0.0.1, port {port}.*CHESBOARD_SEAT_HOST"
+    ):
+        check_way("127.0.0.1", port, "m")
+
+
+def test_a_way_that_leads_elsewhere() -> None:
+    """An address that is another machine's to the one that asks, such as a loopback."""
+    with (
+        listening("127.0.0.1", "another") as port,
+        pytest.raises(ValueError, match="something else answers there"),
+    ):
+        check_way("127.0.0.1", port, "m")
+
+
+def test_who_listens_and_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seat_checks, "CONNECT_SECONDS", 0.1)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(ValueError, match="timed out"),
+    ):
+        check_way("127.0.0.1", silent.getsockname()[1], "m")
+
+
+def test_any_number_of_workers_may_try_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one seat is free, that of another may change hands again and again."""
+    monkeypatch.setattr(seat_checks, "CONNECT_SECONDS", 2.0)
+    with listening("127.0.0.1", "m") as port:
+        for _ in range(20):
+            check_way("127.0.0.1", port, "m")
 
 
 def test_torchrun_can_take_the_port_at_once_where_others_have_just_tried_it() -> None:
-    with listening("127.0.0.1", 2) as port:
-        check_way("127.0.0.1", port)
-    with socket.create_server(("127.0.0.1", port)):
-        check_way("127.0.0.1", port)
+    with listening("127.0.0.1", "m") as port:
+        check_way("127.0.0.1", port, "m")
+        asking = socket.create_connection(("127.0.0.1", port))
+    with asking, socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+def test_the_port_is_none_that_the_system_gives_to_a_connection_until_torchrun_has_it() -> None:
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    lowest = int(given.read_text().split()[0]) if given.exists() else 32_768
+    with listening("127.0.0.1", "m") as port:
+        assert port < lowest
 
 
 def test_a_worker_tells_the_address_that_was_set_or_that_of_its_way_to_the_database(
@@ -125,8 +174,39 @@ def test_a_worker_tells_the_address_that_was_set_or_that_of_its_way_to_the_datab
     assert own_host(7) == "10.0.0.1"
 
 
-def test_the_interface_of_an_address_is_found() -> None:
-    names = {name for _, name in socket.if_nameindex()}
-    assert interface_of("127.0.0.1") in names
-    assert interface_of("192.0.2.1") is None  # of nobody: a documentation address
-    assert interface_of("no such host.invalid") is None
+@pytest.fixture
+def interfaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that knows its own name as its loopback, as Debian sets it up."""
+    addresses = {"lo": "127.0.0.1", "eth0": "10.0.0.7", "ib0": "10.1.0.7"}
+    found = {name: [SimpleNamespace(address=one)] for name, one in addresses.items()}
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: found)
+    names = {"node-7": "127.0.1.1"}
+    resolved = {**{one: one for one in (*addresses.values(), "192.0.2.1")}, **names}
+
+    def resolve(host: str, _: Any) -> list[Any]:
+        if host not in resolved:
+            raise socket.gaierror
+        return [(None, None, None, "", (resolved[host], 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("10.1.0.7", "ib0"),  # which was set, to keep the traffic there
+        ("node-7", "eth0"),
+        ("127.0.0.1", "eth0"),
+        ("192.0.2.1", "eth0"),  # a router's
+        ("no such host", "eth0"),
+    ],
+)
+def test_processes_talk_over_the_interface_at_which_others_reach_the_worker(
+    interfaces: None, host: str, expected: str
+) -> None:
+    assert interface_of(host, "10.0.0.7") == expected
+
+
+def test_workers_of_one_machine_talk_over_its_loopback(interfaces: None) -> None:
+    assert interface_of("127.0.0.1", "127.0.0.1") == "lo"
+    assert interface_of("127.0.0.1", "192.0.2.1") is None

@@ -13,12 +13,14 @@ from app.core.database import transaction
 from app.core.settings import get_settings
 from app.store import seats
 from app.store.leases import Claim
-from app.store.seats import Offer, RunSeat, SeatClaim
+from app.store.run_seats import RunSeat
+from app.store.seats import Offer, SeatClaim, SeatState
 from tests.app import factories
-from tests.support import database_is_away
+from tests.support import database_is_away, eventually
 from worker import lease_keeper
 from worker import seats as worker_seats
 from worker.launching import Meeting, RanksLostError, write_result
+from worker.seat_checks import listening
 from worker.seats import FirstSeat, take_seat
 
 OFFER = Offer(gpus=2, seats=3)
@@ -139,11 +141,36 @@ def test_leaving_ends_the_attempt_for_all(claim: Claim, others: list[SeatClaim])
 def ready(claim: Claim, others: list[SeatClaim], monkeypatch: pytest.MonkeyPatch) -> SeatClaim:
     """The second seat, where nothing is in the way any more."""
     for check in ("check_folder", "check_way"):
-        monkeypatch.setattr(worker_seats, check, lambda *_: None)
+        monkeypatch.setattr(worker_seats, check, lambda *_: "127.0.0.1")
+    monkeypatch.setattr(worker_seats, "own_host", lambda _: "127.0.0.1")
     with transaction() as session:
         seats.receive(session, claim.run_id, claim.token, "127.0.0.1", 4711, "m")
-        seats.get_ready(session, claim.run_id, others[1].token)
+        seats.get_ready(session, claim.run_id, others[1].token, "127.0.0.1", 4712)
     return others[0]
+
+
+def sit_down(ready: SeatClaim) -> threading.Thread:
+    """Its worker, until it waits for the first to let all begin."""
+    thread = threading.Thread(target=take_seat, args=[ready, "grace", MODELS])
+    thread.start()
+    eventually(lambda: seen(ready)[1].ready)
+    return thread
+
+
+def seen(taken: SeatClaim) -> list[SeatState]:
+    with transaction() as session:
+        return seats.read(session, taken.run.run_id, taken.run.token)
+
+
+def begin(claim: Claim) -> bool:
+    with transaction() as session:
+        return seats.begin(session, claim.run_id, claim.token)
+
+
+def take_part(claim: Claim, ready: SeatClaim) -> None:
+    thread = sit_down(ready)
+    assert begin(claim)
+    thread.join(30)
 
 
 def told(claim: Claim) -> Any:
@@ -163,7 +190,7 @@ def test_a_worker_tells_how_its_processes_ended(
         write_result(folder, 3, DONE)  # the second of its two; the first seat has 0 and 1
 
     monkeypatch.setattr(worker_seats, "run_ranks", run)
-    take_seat(ready, "grace", MODELS)
+    take_part(claim, ready)
     silent, done = told(claim)
     assert silent is None
     assert done["status"] == "succeeded"
@@ -176,8 +203,59 @@ def test_processes_that_had_to_be_killed_ended_without_a_word_and_fail_no_run(
         raise RanksLostError("they stand still")
 
     monkeypatch.setattr(worker_seats, "run_ranks", run)
-    take_seat(ready, "grace", MODELS)
+    take_part(claim, ready)
     assert told(claim) == [None, None]
+
+
+def test_no_worker_begins_before_the_first_has_seen_that_all_are_ready(
+    claim: Claim, ready: SeatClaim, others: list[SeatClaim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them may leave until then, and another take its seat."""
+    began = threading.Event()
+    monkeypatch.setattr(worker_seats, "run_ranks", lambda *_: began.set())
+    waiting = sit_down(ready)
+    with transaction() as session:
+        seats.leave(session, claim.run_id, others[1].token)
+    assert not begin(claim)
+    assert not began.wait(0.1)
+    with transaction() as session:
+        alan = seats.sit(session, claim.run_id, "alan", LEASE, OFFER)
+        assert alan is not None
+        seats.get_ready(session, claim.run_id, alan.token, "127.0.0.1", 4713)
+    assert begin(claim)
+    assert began.wait(30)
+    waiting.join(30)
+
+
+# --- the way from the first to the others --------------------------------------------------------
+
+
+def ways_open(claim: Claim, others: list[SeatClaim], *ports: int) -> bool:
+    with transaction() as session:
+        seats.receive(session, claim.run_id, claim.token, "127.0.0.1", 4711, "m")
+        for one, port in zip(others, ports, strict=True):
+            seats.get_ready(session, claim.run_id, one.token, "127.0.0.1", port)
+    return worker_seats._Ways().are_open(seen(others[0]))
+
+
+def test_the_first_tries_the_way_to_each_of_the_others(
+    claim: Claim, others: list[SeatClaim]
+) -> None:
+    with listening("127.0.0.1", "m") as one, listening("127.0.0.1", "m") as two:
+        assert ways_open(claim, others, one, two)
+    assert not ways_open(claim, others, one, two)  # they may have been killed just now
+
+
+def test_a_worker_that_lives_and_is_not_reached_fails_the_run(
+    claim: Claim, others: list[SeatClaim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its processes would look for each other until they are taken for stuck."""
+    monkeypatch.setenv("CHESBOARD_LEASE", "PT0S")
+    get_settings.cache_clear()
+    with listening("127.0.0.1", "m") as one, listening("127.0.0.1", "another") as two:
+        expected = rf"first worker .* does not reach the worker barbara at 127.0.0.1, port {two}"
+        with pytest.raises(ValueError, match=expected):
+            ways_open(claim, others, one, two)
 
 
 def test_a_worker_that_is_asked_to_end_before_the_others_are_ready_leaves_its_seat(

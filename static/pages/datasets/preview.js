@@ -1,6 +1,6 @@
 // The preview of a file before it is stored: what its columns were recognized as, and the form that corrects it.
 
-import { dataTable, h } from "../../lib/dom.js";
+import { dataTable, h, inCode } from "../../lib/dom.js";
 import { count } from "../../lib/format.js";
 import { promptView, side, text } from "../../lib/pair-view.js";
 import { mappingForm } from "./mapping.js";
@@ -77,8 +77,6 @@ export function previewView(file, seen, how, { store, previewAgain, cancel }) {
 
 const KINDS = { jsonl: "JSONL", json: "JSON", csv: "CSV", parquet: "Parquet", arrow: "Arrow", orc: "ORC" };
 const counted = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
-/** "by `rank`" with the name as code */
-const inCode = (sentence) => sentence.split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part));
 
 function kindOf(seen) {
   if (seen.member) return `${KINDS[seen.kind]}, ${seen.member}`;

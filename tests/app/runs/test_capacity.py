@@ -231,3 +231,13 @@ def test_a_queued_run_carries_the_doubt_and_is_not_refused(
     assert answer.status_code == 201
     [message] = answer.json()["messages"]
     assert "Worker small has 0 MB for a run: that does not fit." in message
+
+
+def test_a_queued_run_carries_no_count_of_the_workers_that_it_waits_for(
+    client: TestClient, dataset_id: int
+) -> None:
+    """Its page counts them for as long as it waits."""
+    announce("ada", 24 * GB, "cuda", gpus=4, seats=2)
+    body = {"kind": "train", "dataset_id": dataset_id, "config": {"model": "tiny"}}
+    assert client.post(f"{API}/runs/capacity", json=body).json()["level"] == "warn"
+    assert client.post(f"{API}/runs", json=body).json()["messages"] == []

@@ -544,3 +544,30 @@ def test_seats_go_on_the_way_down_and_their_runs_wait_for_one_worker(
     assert found[1] == ("running", "token 2")
     migrations.upgrade(empty_url)
     assert counts(engine)["run_seats"] == 0
+
+
+WITH_SEATS = "202611290320"
+
+
+def test_seats_of_a_run_that_trains_have_begun(empty_url: str, engine: Engine) -> None:
+    migrations.upgrade(empty_url, WITH_SEATS)
+    with engine.begin() as connection:
+        filling.fill(connection)
+        connection.exec_driver_sql("DELETE FROM run_seats")
+        connection.exec_driver_sql(
+            "UPDATE runs SET kind = 'train', status = 'running', lease_token = 'token ' || id, "
+            "phase = CASE id WHEN 1 THEN 'training' WHEN 2 THEN 'waiting for seats' END"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO run_seats (run_id, seat, attempt_token, seats, gpus) "
+            "VALUES (1, 0, 'token 1', 2, 4), (2, 0, 'token 2', 2, 4), (2, 1, 'an older one', 2, 4)"
+        )
+    before = counts(engine)
+    migrations.upgrade(empty_url)
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql(
+            "SELECT run_id, seat, begun, taken_at FROM run_seats ORDER BY run_id, seat"
+        ).all()
+    assert found == [(1, 0, True, None), (2, 0, False, None), (2, 1, False, None)]
+    migrations.downgrade(empty_url, WITH_SEATS)
+    assert counts(engine) == before

@@ -10,8 +10,9 @@ from sqlalchemy import func
 from app.core.database import transaction
 from app.store import leases, queue, seats
 from app.store.leases import Claim, LeaseState
+from app.store.run_seats import RunSeat
 from app.store.runs import Run, Worker
-from app.store.seats import Offer, RunSeat, SeatClaim, SeatState
+from app.store.seats import Offer, SeatClaim, SeatState
 from tests.app import factories
 
 LEASE = timedelta(seconds=30)
@@ -214,13 +215,73 @@ def test_a_seat_that_is_left_or_whose_worker_is_silent_is_free_for_another(run_i
         seats.leave(session, run_id, second.token)
     third = seated(run_id, "barbara")
     with transaction() as session:
-        seats.get_ready(session, run_id, third.token)
+        seats.get_ready(session, run_id, third.token, "10.0.0.2", 4712)
         seats.free_silent(session, run_id, first.token, NOON)
     assert read(first)[1].worker == "barbara"
     with transaction() as session:
         seats.free_silent(session, run_id, first.token, LATER)
     assert [(one.worker, one.ready) for one in read(first)] == [("ada", False), (None, False)]
     assert renew(third) == LOST
+
+
+def be_ready(first: Claim, *others: SeatClaim) -> None:
+    with transaction() as session:
+        seats.receive(session, first.run_id, first.token, "10.0.0.1", 4711, "a marker")
+        for one in others:
+            seats.get_ready(session, first.run_id, one.token, "10.0.0.2", 4712)
+
+
+def begin(first: Claim, now: datetime = NOON) -> bool:
+    with transaction() as session:
+        return seats.begin(session, first.run_id, first.token, now)
+
+
+def test_an_attempt_begins_for_all_seats_once_all_are_ready(run_id: int) -> None:
+    first, second = claimed(run_id), seated(run_id)
+    be_ready(first)
+    assert not begin(first)
+    be_ready(first, second)
+    assert not begin(first, LATER)  # one is silent
+    assert [one.begun for one in read(first)] == [False, False]
+    assert begin(first)
+    assert [one.begun for one in read(first)] == [True, True]
+
+
+def test_an_attempt_does_not_begin_with_a_seat_that_was_left_or_is_done(run_id: int) -> None:
+    first, second = claimed(run_id), seated(run_id)
+    be_ready(first, second)
+    with transaction() as session:
+        seats.leave(session, run_id, second.token)
+    assert not begin(first)
+    third = seated(run_id, "barbara")
+    be_ready(first, third)
+    with transaction() as session:
+        seats.tell(session, run_id, third.token, [None])
+    assert not begin(first)
+    with transaction() as session:
+        seats.close(session, run_id, first.token)
+    assert not begin(first)
+
+
+def test_a_seat_that_is_left_after_all_have_begun_is_no_other_s(run_id: int) -> None:
+    """The attempt is over; who sat down now would find no first worker that waits for it."""
+    first, second = claimed(run_id), seated(run_id)
+    be_ready(first, second)
+    assert begin(first)
+    with transaction() as session:
+        seats.leave(session, run_id, second.token)
+    assert sit(run_id, "barbara") is None
+    assert next_for(TWO) is None
+
+
+def test_since_when_a_worker_has_its_seat_is_told(run_id: int) -> None:
+    first = claimed(run_id)
+    assert [one.taken_at for one in read(first)] == [NOON, None]
+    second = seated(run_id)
+    assert read(first)[1].taken_at == NOON
+    with transaction() as session:
+        seats.leave(session, run_id, second.token)
+    assert read(first)[1].taken_at is None
 
 
 def test_seats_that_nobody_ended_go_when_others_are_opened(run_id: int) -> None:
@@ -243,13 +304,14 @@ def test_the_first_tells_where_it_is_and_the_others_when_they_are_ready_and_how_
     results = [{"status": "succeeded"}, None]
     with transaction() as session:
         seats.receive(session, run_id, first.token, "10.0.0.1", 4711, "a marker")
-        seats.get_ready(session, run_id, second.token)
+        seats.get_ready(session, run_id, second.token, "10.0.0.2", 4712)
     with transaction() as session:
         seats.tell(session, run_id, second.token, results)
     one, two = read(first, LATER)
     assert (one.host, one.port, one.marker, one.ready) == ("10.0.0.1", 4711, "a marker", True)
     # Its lease is not renewed any more, and does not run out.
     assert (two.ready, two.results, two.silent) == (True, results, False)
+    assert (two.host, two.port) == ("10.0.0.2", 4712)
 
 
 def test_workers_of_a_kind_are_counted_while_they_live(database: Any) -> None:

@@ -40,6 +40,15 @@ test("the decimal points of a column align", () => {
   assert.deepEqual([0.5, -12.25, null].map(show), ["0.50", "−12.25", "–"]);
 });
 
+test("how long ago something was is told in its largest unit", () => {
+  const noon = Date.parse("2026-01-03T12:00:00Z");
+  assert.equal(format.ago("2026-01-03T11:59:01+00:00", noon), "just now");
+  assert.equal(format.ago("2026-01-03T11:54:30+00:00", noon), "5 min ago");
+  assert.equal(format.ago("2026-01-03T06:30:00+00:00", noon), "5 h ago");
+  assert.equal(format.ago("2026-01-01T11:00:00+00:00", noon), "2 d ago");
+  assert.equal(format.ago("2026-01-03T12:00:05+00:00", noon), "just now"); // the browser's clock is slow
+});
+
 test("shares, durations and sizes have their units", () => {
   assert.equal(format.percent(0.125, 1), "12.5 %");
   assert.equal(format.duration(59.6), "1 min 0 s");
