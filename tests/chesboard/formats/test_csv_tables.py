@@ -226,7 +226,9 @@ def test_a_tsv_without_quoting_is_read_as_it_was_written_or_it_is_said(
 
 
 @pytest.mark.parametrize("line_end", ["\r", "\n", "\r\n"])
-@pytest.mark.parametrize("before", ["", "prompt,chosen,rejected\n", "prompt,chosen,rejected\na,b,c\n"])
+@pytest.mark.parametrize(
+    "before", ["", "prompt,chosen,rejected\n", "prompt,chosen,rejected\na,b,c\n"]
+)
 def test_a_table_of_empty_lines_is_refused_and_not_read_to_its_end(
     monkeypatch: pytest.MonkeyPatch, line_end: str, before: str
 ) -> None:
