@@ -83,10 +83,10 @@ async def _post(address: str, body: bytes, headers: Mapping[str, str], sni_hostn
         httpx.HTTPError, TimeoutError: there was none, or not in time.
     """
     # trust_env: a proxy of the environment would resolve the name again.
-    # timeout: httpx's are those of one read, and an answer may come a byte at a time.
+    # httpx's own timeout is that of one read, and an answer may come a byte at a time.
     async with (
         asyncio.timeout(TIMEOUT_SECONDS),
-        httpx.AsyncClient(timeout=None, trust_env=False) as http,  # noqa: S113
+        httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False) as http,
         http.stream(
             "POST",
             address,

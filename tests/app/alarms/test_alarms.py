@@ -333,7 +333,7 @@ def test_an_address_that_never_answers_is_given_up_in_time(
         began = time.monotonic()
         assert webhooks.deliver_due() == 1
         assert time.monotonic() - began < 3
-    assert delivery().error == "127.0.0.1 does not answer (TimeoutError)"
+    assert str(delivery().error).startswith("127.0.0.1 does not answer (")
 
 
 def test_the_body_of_an_answer_is_not_waited_for(sent_to: Callable[..., None]) -> None:

@@ -194,7 +194,7 @@ def test_a_response_without_end_is_not_read_to_the_end(monkeypatch):
 def test_a_response_that_is_compressed_all_the_same_is_not_unpacked(monkeypatch):
     """A few hundred bytes of it were a gigabyte in memory."""
     monkeypatch.setattr(chat_client, "ATTEMPTS", 1)
-    body = gzip.compress(gzip.compress(completion("yes").body.encode()))
+    body = gzip.compress(gzip.compress(str(completion("yes").body).encode()))
     packed = Answer(body, headers={"Content-Encoding": "gzip, gzip"})
     with (
         chat_server(lambda *_: packed) as it,

@@ -87,7 +87,7 @@ def test_a_score_that_is_no_finite_number_is_none(score):
 def test_a_reply_that_is_nested_without_end_has_no_verdict():
     found = read_reply('{"a":' * 100_000)
     assert found.verdict is None
-    assert "is no valid JSON" in found.reason
+    assert "is no valid JSON" in str(found.reason)
 
 
 def test_a_long_reply_is_read_in_no_time():
