@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -33,7 +34,8 @@ class ChatServer:
     answer: Callable[[str, int], Answer]
     url: str = ""
     requests: list[dict[str, Any]] = field(default_factory=list)
-    """Bodies of the requests, each with its `path`, `authorization` and time `at`."""
+    """Bodies of the requests, each with its `path`, `authorization`, `accept_encoding` and time
+    `at`."""
     most_at_once: int = 0
     _now: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -42,15 +44,19 @@ class ChatServer:
     def questions(self) -> list[str]:
         return [one["messages"][0]["content"] for one in self.requests]
 
-    def take(self, path: str, authorization: str | None, body: bytes) -> Answer:
+    def take(self, path: str, headers: Message, body: bytes) -> Answer:
         received = json.loads(body)
+        about = {
+            "path": path,
+            "authorization": headers.get("Authorization"),
+            "accept_encoding": headers.get("Accept-Encoding"),
+            "at": time.monotonic(),
+        }
         with self._lock:
             self._now += 1
             self.most_at_once = max(self.most_at_once, self._now)
             before = len(self.requests)
-            self.requests.append(
-                received | {"path": path, "authorization": authorization, "at": time.monotonic()}
-            )
+            self.requests.append(received | about)
         try:
             answer = self.answer(received["messages"][0]["content"], before)
             if answer.hang:
@@ -70,7 +76,7 @@ def chat_server(answer: Callable[[str, int], Answer]) -> Iterator[ChatServer]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            found = chat.take(self.path, self.headers.get("Authorization"), body)
+            found = chat.take(self.path, self.headers, body)
             content = found.body.encode() if isinstance(found.body, str) else found.body
             try:
                 self.send_response(found.status)

@@ -10,9 +10,9 @@ ENDLESS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:
 
 
 @contextmanager
-def silent_server(pause: float | None = None) -> Iterator[str]:
-    """Its address. pause: seconds between two bytes of an answer that does not end; None: it has
-    none."""
+def silent_server(pause: float | None = None, begins: bytes = ENDLESS) -> Iterator[str]:
+    """Its address. pause: seconds between two bytes of an answer that does not end, which `begins`
+    so; None: it has none."""
     over = threading.Event()
     held: list[socket.socket] = []
 
@@ -26,7 +26,7 @@ def silent_server(pause: float | None = None) -> Iterator[str]:
 
     def drip(connection: socket.socket, pause: float) -> None:
         with suppress(OSError):
-            connection.sendall(ENDLESS)
+            connection.sendall(begins)
             while not over.is_set():
                 connection.sendall(b" ")
                 time.sleep(pause)

@@ -327,3 +327,12 @@ def find_chromium() -> str | None:
         if path := shutil.which(name):
             return path
     return None
+
+
+def give_up_as_a_tokenizer_does() -> None:
+    """Raises what tokenizers, which is written in Rust, raises where it panics: no Exception."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+    tokenizer.pre_tokenizer = pre_tokenizers.FixedLength(0)
+    tokenizer.encode("a")

@@ -34,7 +34,7 @@ from worker.memory import keep_freed_memory
 from worker.models.cache import ModelCache
 from worker.models.progress import OnPhase, ignore_phase
 from worker.models.sharded import load_sharded
-from worker.preparing import describe_error
+from worker.preparing import describe_error, is_failure
 from worker.pulse import Marking, Pulse
 from worker.recorder import Recorder
 from worker.silent import Silent
@@ -85,7 +85,9 @@ def _attempt(folder: Path, pulse: Pulse) -> dict[str, Any]:
         return {"status": "succeeded", "summary": train(claim, location, pulse)}
     except RunStoppedError as error:
         return {"status": type(error).__name__, "message": str(error)}
-    except Exception as error:
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         lost_another = _has_lost_another(error)
         if not lost_another:
             log.exception("a process of the run failed")
@@ -145,7 +147,7 @@ class _Signalled:
             raise RunInterruptedError("the worker is shutting down")
 
 
-def _has_lost_another(error: Exception) -> bool:
+def _has_lost_another(error: BaseException) -> bool:
     """Whether a collective failed because another process is gone."""
     is_own = isinstance(error, torch.OutOfMemoryError) or not isinstance(error, RuntimeError)
     return not is_own and bool(_LOST_ANOTHER.search(str(error)))

@@ -37,7 +37,7 @@ from worker.lease_keeper import LeaseKeeper, shutting_down
 from worker.models.cache import ModelCache
 from worker.models.loading import describe_device
 from worker.phases import phases
-from worker.preparing import describe_error, prepare, tokenize
+from worker.preparing import describe_error, is_failure, prepare, tokenize
 from worker.retry import retry_while_unreachable, run_with_retry
 from worker.shards import ShardRecorder, wake_idle_workers
 from worker.silent import Silent
@@ -145,7 +145,9 @@ def help_with_reference(run_id: int, worker: str, models: ModelCache) -> bool:
             shards.compute(claim)
     except RunStoppedError as error:
         log.info("run %s: not helped with any more: %s", run_id, error)
-    except Exception as error:
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         log.exception("run %s: could not be helped with", run_id)
         _give_up(run_id, worker, error)
     finally:
@@ -301,7 +303,7 @@ def _refuse_other_device(config: TrainConfig, offered: reference.Offer) -> None:
         raise ModelError(f"It computes on {own}, and the run is trained on another device.")
 
 
-def _give_up(run_id: int, worker: str, error: Exception) -> None:
+def _give_up(run_id: int, worker: str, error: BaseException) -> None:
     described = describe_error(error)
 
     def give_up() -> int | None:

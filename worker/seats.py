@@ -36,7 +36,7 @@ from worker.launching import (
 )
 from worker.lease_keeper import LeaseKeeper
 from worker.models.cache import ModelCache
-from worker.preparing import describe_error
+from worker.preparing import describe_error, is_failure
 from worker.retry import run_with_retry
 from worker.seat_checks import (
     check_folder,
@@ -223,7 +223,9 @@ def take_seat(taken: SeatClaim, worker: str, models: ModelCache) -> None:
         with suppress(RunStoppedError):  # no database: the seat's lease ends by itself
             run_with_retry(f"run {run_id}", lambda s: seats.leave(s, run_id, taken.token))
         return
-    except Exception as error:
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         log.exception("run %s: seat %s cannot begin", run_id, taken.seat + 1)
         models.forget()
         described = describe_error(error)

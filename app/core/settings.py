@@ -150,7 +150,11 @@ class Settings(BaseSettings):
     max_streams: int = Field(
         500, ge=1, description="Maximum number of open live pages; half of it for one person."
     )
-    max_pairs: int = Field(1_000_000, ge=1, description="Maximum number of pairs of a dataset.")
+    max_pairs: int = Field(
+        1_000_000,
+        ge=1,
+        description="Maximum number of pairs of a dataset, and of rows of a file that make none.",
+    )
     max_queued_runs: int = Field(200, ge=1, description="Maximum number of queued runs.")
     requests_per_second: float = Field(
         100.0,

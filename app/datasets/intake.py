@@ -33,7 +33,7 @@ class Intake(PairReader):
 
         Raises:
             UploadCancelledError: by the client.
-            TooLargeError: more pairs than the settings allow.
+            TooLargeError: more pairs than the settings allow, or as many rows without one.
         """
         most = get_settings().max_pairs
         for number, row in enumerate(self.read(rows)):
@@ -43,6 +43,12 @@ class Intake(PairReader):
                 raise TooLargeError(
                     f"The file makes more than {most:,} pairs, which is what this server accepts "
                     "(CHESBOARD_MAX_PAIRS). Nothing was stored."
+                )
+            if self.rejected > most:
+                raise TooLargeError(
+                    f"More than {most:,} rows of the file make no pair, and this server accepts so "
+                    "many rows (CHESBOARD_MAX_PAIRS). Nothing was stored. The first: "
+                    f"{self.rejections[0].message}."
                 )
             if isinstance(row, PairRow):
                 self.statistics.see_pair(row)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from app.core.text import STORABLE_PATTERN
 from app.doctor import queries
 from app.doctor.schemas import DoctorOut
 from app.web.session import SessionDep
@@ -17,7 +18,12 @@ def get_doctor(
     dataset_id: int,
     model: Annotated[
         str | None,
-        Query(min_length=1, max_length=500, description="Also what a run found under this model."),
+        Query(
+            min_length=1,
+            max_length=500,
+            pattern=STORABLE_PATTERN,
+            description="Also what a run found under this model.",
+        ),
     ] = None,
 ) -> DoctorOut:
     """What is worth a look before training, by kind: issues of the pairs' texts, with examples.

@@ -1,5 +1,6 @@
 """The pages of runs: their list, each kind's own, and training runs side by side."""
 
+import re
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -18,6 +19,7 @@ from app.pages.templating import render
 from app.pages.trainers import TRAINERS
 from app.runs import queries as runs
 from app.runs.selection import list_run_pairs
+from app.store.lookup import Id
 from app.store.runs import EXTERNAL, TRAINING, Kind, Status
 from app.store.selection import count_selected
 from app.studies import requests as study_requests
@@ -38,6 +40,7 @@ PAGES = {
 """Templates of the pages of runs; other kinds have scores."""
 CLEANED = Rules(exclude_flagged=True, exclude_verdicts=["drop"])
 """The rules that "train again" offers."""
+_RUN_ID = re.compile(r"\d{1,18}", re.ASCII)
 RunIds = Annotated[str, Query(alias="runs", description="Run ids, separated by commas.")]
 
 
@@ -89,7 +92,7 @@ def show_watch(request: Request, session: SessionDep) -> HTMLResponse:
 def show_alarms(
     request: Request,
     session: SessionDep,
-    run: Annotated[int | None, Query(description="Of this run alone.")] = None,
+    run: Annotated[Id | None, Query(description="Of this run alone.")] = None,
     offset: Offset = 0,
 ) -> HTMLResponse:
     rules = alarms.list_rules(session)
@@ -133,7 +136,7 @@ def show_run(request: Request, session: SessionDep, run_id: int) -> HTMLResponse
 
 @router.get("/compare")
 def show_compare(request: Request, session: SessionDep, runs_: RunIds = "") -> HTMLResponse:
-    named = [int(part) for part in runs_.split(",") if part.strip().isdigit()]
+    named = [int(part) for part in map(str.strip, runs_.split(",")) if _RUN_ID.fullmatch(part)]
     given = [runs.get_run(session, run_id) for run_id in dict.fromkeys(named)]
     chosen = [run for run in given if run.kind in TRAINING]
     return render(

@@ -40,8 +40,11 @@ JSON_SUFFIX = ":json"
 QUOTED = "chesboard:quoted"
 QUOTED_SUFFIX = ":quoted"
 DELIMITERS = ",;\t|"
+MAX_EMPTY_LINES = 100_000
+"""In a row. Each costs microseconds, and a file of nothing else has a thousand million of them."""
 
 _SEPARATOR = re.compile(r'"?sep=([,;\t|])"?\s*$', re.I)
+_EMPTY_LINES = ("\n", "\r", "\r\n")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -51,7 +54,8 @@ def read(file: Buffered, warnings: FileWarnings) -> Iterator[SourceRow | RowErro
     warnings: gets what is doubtful about how the file is written.
 
     Raises:
-        FormatError: no usable header, or so many quotes are broken that there is no telling.
+        FormatError: no usable header, so many quotes are broken that there is no telling, or too
+            many empty lines.
     """
     # Invalid UTF-8 becomes lone surrogates, which are rejected where they are part of a pair.
     text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
@@ -82,8 +86,18 @@ def read(file: Buffered, warnings: FileWarnings) -> Iterator[SourceRow | RowErro
 
 
 def _lines(text: io.TextIOWrapper) -> Iterator[str]:
-    """The lines; of an overlong one the beginning."""
+    """The lines; of an overlong one the beginning.
+
+    Raises:
+        FormatError: too many empty lines in a row.
+    """
+    empty = 0
     while line := text.readline(MAX_ROW_BYTES + 1):
+        empty = empty + 1 if line in _EMPTY_LINES else 0
+        if empty > MAX_EMPTY_LINES:
+            raise FormatError(
+                f"The table has more than {MAX_EMPTY_LINES:,} empty lines in a row. Remove them."
+            )
         yield line
         while len(line) > MAX_ROW_BYTES and not line.endswith(("\n", "\r")):
             line = text.readline(MAX_ROW_BYTES + 1)

@@ -140,7 +140,7 @@ _SYSTEMS = ("system", "system_prompt", "system_message")
 _HISTORIES = ("history", "chat_history", "conversation_history")
 _CONTEXTS = {"instruction": "input"}
 _SECOND_OPINIONS = {"better_response_id": "safer_response_id"}
-_NUMBERED = re.compile(r"(.*?)(\d+)$")
+_NUMBERED = re.compile(r"(.*[^\d\n]|)(\d{1,9})$")
 
 
 def recognize(found: Iterable[str]) -> Columns | None:

@@ -11,11 +11,16 @@ from chesboard.formats.dialogues import ROLES
 MAX_PRINTED_CHARACTERS = 1 << 20
 """Longest text that is parsed as a Python literal, whose parser needs many times its length."""
 
-_START = re.compile(r"""\s*(?:array\(|")?\s*(?:\[\s*)?\{\s*\\?["']\w+\\?["']\s*:""")
+# Texts may be megabytes long and written to be slow: no two runs of the same signs meet, and a
+# string that is not closed reaches to the end, so that each sign is looked at once.
+_START = re.compile(r"""\s*(?:(?:array\(|")\s*)?(?:\[\s*)?\{\s*\\?["']\w+\\?["']\s*:""")
 _SPEAKER = re.compile(r"""["'](?:role|from)\\?["']\s*:""")
 _ARRAY = re.compile(r"\s*array\((.*?)(?:,\s*dtype=\w+)?\)\s*", re.S)
 _BEGINNING = re.compile(r"""\s*\[\s*\{\s*["'](?:role|content|from|value)["']\s*:""")
-_STRING_OR_GAP = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\}\s+\{""", re.S)
+_STRING_OR_GAP = re.compile(
+    r"""'[^'\\]*(?:\\.[^'\\]*)*(?:'|\\?\Z)|"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|\}\s+\{""",
+    re.S,
+)
 
 
 def looks_like_messages(text: str) -> bool:

@@ -70,7 +70,9 @@ _PICKLE_START = re.compile(
 )
 """Protocols 2 to 5 by their opcode, the text of 0 and 1, and an empty list or dict of 1."""
 
-_TAG = rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<"
+# A comment ends at its first end and nowhere else (the atomic groups), as in these languages: else
+# many of them would be tried in all combinations.
+_TAG = rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:(?><!--.*?-->)\s*)*<"
 _WEB_PAGE = re.compile(_TAG + rb"(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
 _XML = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml\b|<!DOCTYPE\b|<svg\b|<[A-Za-z][\w:.-]*(?:\s[^<>]*)?>\s*<)"
@@ -78,7 +80,7 @@ _XML = re.compile(
 _LATEX = re.compile(
     rb"\s*(?:%[^\n]*\n\s*)*\\(?:documentclass|begin\{|usepackage|chapter|section)\b"
 )
-_MARKDOWN_TABLE = re.compile(rb"\s*\|[^\n]*\|[ \t]*\r?\n\s*\|[\s:|-]*-[\s:|-]*\|")
+_MARKDOWN_TABLE = re.compile(rb"\s*\|[^\n]*\|[ \t]*\r?\n\s*\|[\s:|]*-[\s:-]*\|")
 _FRONT_MATTER = re.compile(rb"---\r?\n(?:[^\n]*\n){0,400}?---\r?\n|---\r?\n[\w-]+:")
 _MARKDOWN = re.compile(rb"#{1,6} [^\n]{1,200}\r?\n\s*\r?\n")
 _YAML = re.compile(
@@ -95,7 +97,7 @@ _SCRIPT = re.compile(
     re.S,
 )
 _SQL = re.compile(
-    rb"\s*(?:--[^\n]*\n\s*|/\*.*?\*/;?\s*)*(?:CREATE (?:TABLE|DATABASE)|INSERT INTO)\b",
+    rb"\s*(?:--[^\n]*\n\s*|(?>/\*.*?\*/);?\s*)*(?:CREATE (?:TABLE|DATABASE)|INSERT INTO)\b",
     re.I | re.S,
 )
 

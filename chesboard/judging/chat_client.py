@@ -64,7 +64,10 @@ class ChatClient:
         self._model = model
         self._pace = Pace(endpoint.requests_per_minute)
         key = None if endpoint.key is None else endpoint.key.get_secret_value()
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        # Compressed, a few hundred bytes can be gigabytes.
+        headers = {"Accept-Encoding": "identity"}
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
         base = endpoint.url.get_secret_value().rstrip("/")
         is_whole = base.endswith("/chat/completions")
         self._address = base if is_whole else f"{base}/chat/completions"
@@ -121,7 +124,7 @@ class ChatClient:
         }
         async with self._http.stream("POST", self._address, json=body) as response:
             read = bytearray()
-            async for chunk in response.aiter_bytes():
+            async for chunk in response.aiter_raw():
                 read += chunk
                 if len(read) > MAX_RESPONSE_BYTES:
                     break

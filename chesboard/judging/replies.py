@@ -1,6 +1,7 @@
 """Questions to a judge that is a language model, and the verdicts in its replies."""
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,8 @@ _PLACEHOLDER = re.compile(r"\{(prompt|answer)\}")
 _THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 _FENCED = re.compile(r"^```(?:json)?\s*(\{.*\})\s*```$", re.DOTALL)
 _FIRST_WORD = re.compile(r"[\s\W_]*(yes|no)\b(?P<rest>.*)", re.DOTALL | re.IGNORECASE)
-_BOTH = re.compile(r"[\s\W_]*(?:and|or|and/or)?[\s\W_]*(?:yes|no)\b(?!\s+\w)", re.IGNORECASE)
+# One run of signs before each word: two that meet would be tried in every division of a long one.
+_BOTH = re.compile(r"[\s\W_]*(?:(?:and/or|and|or)[\s\W_]*)?(?:yes|no)\b(?!\s+\w)", re.IGNORECASE)
 _WORDS = {"yes": True, "true": True, "no": False, "false": False}
 SHOWN_REPLY = 200
 """Characters of a reply that the reason quotes where no verdict is in it."""
@@ -53,7 +55,7 @@ def read_reply(text: str) -> Reply:
 def _read_json(text: str) -> Reply:
     try:
         found: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Reply(None, reason=f"The judge's reply is no valid JSON: {_quoted(text)}")
     said = found.get("verdict")
     verdict = _WORDS.get(said.strip().lower()) if isinstance(said, str) else said
@@ -61,13 +63,23 @@ def _read_json(text: str) -> Reply:
         return Reply(
             None, reason=f"The judge's reply has no `verdict` that is yes or no: {_quoted(text)}"
         )
-    score, reason = found.get("score"), found.get("reason")
-    is_number = isinstance(score, int | float) and not isinstance(score, bool)
+    reason = found.get("reason")
     return Reply(
         verdict,
-        float(score) if is_number else None,
+        _number(found.get("score")),
         reason if isinstance(reason, str) and reason else None,
     )
+
+
+def _number(value: Any) -> float | None:
+    """A finite number; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _quoted(text: str) -> str:

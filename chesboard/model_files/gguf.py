@@ -33,7 +33,7 @@ def read_gguf(file: Path) -> GgufHeader | None:
     try:
         stat = file.stat()
         return _read(file, stat.st_size, stat.st_mtime_ns)
-    except (OSError, ValueError, struct.error):
+    except (OSError, ValueError, RecursionError, struct.error):  # arrays in arrays, without end
         return None
 
 

@@ -7,8 +7,14 @@ from stat import S_ISREG
 from typing import BinaryIO
 
 _POINTER = b"version https://git-lfs.github.com/"
-_MOST_HEADER_BYTES = 100_000_000
+_LIBRARY_HEADER_BYTES = 100_000_000
 """The limit of the safetensors library."""
+_MOST_HEADER_BYTES = 16 << 20
+"""That of a file of 100,000 tensors, which takes 0.2 GB to parse."""
+_DAMAGED = (
+    *(ValueError, RecursionError, OverflowError, KeyError, TypeError, AttributeError, IndexError),
+)
+"""What a header raises that is none: not JSON, nested without end, infinite, of other things."""
 
 
 def find_fault(file: Path) -> str | None:
@@ -44,7 +50,7 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
             for name, described in header.items()
             if name != "__metadata__"
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, *_DAMAGED):
         return {}
 
 
@@ -89,15 +95,20 @@ def _something_else(file: Path, start: bytes) -> str:
 
 def _safetensors_fault(file: Path, opened: BinaryIO, start: bytes, size: int) -> str | None:
     length = int.from_bytes(start[:8], "little")
-    if start[8:9] != b"{" or length > _MOST_HEADER_BYTES:
+    if start[8:9] != b"{" or length > _LIBRARY_HEADER_BYTES:
         return _something_else(file, start)
+    if length > _MOST_HEADER_BYTES:
+        return (
+            f"{file.name} has a header of {length:,} bytes, more than that of any model. Save the "
+            "model anew, in several files."
+        )
     if size < 8 + length:
         return _cut_off(file, size, f"its header alone takes {8 + length:,}")
     opened.seek(8)
     try:
         header = json.loads(opened.read(length))
         ends = [int(t["data_offsets"][1]) for k, t in header.items() if k != "__metadata__"]
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except _DAMAGED:
         return _something_else(file, start)
     whole = 8 + length + max(ends, default=0)
     if size < whole:

@@ -5,7 +5,8 @@ import hmac
 import json
 import math
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -15,6 +16,7 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import text, update
 
 from app.alarms import checking, webhooks
 from app.core.database import transaction
@@ -25,6 +27,8 @@ from app.store.revisions import next_revision
 from app.store.runs import Run
 from tests.app import factories
 from tests.app.runs.external.sending import begin, metric, send
+from tests.silent_server import silent_server
+from tests.support import eventually
 
 
 @pytest.fixture
@@ -295,6 +299,84 @@ def test_one_that_does_not_arrive_is_sent_again_later(due: None, hook: Hook, sta
     assert failed.next_at is not None
     assert failed.sent_at is None
     assert "services/key" not in failed.error
+
+
+@pytest.fixture
+def sent_to(
+    client: TestClient, run_id: int, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
+    """Sets the webhooks' addresses, and has an alarm for them."""
+
+    def send_to(*addresses: str) -> None:
+        monkeypatch.setenv("CHESBOARD_WEBHOOK_URLS", ",".join(addresses))
+        monkeypatch.setenv("CHESBOARD_WEBHOOK_PRIVATE", "true")
+        monkeypatch.setattr(webhooks, "TIMEOUT_SECONDS", 0.5)
+        get_settings.cache_clear()
+        add(client, "loss_not_finite")
+        recorded(run_id, 1, loss=math.nan)
+        checking.check_all()
+
+    return send_to
+
+
+@pytest.mark.parametrize(
+    ("pause", "begins"),
+    [(None, b""), (0.02, b"HTTP/1.1 200 OK\r\nX-Slow: ")],
+    ids=["nothing", "drip"],
+)
+def test_an_address_that_never_answers_is_given_up_in_time(
+    sent_to: Callable[..., None], pause: float | None, begins: bytes
+) -> None:
+    """An answer that came a byte at a time held the sender, and the row's lock, for ever."""
+    with silent_server(pause, begins) as address:
+        sent_to(address)
+        began = time.monotonic()
+        assert webhooks.deliver_due() == 1
+        assert time.monotonic() - began < 3
+    assert str(delivery().error).startswith("127.0.0.1 does not answer (")
+
+
+def test_the_body_of_an_answer_is_not_waited_for(sent_to: Callable[..., None]) -> None:
+    with silent_server(0.02) as address:
+        sent_to(address)
+        assert webhooks.deliver_due() == 1
+    assert delivery().sent_at is not None
+
+
+def test_one_address_that_does_not_answer_holds_up_no_other(
+    sent_to: Callable[..., None], hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In this order: the client's own messenger has no webhooks yet, and does not help out.
+    monkeypatch.setattr(webhooks, "INTERVAL_SECONDS", 0.01)
+    messenger = webhooks.Messenger()
+    try:
+        with silent_server() as address:
+            sent_to(address, hook.address)
+            with transaction() as session:
+                session.get_one(AlarmDelivery, (1, 0)).next_at = datetime(2020, 1, 1, tzinfo=UTC)
+            monkeypatch.setattr(webhooks, "TIMEOUT_SECONDS", 60)
+            messenger.start()
+            eventually(lambda: bool(hook.taken))
+    finally:
+        messenger.stop()
+
+
+def test_a_message_is_no_open_transaction_while_it_is_sent(
+    due: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no other process sends it meanwhile."""
+    others: list[int] = []
+
+    def send(*_: Any) -> None:
+        with transaction() as session:
+            session.execute(text("SET LOCAL lock_timeout = '1s'"))
+            session.execute(update(AlarmDelivery).values(error="seen"))
+        others.append(webhooks.deliver_due())
+
+    monkeypatch.setattr(webhooks, "send", send)
+    assert webhooks.deliver_due() == 1
+    assert others == [0]
+    assert delivery().sent_at is not None
 
 
 def test_waits_grow_and_end() -> None:

@@ -432,6 +432,18 @@ def test_a_small_file_does_not_become_millions_of_pairs(few_pairs: TestClient) -
     assert few_pairs.get(f"{API}/datasets").json()["total"] == 0
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_file_of_millions_of_rows_without_a_pair_is_not_read_to_its_end(
+    few_pairs: TestClient, name: str
+) -> None:
+    lines = (b"prompt,chosen,rejected\n" if name == "a.csv" else LINE + b"\n") + b"1\n" * 1001
+    refused = upload(few_pairs, lines, name)
+    assert refused.status_code == 413
+    assert "More than 1,000 rows of the file make no pair" in refused.json()["detail"]
+    assert "The first: " in refused.json()["detail"]
+    assert upload(few_pairs, LINE + b"\n" + b"1\n" * 1000).json()["rejected"] == 1000
+
+
 def test_a_thousand_pairs_are_a_thousand(few_pairs: TestClient) -> None:
     rows = [{"prompt": f"{n}", "chosen": "b", "rejected": "c"} for n in range(1000)]
     assert upload(few_pairs, jsonl(*rows)).json()["pairs"] == 1000

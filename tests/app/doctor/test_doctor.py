@@ -97,6 +97,13 @@ def test_under_a_model_says_that_no_run_looked(client: TestClient) -> None:
     assert "Check under this model" in page
 
 
+def test_a_model_s_name_that_none_can_have_is_refused(client: TestClient, session: Session) -> None:
+    dataset = factories.dataset(session)
+    session.commit()
+    refused = client.get(f"{API}/datasets/{dataset.id}/doctor", params={"model": "a\0b"})
+    assert refused.status_code == 422
+
+
 def test_a_dataset_without_issues_and_one_that_is_not_there(client: TestClient) -> None:
     dataset_id = stored(client, PLAIN)
     assert "Nothing found in 1 pairs" in client.get(f"/datasets/{dataset_id}/doctor").text

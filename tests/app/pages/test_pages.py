@@ -575,3 +575,15 @@ class TestWords:
         run = Run(kind="check", status="succeeded", summary=summary)
         run.verdict_short = None  # type: ignore[attr-defined]
         assert filters.outcome(run) == "6,000 pairs · same tokens 3, prompt cut 1,200"
+
+
+@pytest.mark.parametrize("runs", ["²", "1²", "9" * 5000, "1\0"])
+def test_what_is_no_id_of_a_run_is_left_out_of_a_comparison(
+    client: "TestClient", runs: str
+) -> None:
+    assert client.get("/compare", params={"runs": runs}).status_code == 200
+
+
+@pytest.mark.parametrize("run", [2**63, 0, "²"])
+def test_alarms_of_what_is_no_id_of_a_run_are_refused(client: "TestClient", run: object) -> None:
+    assert client.get("/alarms", params={"run": str(run)}).status_code == 422

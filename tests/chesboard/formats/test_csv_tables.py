@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chesboard.formats import csv_rows
+from chesboard.formats.errors import FormatError
 from chesboard.formats.pair_reader import PairReader
 from chesboard.formats.reading import open_rows
 from chesboard.formats.rows import PairRow, SourceRow
@@ -218,3 +220,27 @@ def test_a_tsv_without_quoting_is_read_as_it_was_written_or_it_is_said(
 ) -> None:
     read, rejected, warnings = columns_of(tsv(*map("\t".join, rows)))
     assert read == [list(row) for row in rows] or rejected or warnings
+
+
+# --- empty lines ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("line_end", ["\r", "\n", "\r\n"])
+@pytest.mark.parametrize(
+    "before", ["", "prompt,chosen,rejected\n", "prompt,chosen,rejected\na,b,c\n"]
+)
+def test_a_table_of_empty_lines_is_refused_and_not_read_to_its_end(
+    monkeypatch: pytest.MonkeyPatch, line_end: str, before: str
+) -> None:
+    """Eight megabytes of them took most of a minute."""
+    monkeypatch.setattr(csv_rows, "MAX_EMPTY_LINES", 1000)
+    file = io.BytesIO(before.encode() + line_end.encode() * (1 << 20))
+    with pytest.raises(FormatError, match="more than 1,000 empty lines in a row"):
+        list(open_rows(file, "a.csv", 1 << 30).rows)
+    assert file.tell() < 1 << 19
+
+
+def test_as_many_empty_lines_as_may_be_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_rows, "MAX_EMPTY_LINES", 3)
+    pairs, errors, _ = read("\n\n\nprompt,chosen,rejected\r\r\ra,b,c\n\n\nd,e,f\n\n\n")
+    assert (pairs, errors) == ([("a", "b", "c"), ("d", "e", "f")], [])

@@ -1,5 +1,6 @@
 """The endpoint judge against an HTTP server of its own."""
 
+import gzip
 import json
 import logging
 import socket
@@ -188,6 +189,19 @@ def test_a_response_without_end_is_not_read_to_the_end(monkeypatch):
     large = Answer(b" " * 200_000 + b"{}")
     with chat_server(lambda _, before: large if before == 0 else completion("yes")) as it:
         assert [one.verdict for one in judge(it.url, answers(1))] == [True]
+
+
+def test_a_response_that_is_compressed_all_the_same_is_not_unpacked(monkeypatch):
+    """A few hundred bytes of it were a gigabyte in memory."""
+    monkeypatch.setattr(chat_client, "ATTEMPTS", 1)
+    body = gzip.compress(gzip.compress(str(completion("yes").body).encode()))
+    packed = Answer(body, headers={"Content-Encoding": "gzip, gzip"})
+    with (
+        chat_server(lambda *_: packed) as it,
+        pytest.raises(JudgeError, match="something else than a chat completion"),
+    ):
+        judge(it.url, answers(1))
+    assert it.requests[0]["accept_encoding"] == "identity"
 
 
 def test_a_cancel_ends_it_within_a_moment_and_keeps_what_was_judged():

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from chesboard.judging.answers import JudgedAnswer
@@ -74,3 +76,24 @@ def test_turns_of_a_chat_have_their_roles_in_the_question():
     ]
     assert "system: Be brief.\n\nuser: Why?" in ask(REFUSAL_QUESTION, JudgedAnswer(0, 0, turns, ""))
     assert ask("{prompt}", JudgedAnswer(0, 0, turns[1:], "")) == "Why?"
+
+
+@pytest.mark.parametrize("score", ["1" + "0" * 400, "1e999", "NaN", "-Infinity", "true", '"0.5"'])
+def test_a_score_that_is_no_finite_number_is_none(score):
+    found = read_reply(f'{{"verdict": true, "score": {score}}}')
+    assert (found.verdict, found.score) == (True, None)
+
+
+def test_a_reply_that_is_nested_without_end_has_no_verdict():
+    found = read_reply('{"a":' * 100_000)
+    assert found.verdict is None
+    assert "is no valid JSON" in str(found.reason)
+
+
+def test_a_long_reply_is_read_in_no_time():
+    """Each time that a reply was twice as long it took four times as long: hours for a megabyte, in
+    which its worker could not even say that it lives."""
+    began = time.process_time()
+    assert read_reply("yes" + "!?" * 100_000).verdict is True
+    assert read_reply("yes" + " " * 100_000 + "and" + "/" * 100_000 + "no").verdict is None
+    assert time.process_time() - began < 1

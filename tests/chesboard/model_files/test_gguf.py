@@ -1,5 +1,6 @@
 """Headers of GGUF files, against the package that writes them."""
 
+import struct
 from pathlib import Path
 
 import gguf
@@ -46,3 +47,10 @@ def test_a_damaged_header_is_none(file: Path, tmp_path: Path) -> None:
         file.write_bytes(content)
         assert read_gguf(file) is None
     assert read_gguf(tmp_path / "missing.gguf") is None
+
+
+def test_arrays_in_arrays_without_end_are_a_damaged_header(file: Path) -> None:
+    array = struct.pack("<IQ", 9, 1)
+    begins = struct.pack("<IQQQ", 3, 0, 1, 1) + b"a" + struct.pack("<I", 9)
+    file.write_bytes(b"GGUF" + begins + array * 100_000)
+    assert read_gguf(file) is None

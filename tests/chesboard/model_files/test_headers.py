@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chesboard.model_files.headers import find_fault
+from chesboard.model_files import headers
+from chesboard.model_files.headers import find_fault, tensor_shapes
 from tests.model_folders import GGUF, safetensors
 
 
@@ -72,9 +73,32 @@ def test_what_is_something_else_is_named(
     assert said in found
 
 
-@pytest.mark.parametrize("header", [b"{", b'{"t": 1}', b'{"t": {"data_offsets": "no"}}', b"{}x"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{",
+        b'{"t": 1}',
+        b'{"t": {"data_offsets": "no"}}',
+        b"{}x",
+        b'{"t": {"data_offsets": [0, Infinity], "shape": [Infinity]}}',
+        # One such model was an error 500 of the list of all of them.
+        b'{"t":' * 200_000 + b"0" + b"}" * 200_000,
+        b'{"t":' + b"[" * 200_000 + b"]" * 200_000 + b"}",
+    ],
+)
 def test_a_damaged_header_is_named(tmp_path: Path, header: bytes) -> None:
     assert "damaged" in fault(tmp_path, struct.pack("<Q", len(header)) + header)
+    assert tensor_shapes(tmp_path / "model.safetensors") == {}
+
+
+def test_a_header_of_a_million_tensors_is_not_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 98 MB it took 1.2 GB of the server's memory, and half a minute of everybody's time."""
+    monkeypatch.setattr(headers, "_MOST_HEADER_BYTES", 1000)
+    header = b'{"t":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'.ljust(1001)
+    found = fault(tmp_path, struct.pack("<Q", len(header)) + header)
+    assert "a header of 1,001 bytes, more than that of any model" in found
 
 
 def test_a_link_to_a_file_that_is_not_there_is_an_unfinished_download(tmp_path: Path) -> None:
