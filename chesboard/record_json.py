@@ -52,6 +52,8 @@ MAX_MESSAGE = 2000
 """Longest message that a trainer sends beside its records, in characters."""
 MAX_EXTRA = 200
 """Most entries of a dict, such as the further metrics of a trainer."""
+MAX_KEY = 200
+"""Longest name of such an entry, in characters."""
 
 _INT = Field(ge=0, lt=2**31)
 _BOUNDS: Mapping[str, Any] = {
@@ -192,7 +194,8 @@ def _wire(hint: Any, name: str) -> Any:
             return Annotated[list[float | None], AfterValidator(_numbers)]
         return list[_wire(arguments[0], name)]  # type: ignore[misc]
     if origin is dict:
-        key, value = (_wire(part, name) for part in arguments)
+        value = _wire(arguments[1], name)
+        key = Annotated[str, Field(max_length=MAX_KEY), AfterValidator(_storable)]
         return Annotated[dict[key, value], Field(max_length=MAX_EXTRA)]  # type: ignore[valid-type]
     if is_dataclass(hint) or is_typeddict(hint):
         return Annotated[_model(hint), AfterValidator(_build)]

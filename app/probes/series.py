@@ -1,6 +1,7 @@
 """A probe's recorded steps as time series: log-probabilities, the fork, traces of tokens."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import REAL, func, select
@@ -52,6 +53,10 @@ _SERIES = (
     ProbeStep.kl,
 )
 
+MAX_NUMBERS = 2_000_000
+"""Of an answer, about. Responses of an external run may have a hundred thousand tokens; more steps
+than fit are downsampled, asked for or not."""
+
 
 def get_series(
     session: Session, run_id: int, pair: int, step: int | None = None, window: Window = WHOLE
@@ -69,8 +74,9 @@ def get_series(
     now = find_step(session, probe, step)
     ledger = to_ledger(now)
     listed = [entry.token_id for entry in (*ledger.gainers, *ledger.losers)]
-    steps, total = _chosen_steps(session, probe, window)
     traced = _watched_indexes(probe, listed)
+    width = len(probe.preferred_tokens) + len(probe.dispreferred_tokens) + len(traced)
+    steps, total = _chosen_steps(session, probe, window, width)
     rows = _rows(session, probe, steps, list(traced.values()))
     traces = {
         token_id: nonfinite_to_none([row.traced[column] for row in rows])
@@ -131,10 +137,10 @@ def get_watched(
     place = require_position(session, probe, response, position)
     table, key = steps_of(probe, place)
     # All positions are recorded at the same steps, so the fork's downsampling holds for each.
-    steps, total = _chosen_steps(session, probe, window)
+    watched = place.watched if place else probe.watched
+    steps, total = _chosen_steps(session, probe, window, len(watched))
     query = select(table.step, table.watched_probs).where(*key).order_by(table.step)
     rows = session.execute(query if steps is None else query.where(among(table.step, steps))).all()
-    watched = place.watched if place else probe.watched
     return WatchedSeries(
         position=place.position if place else probe.fork_position,
         response=response,
@@ -164,14 +170,21 @@ def _onsets(session: Session, run: Run, probe: Probe, now: Any) -> dict[Destinat
     return destination_onsets(session, probe, begin, now.step, opposite_groups_of(run))
 
 
-def _chosen_steps(session: Session, probe: Probe, window: Window) -> tuple[list[int] | None, int]:
+def _chosen_steps(
+    session: Session, probe: Probe, window: Window, width: int
+) -> tuple[list[int] | None, int]:
     """The downsampled steps of a probe (None: all of them), and how many there are.
+
+    width: how many numbers each step adds to the answer.
 
     Read from a covering index (ix_probe_steps_curves): a long run has tens of thousands of steps.
     """
     _, key = steps_of(probe, None)
     key += window.conditions(ProbeStep.step)
     total = session.scalar(select(func.count()).select_from(ProbeStep).where(*key)) or 0
+    most = max(2, MAX_NUMBERS // max(1, width))
+    if total > most:
+        window = replace(window, points=min(window.points or most, most))
     if window == WHOLE:
         return None, total
     curves = (
@@ -191,7 +204,10 @@ def _chosen_steps(session: Session, probe: Probe, window: Window) -> tuple[list[
     steps, series = read_columns(session, select(*curves).where(*key))
     if window.points is None:
         return steps.tolist(), total
-    return steps[pick(len(steps), series, window.points)].tolist(), total
+    kept = steps[pick(len(steps), series, window.points)].tolist()
+    if len(kept) > most:  # the extremes alone are too many
+        kept = [kept[number * (len(kept) - 1) // (most - 1)] for number in range(most)]
+    return kept, total
 
 
 def _rows(

@@ -6,11 +6,13 @@ that received all of it gets nothing twice.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from heapq import merge
+from itertools import groupby
 from typing import Any
 
-from sqlalchemy import select, union_all
+from sqlalchemy import Select, select, union_all
 from sqlalchemy.orm import Session
 
 from app.core.errors import NotFoundError
@@ -24,6 +26,11 @@ from app.store.runs import FINAL, Metric
 ROWS_A_CHUNK = 200
 """Approximate number of rows in memory at a time, for each watcher. A revision is never split,
 however large."""
+BYTES_A_CHUNK = 4 << 20
+"""After so many a chunk ends with the revision that it is in: the rows of an external run may be as
+long as a batch."""
+ROWS_A_FETCH = 10
+"""What the database driver holds at a time."""
 
 _PROBE_COLUMNS = [
     column.name for column in ProbeStep.__table__.c if column.name not in ("run_id", "revision")
@@ -75,38 +82,49 @@ def read_rows(
     closing: encoded event that ends revision `upto`, if any; it carries the id.
     """
     end = _chunk_end(session, run_id, start, upto)
-    metrics = session.scalars(
-        select(Metric)
-        .where(Metric.run_id == run_id, Metric.revision > start, Metric.revision <= end)
-        .order_by(Metric.revision, Metric.step)
-    )
-    probe_steps = session.scalars(
-        select(ProbeStep)
-        .where(ProbeStep.run_id == run_id, ProbeStep.revision > start, ProbeStep.revision <= end)
-        .order_by(ProbeStep.revision, ProbeStep.step, ProbeStep.pair)
-    )
-    answers = session.scalars(
-        select(ProbeAnswer)
-        .where(
-            ProbeAnswer.run_id == run_id,
-            ProbeAnswer.revision > start,
-            ProbeAnswer.revision <= end,
+    kinds: list[tuple[Any, Callable[[Any], bytes], list[Any]]] = [
+        (Rewind, _rewind_event, []),
+        (Metric, _metric_event, [Metric.step]),
+        (ProbeStep, _probe_event, [ProbeStep.step, ProbeStep.pair]),
+        (ProbeAnswer, _answer_event, [ProbeAnswer.step, ProbeAnswer.pair]),
+    ]
+    found = [
+        _encoded(
+            session,
+            select(table)
+            .where(table.run_id == run_id, table.revision > start, table.revision <= end)
+            .order_by(table.revision, *order),
+            event,
         )
-        .order_by(ProbeAnswer.revision, ProbeAnswer.step, ProbeAnswer.pair)
-    )
-    rewinds = session.scalars(
-        select(Rewind)
-        .where(Rewind.run_id == run_id, Rewind.revision > start, Rewind.revision <= end)
-        .order_by(Rewind.revision)
-    )
-    rows = [(row.revision, _rewind_event(row)) for row in rewinds]
-    rows += [(row.revision, _metric_event(row)) for row in metrics]
-    rows += [(row.revision, _probe_event(row)) for row in probe_steps]
-    rows += [(row.revision, _answer_event(row)) for row in answers]
-    rows.sort(key=lambda row: row[0])
+        for table, event, order in kinds
+    ]
+    rows: list[tuple[int, bytes]] = []
+    size = 0
+    for revision, group in groupby(merge(*found, key=_revision), key=_revision):
+        written = list(group)
+        rows += written
+        size += sum(len(event) for _, event in written)
+        if size >= BYTES_A_CHUNK:
+            end = revision
+            break
+    for one in found:
+        one.close()
     if closing is not None and end == upto:
         rows.append((upto, closing))
     return Chunk(start, end, _join(rows))
+
+
+def _encoded(
+    session: Session, query: Select[Any], event: Callable[[Any], bytes]
+) -> Generator[tuple[int, bytes], None, None]:
+    """Revisions and events of the rows, of which a few are in memory at a time."""
+    with session.scalars(query.execution_options(yield_per=ROWS_A_FETCH)) as found:
+        for row in found:
+            yield row.revision, event(row)
+
+
+def _revision(row: tuple[int, bytes]) -> int:
+    return row[0]
 
 
 def _chunk_end(session: Session, run_id: int, start: int, upto: int) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chesboard.record_json import MAX_EXTRA
+from chesboard.record_json import MAX_EXTRA, MAX_KEY
 from chesboard.records import METRICS, MetricRecord
 
 SUMS = {
@@ -45,7 +45,7 @@ class Metrics:
 
         A log-probability is a sum over the response, in nats.
         """
-        found = ((str(name), _of(value)) for name, value in logged.items())
+        found = ((str(name)[:MAX_KEY], _of(value)) for name, value in logged.items())
         numbers = {name: number for name, number in found if number is not None}
         numbers.pop("step", None)
         if not numbers:

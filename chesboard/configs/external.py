@@ -6,6 +6,8 @@ from chesboard.configs.base import Config
 from chesboard.configs.probes import GroupName, check_opposites
 
 MAX_EXTERNAL_PROBES = 64
+MAX_TOKENS = 131_072
+"""Of a response that an external run watches."""
 
 
 class ExternalProbe(Config):
@@ -14,14 +16,14 @@ class ExternalProbe(Config):
     pair: int = Field(ge=0, lt=2**31, description="Its ordinal in the dataset that is trained on.")
     prompt: str = Field(max_length=1_000_000, description="The prompt as the model reads it.")
     preferred_tokens: list[str] = Field(
-        min_length=1, max_length=131_072, description="Texts of the tokens, end token included."
+        min_length=1, max_length=MAX_TOKENS, description="Texts of the tokens, end token included."
     )
-    dispreferred_tokens: list[str] = Field(min_length=1, max_length=131_072)
+    dispreferred_tokens: list[str] = Field(min_length=1, max_length=MAX_TOKENS)
     fork_position: int = Field(
         ge=0, lt=2**31, description="Index of the first response token that differs."
     )
-    preferred_ids: list[int] = Field(default_factory=list, max_length=131_072)
-    dispreferred_ids: list[int] = Field(default_factory=list, max_length=131_072)
+    preferred_ids: list[int] = Field(default_factory=list, max_length=MAX_TOKENS)
+    dispreferred_ids: list[int] = Field(default_factory=list, max_length=MAX_TOKENS)
     name: str | None = Field(None, min_length=1, max_length=100, description="Label on the page.")
 
 

@@ -123,8 +123,9 @@ def _path_of(root: Path, name: str) -> Path | None:
 def _snapshot(cached: Path) -> Path:
     """The folder of the files of a model in a hub cache: what `main` points to, else the latest."""
     snapshots = cached / "snapshots"
-    try:
-        commit = (cached / "refs" / "main").read_text().strip()
+    ref = cached / "refs" / "main"
+    try:  # a pipe would be waited for
+        commit = ref.read_text().strip() if ref.is_file() else ""
     except (OSError, UnicodeDecodeError):
         commit = ""
     if re.fullmatch(r"\w+", commit) and (snapshots / commit).is_dir():

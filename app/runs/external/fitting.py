@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from app.core.errors import ErrorItem
 from app.runs.external.reading import MAX_ERRORS, refusal
 from app.store.probes import Probe, ProbePosition, ProbeStep
+from chesboard.configs.external import MAX_TOKENS
 from chesboard.records import (
     AnswerRecord,
     FinalRecord,
@@ -152,6 +153,9 @@ class _Known:
 
 def _probe(one: ProbeRecord) -> Problems:
     lengths = len(one.preferred_tokens), len(one.dispreferred_tokens)
+    for name, length in zip(("preferred_tokens", "dispreferred_tokens"), lengths, strict=True):
+        if length > MAX_TOKENS:
+            yield name, f"has more than {MAX_TOKENS:,}"
     if one.kind == "prompt":
         if one.pair >= 0:
             yield "pair", "of a prompt it is -1, -2, …"
@@ -179,6 +183,8 @@ def _ledger(ledger: LedgerRecord, watched: int, predicted: int) -> Problems:
         if values:  # at the first step nothing has changed yet
             yield from _length(f"ledger.{name}", values, predicted)
     for name in ("gainers", "losers"):
+        if len(getattr(ledger, name)) > MAX_WATCHED:
+            yield f"ledger.{name}", f"has more than {MAX_WATCHED}"
         if not all(map(_is_whole, getattr(ledger, name))):
             yield f"ledger.{name}", "a change is a number where initial and final are"
 

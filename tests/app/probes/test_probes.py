@@ -6,6 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
+from app.probes import series
 from app.probes.schemas import Ledger, LedgerEntryOut
 from tests.app import factories
 
@@ -187,6 +188,21 @@ def test_a_long_series_is_thinned_out_and_keeps_its_spike(
         assert row == whole["preferred"]["logprobs"][step]
     assert len(thin["gainers"][0]["probs"]) == len(thin["steps"])
     assert thin["verdict"] == whole["verdict"]
+
+
+def test_an_answer_has_so_many_numbers_whatever_is_asked_for(
+    client: TestClient, long_run: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two responses of two tokens each, and three tokens of the ledger that are watched.
+    monkeypatch.setattr(series, "MAX_NUMBERS", 80)
+    for asked in ({}, {"points": 200}, {"from_step": 100}):
+        thin = get(client, f"{long_run}/probes/0", **asked)
+        assert thin["decimated"]
+        assert 2 <= len(thin["steps"]) <= 20
+        assert thin["steps"][-1] == 299
+    watched = get(client, f"{long_run}/probes/0/watched", response="preferred")
+    assert watched["decimated"]
+    assert len(watched["steps"]) <= 40
 
 
 def test_zooming_fetches_every_step_of_a_range(client: TestClient, long_run: int) -> None:

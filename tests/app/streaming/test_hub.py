@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from app.core.broker import reset_broker, wake
-from app.core.database import transaction
+from app.core.database import snapshot, transaction
 from app.core.settings import get_settings
 from app.local.embedded import Services, free_port
 from app.store.revisions import next_revision
@@ -344,6 +344,25 @@ def test_a_long_history_comes_in_chunks_without_a_seam(
         rest = take(found, lambda event: event.name == "status")
     position = next(n for n, event in enumerate(taken) if event.id == ids[12])
     assert rest == taken[position + 1 :]
+
+
+def test_a_chunk_ends_after_so_many_bytes(run_id: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A recorder's row may be as long as its batch: two hundred of them would fill the memory.
+    for step in range(1, 7):
+        write(run_id, 10 * step, 10 * step + 1, call=False)
+    with snapshot() as session:
+        monkeypatch.setattr(events, "BYTES_A_CHUNK", 10_000_000)
+        whole = events.read_rows(session, run_id, 1, 7, b"closing")
+        monkeypatch.setattr(events, "BYTES_A_CHUNK", len(whole.data) * 2 // 5)
+        chunks = []
+        while not chunks or chunks[-1].end < 7:
+            start = chunks[-1].end if chunks else 1
+            chunks.append(events.read_rows(session, run_id, start, 7, b"closing"))
+    assert whole.end == 7
+    assert [(one.start, one.end) for one in chunks] == [(1, 4), (4, 7)]
+    assert all(len(one.data) < len(whole.data) * 0.7 for one in chunks)
+    # No revision is split, and nothing is lost or said twice.
+    assert b"".join(one.data for one in chunks) == whole.data
 
 
 # --- how it gets there -----------------------------------------------------------------------

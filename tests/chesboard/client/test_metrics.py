@@ -7,7 +7,7 @@ import torch
 
 from chesboard.client.metrics import Metrics
 from chesboard.client.trainer_config import averages_logprobs
-from chesboard.record_json import MAX_EXTRA
+from chesboard.record_json import MAX_EXTRA, MAX_KEY
 from chesboard.records import METRICS, MetricRecord
 
 TRL = {
@@ -90,3 +90,9 @@ def test_there_is_an_end_to_names() -> None:
     assert record is not None
     assert record.extra is not None
     assert len(record.extra) == MAX_EXTRA
+
+
+def test_a_name_that_no_server_takes_is_cut() -> None:
+    record = Metrics().record(1, {"n" * 300: 1.0})
+    assert record is not None
+    assert record.extra == {"n" * MAX_KEY: 1.0}

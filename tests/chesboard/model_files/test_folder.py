@@ -1,6 +1,7 @@
 """Names of the models folder and what they lead to."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,20 @@ def test_of_several_snapshots_main_is_taken(tmp_path: Path) -> None:
     found = find_model(tmp_path, "org/m")
     assert found is not None
     assert found.path == first
+
+
+def test_a_pipe_in_place_of_main_is_not_waited_for(tmp_path: Path) -> None:
+    first, latest = (cached(tmp_path, "org/m", commit) for commit in ("abc", "def"))
+    os.utime(first, (0, 0))
+    main = tmp_path / "models--org--m" / "refs" / "main"
+    main.unlink()
+    os.mkfifo(main)
+    pipe = os.open(main, os.O_RDWR)
+    os.write(pipe, b"abc")
+    threading.Timer(0.2, os.close, [pipe]).start()  # who reads it waits so long, and gets abc
+    found = find_model(tmp_path, "org/m")
+    assert found is not None
+    assert found.path == latest
 
 
 def test_a_download_that_is_not_finished_is_a_problem(tmp_path: Path) -> None:

@@ -242,6 +242,8 @@ def test_a_batch_with_one_bad_record_is_not_stored_at_all(client: TestClient) ->
         ({**to_json(probe()), "preferred_tokens": []}, "preferred_tokens"),
         ({**to_json(probe()), "probe_kind": "prompt"}, "pair"),
         ({**to_json(probe()), "positions": {}}, "positions"),
+        ({**to_json(probe()), "preferred_tokens": ["a"] * 131_073}, "preferred_tokens"),
+        (metric(1, extra={"n" * 201: 1.0}), f"extra.{'n' * 201}.[key]"),
         ({"kind": "score", "pair": 0}, "kind"),
         ({"kind": ["metric"]}, "kind"),
     ],
