@@ -4,6 +4,7 @@ happens to the workers."""
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -194,7 +195,10 @@ def test_a_model_that_one_worker_cannot_load_is_loaded_by_the_other(
 
     monkeypatch.setattr(ModelCache, "load", load)
     with transaction() as session:
-        session.add_all(Worker(name=name, device="cpu") for name in ("small", "large"))
+        # Both are there for as long as the test takes, whatever the machine does.
+        seen_at = datetime.now(UTC) + timedelta(hours=1)
+        names = ("small", "large")
+        session.add_all(Worker(name=name, device="cpu", seen_at=seen_at) for name in names)
     run_id = queued()
 
     def try_it() -> None:
