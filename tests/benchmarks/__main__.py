@@ -166,7 +166,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def machine() -> str:
+def describe_machine() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
     return (
@@ -196,7 +196,8 @@ def main() -> None:
     workloads = [wanted.workload] if wanted.workload else list(WORKLOADS)
     if not SHARED.is_dir():
         workloads = [name for name in workloads if name not in PUBLIC]
-    started = time.monotonic()
+    # What is measured may set the number of threads.
+    started, machine = time.monotonic(), describe_machine()
     measured, failures = tables(
         [wanted.only] if wanted.only else SECTIONS, Asked(workloads, wanted.rounds)
     )
@@ -205,7 +206,7 @@ def main() -> None:
         HEADER.format(
             minutes=(time.monotonic() - started) / 60,
             date=datetime.datetime.now(datetime.UTC).date(),
-            machine=machine(),
+            machine=machine,
             packages=f"Python {platform.python_version()}, "
             + ", ".join(f"{name} {version(name)}" for name in packages),
         )
