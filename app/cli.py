@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,9 +55,10 @@ def up(host: HostOption = None, port: PortOption = None) -> None:
     settings = _settings(host=host, port=port)
     with Stack(settings) as stack:
         stack.wait_ready()
-        typer.echo(f"Chesboard is at {stack.url} - Ctrl-C stops it.")
-        _say_how_to_get_a_model(settings)
-        stack.run_forever()
+        with suppress(KeyboardInterrupt):  # who has read the line may press it at once
+            typer.echo(f"Chesboard is at {stack.url} - Ctrl-C stops it.")
+            _say_how_to_get_a_model(settings)
+            stack.run_forever()
         typer.echo("Stopping: the current run returns to the queue.")
 
 
