@@ -11,9 +11,7 @@ _LIBRARY_HEADER_BYTES = 100_000_000
 """The limit of the safetensors library."""
 _MOST_HEADER_BYTES = 16 << 20
 """That of a file of 100,000 tensors, which takes 0.2 GB to parse."""
-_DAMAGED = (
-    *(ValueError, RecursionError, OverflowError, KeyError, TypeError, AttributeError, IndexError),
-)
+_DAMAGED = (ValueError, RecursionError, OverflowError, LookupError, TypeError, AttributeError)
 """What a header raises that is none: not JSON, nested without end, infinite, of other things."""
 
 
